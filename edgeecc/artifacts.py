@@ -1,0 +1,193 @@
+"""Reading and writing artefacts: atomic, versioned, bounded, never pickled.
+
+A writer fills a temporary file beside the target, syncs it and renames it, so a reader sees the old file or
+the new one, never half of one. JSON artefacts carry a schema name and version; a reader that meets another
+schema says so.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import platform
+import sys
+import tempfile
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Dict, Iterator, Mapping
+
+import numpy as np
+import numpy.typing as npt
+
+from edgeecc import __version__
+from edgeecc.errors import ArtifactError
+
+#: Largest JSON artefact that is read; a spec of ResNet-50 takes about 200 kB.
+MAX_JSON_BYTES = 64 * 2**20
+
+Tensors = Dict[str, npt.NDArray[np.generic]]
+
+
+@contextlib.contextmanager
+def atomic_path(target: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `target`; on success sync it and rename it to `target`.
+
+    Raises: ArtifactError when the folder cannot be written or the disk is full; the old file stays.
+    """
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)
+        os.close(handle)
+    except OSError as error:
+        raise _unwritable(target, error) from error
+    temporary = Path(name)
+    try:
+        yield temporary
+        _sync(temporary)
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, target)
+        _sync(target.parent)
+    except OSError as error:
+        raise _unwritable(target, error) from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+def write_bytes(target: Path, data: bytes) -> None:
+    """Write `data` to `target` atomically."""
+    with atomic_path(target) as temporary:
+        temporary.write_bytes(data)
+
+
+def write_json(target: Path, schema: str, body: Mapping[str, object]) -> None:
+    """Write a JSON artefact: the schema, who made it, then `body`.
+
+    Args:
+        target: file to write.
+        schema: name and version, as `edgeecc/profile/1`.
+        body: JSON-ready values; NaN and infinities are refused, they are not JSON.
+    Raises: ArtifactError when the target cannot be written.
+    """
+    document = {"schema": schema, "made_by": provenance(), **body}
+    text = json.dumps(document, indent=1, allow_nan=False, sort_keys=False)
+    write_bytes(target, text.encode() + b"\n")
+
+
+def read_json(source: Path, schema: str) -> Dict[str, object]:
+    """Read a JSON artefact of the given schema.
+
+    Raises: ArtifactError when it is missing, too large, no JSON object, or of another schema.
+    """
+    document = load_json(source)
+    found = document.get("schema")
+    if found != schema:
+        raise ArtifactError(
+            f"{source} has schema {found!r}, expected {schema!r}; make it again with this version"
+        )
+    return document
+
+
+def load_json(source: Path) -> Dict[str, object]:
+    """Read any JSON object, bounded in size and free of NaN.
+
+    Raises: ArtifactError when it is missing, too large, or no JSON object.
+    """
+    try:
+        if source.stat().st_size > MAX_JSON_BYTES:
+            raise ArtifactError(
+                f"{source} is larger than {MAX_JSON_BYTES} bytes; this is no artefact of edgeecc"
+            )
+        document = json.loads(source.read_text(encoding="utf-8"), parse_constant=_no_constant)
+    except OSError as error:
+        raise ArtifactError(f"cannot read {source}: {error.strerror}; check the path") from error
+    except (ValueError, RecursionError) as error:
+        raise ArtifactError(
+            f"{source} is damaged: {error}; make it again or restore a copy"
+        ) from error
+    if not isinstance(document, dict):
+        raise ArtifactError(f"{source} holds no JSON object; is it the right file?")
+    return document
+
+
+def write_tensors(
+    target: Path, tensors: Mapping[str, npt.NDArray[np.generic]], metadata: Mapping[str, str]
+) -> None:
+    """Write named arrays as safetensors, atomically."""
+    from safetensors.numpy import save_file
+
+    with atomic_path(target) as temporary:
+        save_file(
+            {name: np.ascontiguousarray(value) for name, value in tensors.items()},
+            temporary,
+            dict(metadata),
+        )
+
+
+def read_tensors(source: Path) -> tuple[Tensors, Dict[str, str]]:
+    """Read a safetensors file: its arrays and its metadata.
+
+    Raises: ArtifactError when it is missing or damaged.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    if not source.is_file():
+        raise ArtifactError(f"cannot read {source}: no such file; check the path")
+    try:
+        with safe_open(str(source), framework="np") as handle:
+            return {name: handle.get_tensor(name) for name in handle.keys()}, dict(
+                handle.metadata() or {}
+            )  # noqa: SIM118  # the handle is no mapping
+    except (SafetensorError, OSError, ValueError, TypeError) as error:
+        raise ArtifactError(
+            f"{source} is damaged: {error}; make it again or restore a copy"
+        ) from error
+
+
+def provenance() -> Dict[str, str]:
+    """Return who made an artefact: versions, platform and date, no host names and no paths."""
+    return {
+        "edgeecc": __version__,
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "platform": f"{sys.platform}-{platform.machine()}",
+        "made_at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    }
+
+
+def number(value: object, what: str, source: object) -> float:
+    """Return `value` as a finite float.
+
+    Raises: ArtifactError naming `what` in `source`.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise ArtifactError(
+            f"{what} in {source} must be a finite number, found {value!r}; the file is damaged"
+        )
+    return float(value)
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _unwritable(target: Path, error: OSError) -> ArtifactError:
+    return ArtifactError(
+        f"cannot write {target}: {error.strerror or error}; free space or choose another folder"
+    )
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

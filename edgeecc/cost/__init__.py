@@ -1,0 +1,1 @@
+"""Cost models: what a network costs as a function of its widths."""

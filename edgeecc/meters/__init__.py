@@ -1,0 +1,1 @@
+"""Meters, and the one protocol by which anything is measured."""

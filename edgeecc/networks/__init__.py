@@ -1,0 +1,1 @@
+"""Networks that edgeecc knows by name, one file per family, and their table."""

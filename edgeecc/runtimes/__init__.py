@@ -1,0 +1,1 @@
+"""Runtimes that run a network so that it can be measured or checked."""

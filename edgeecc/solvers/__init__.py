@@ -1,0 +1,1 @@
+"""Pruning methods, all behind the Solver protocol."""

@@ -1,0 +1,1 @@
+"""The training loop that every solver shares, and distillation."""
