@@ -1,0 +1,50 @@
+# make demo    the main job on real data, set-up included
+# make test    every test, set-up included
+# make check   ruff, mypy --strict, the Python 3.8 floor, layering
+# make floor   the device tier's tests with the oldest supported dependencies
+
+PYTHON ?= python3
+VENV ?= .venv
+FLOOR_VENV ?= .venv-floor
+PIP_FLAGS ?= --quiet --disable-pip-version-check
+BIN := $(VENV)/bin
+# Simple arithmetic on small networks gains nothing from many threads and loses much when they spin.
+export OMP_NUM_THREADS ?= 2
+
+.PHONY: demo test check floor profiles clean
+
+demo: $(VENV)/.host
+	$(BIN)/edgeecc demo
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest -q $(PYTEST_FLAGS)
+
+check: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/vermin --quiet --no-tips -t=3.8- --violations edgeecc
+	$(BIN)/python -m pytest -q tests/repo/test_layering.py
+
+floor: $(FLOOR_VENV)/.floor
+	$(FLOOR_VENV)/bin/python -m pytest -q -m device -p no:randomly
+
+profiles: $(VENV)/.host
+	$(BIN)/python calibration/make_shipped.py
+
+$(VENV)/.host: setup.cfg constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install $(PIP_FLAGS) -c constraints.txt -e '.[host]'
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.host
+	$(BIN)/pip install $(PIP_FLAGS) -c constraints.txt -e '.[host,dev]'
+	touch $@
+
+$(FLOOR_VENV)/.floor: setup.cfg constraints-floor.txt
+	$(PYTHON) -m venv $(FLOOR_VENV)
+	$(FLOOR_VENV)/bin/pip install $(PIP_FLAGS) -c constraints-floor.txt -e '.[ort]' 'pytest>=8' pytest-timeout 'hypothesis>=6'
+	touch $@
+
+clean:
+	rm -rf $(VENV) $(FLOOR_VENV) build dist edgeecc.egg-info

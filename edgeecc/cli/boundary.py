@@ -1,0 +1,48 @@
+"""The one place where errors become a line and an exit status."""
+
+from __future__ import annotations
+
+import errno
+from typing import Any
+
+import click
+
+from edgeecc.errors import EdgeeccError
+
+EXIT_ERROR = 1
+EXIT_BUDGET_MISSED = 3
+EXIT_INTERRUPTED = 130
+
+#: Operating system errors that are the user's to mend, with what to do.
+_OS_HINTS = {
+    errno.ENOSPC: "free some space",
+    errno.EDQUOT: "free some space",
+    errno.EACCES: "choose a folder that you may write",
+    errno.EROFS: "choose a folder that can be written",
+    errno.ENOENT: "check the path",
+}
+
+
+class EdgeeccGroup(click.Group):
+    """A click group that turns every `EdgeeccError` into one line and exit status 1."""
+
+    def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401  # click's signature
+        """Run the command behind the error boundary."""
+        try:
+            return super().invoke(ctx)
+        except EdgeeccError as error:
+            raise click.ClickException(one_line(str(error))) from error
+        except KeyboardInterrupt:
+            click.echo("interrupted; everything so far is kept, run the same command to go on", err=True)
+            ctx.exit(EXIT_INTERRUPTED)
+        except OSError as error:
+            if error.errno not in _OS_HINTS:
+                raise
+            where = f" {error.filename}" if error.filename else ""
+            message = f"{error.strerror}{where}; {_OS_HINTS[error.errno]}"
+            raise click.ClickException(one_line(message)) from error
+
+
+def one_line(text: str) -> str:
+    """Return `text` on one line."""
+    return " ".join(text.split())

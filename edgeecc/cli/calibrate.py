@@ -1,0 +1,93 @@
+"""`edgeecc calibrate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Dict
+
+import click
+
+from edgeecc.cli.options import device_option, json_option, network_options, workspace_option
+from edgeecc.cli.output import ProgressLine, emit_json, key_values
+from edgeecc.config import CalibrateConfig, MeasureProtocol
+
+_CONFIG, _PROTOCOL = CalibrateConfig(), MeasureProtocol()
+
+
+@click.command()
+@click.option("--samples", type=int, default=_CONFIG.samples, show_default=True, help="Width variants to measure.")
+@network_options
+@click.option(
+    "--graph",
+    type=click.Path(path_type=Path),
+    help="Folder with spec.json and dense.onnx of a traced network, in place of --network: needs no torch.",
+)
+@device_option("virtual:tx2")
+@click.option(
+    "--model",
+    type=click.Choice(["bilinear", "bilinear+linear"]),
+    default=_CONFIG.model,
+    show_default=True,
+    help="Form of the cost model.",
+)
+@click.option(
+    "--fit",
+    type=click.Choice(["nnls", "adam"]),
+    default=_CONFIG.fit,
+    show_default=True,
+    help="Closed form, or the paper's Adam fit.",
+)
+@click.option("--seed", type=int, default=_CONFIG.seed, show_default=True, help="Seed of widths and split.")
+@click.option(
+    "--tolerance",
+    type=float,
+    default=_PROTOCOL.tolerance,
+    show_default=True,
+    help="Repeat until the standard error is below this share.",
+)
+@workspace_option
+@json_option
+@click.pass_context
+def calibrate(ctx: click.Context, as_json: bool, **options: Any) -> None:  # noqa: ANN401
+    """Measure width variants of a network on a device and fit its cost model.
+
+    Writes calibration/DEVICE/NETWORK/profile.json. Interrupted, it goes on where it stopped when the same
+    command is given again: samples are kept as they are measured.
+
+    \b
+    Examples:
+      edgeecc calibrate --network mobilenet_v1 --samples 2000
+      edgeecc calibrate --network lenet5 --device onnxruntime:cpu --samples 100
+    """  # noqa: D301  # \b keeps click from wrapping
+    config = CalibrateConfig(
+        samples=options["samples"], seed=options["seed"], model=options["model"], fit=options["fit"]
+    )
+    protocol = MeasureProtocol(tolerance=options["tolerance"])
+    from edgeecc import calibration_job
+
+    request = calibration_job.Request(
+        network=options["network"],
+        input_shape=options["input_shape"],
+        graph=options["graph"],
+        device=options["device"],
+        workspace=options["workspace"],
+    )
+    with ProgressLine("calibrate", quiet=ctx.obj["quiet"]) as line:
+        result = calibration_job.run(request, config, protocol, on_step=line.update)
+    if as_json:
+        emit_json(result)
+        return
+    _print(result)
+
+
+def _print(result: Dict[str, Any]) -> None:
+    error = result["heldout_error"]
+    pairs = {
+        "profile": result["profile"],
+        "samples": f"{result['samples']} ({result['meter']})",
+        "held-out error": f"mean {error['mean']:.2%}, p95 {error['p95']:.2%}, max {error['max']:.2%}",
+        "model": result["model"],
+        "speed": f"{result['variants_per_s']:.1f} variants a second",
+    }
+    for line in key_values(pairs):
+        click.echo(line)

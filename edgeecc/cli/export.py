@@ -1,0 +1,85 @@
+"""`edgeecc export` and `edgeecc verify`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Mapping, Optional
+
+import click
+
+from edgeecc.cli.boundary import EXIT_BUDGET_MISSED
+from edgeecc.cli.options import json_option, workspace_option
+from edgeecc.cli.output import emit_json, key_values
+from edgeecc.run_folder import RunFolder, latest_run
+from edgeecc.units import Metric, format_quantity
+
+
+@click.command()
+@click.argument("run", required=False, type=click.Path(path_type=Path))
+@workspace_option
+@json_option
+@click.pass_context
+def export(ctx: click.Context, run: Optional[Path], workspace: Path, as_json: bool) -> None:
+    """Slim the pruned network of RUN physically, write it as ONNX, and verify it against the budget.
+
+    Without RUN the latest run of the workspace is taken. Exit status 3 when the budget is missed.
+
+    \b
+    Example:
+      edgeecc export runs/mobilenet_v1-ecc-0.025J
+    """  # noqa: D301  # \b keeps click from wrapping
+    from edgeecc import export as use_case
+
+    folder = RunFolder(run) if run is not None else latest_run(workspace)
+    result = use_case.export(folder)
+    if as_json:
+        emit_json(result)
+    else:
+        click.echo(f"slim network: {result['onnx']}")
+        _print(result["verify"])
+    _leave(ctx, result["verify"])
+
+
+@click.command()
+@click.argument("run", required=False, type=click.Path(path_type=Path))
+@workspace_option
+@json_option
+@click.pass_context
+def verify(ctx: click.Context, run: Optional[Path], workspace: Path, as_json: bool) -> None:
+    """Check the exported network of RUN again: accuracy, output error, energy, latency, budget.
+
+    Needs no torch: it runs on the device where the network will work. Exit status 3 when the budget is
+    missed or the outputs differ.
+
+    \b
+    Example:
+      edgeecc verify runs/mobilenet_v1-ecc-0.025J --json
+    """  # noqa: D301  # \b keeps click from wrapping
+    from edgeecc import verify as use_case
+
+    folder = RunFolder(run) if run is not None else latest_run(workspace)
+    result = use_case.verify(folder)
+    if as_json:
+        emit_json(result)
+    else:
+        _print(result)
+    _leave(ctx, result)
+
+
+def _leave(ctx: click.Context, result: Mapping[str, Any]) -> None:
+    if result["within_budget"] is False or not result["outputs_agree"]:
+        ctx.exit(EXIT_BUDGET_MISSED)
+
+
+def _print(result: Mapping[str, Any]) -> None:
+    verdict = {True: "yes", False: "NO", None: "not known"}[result["within_budget"]]
+    energy = result["energy_j"]
+    pairs = {
+        "accuracy": f"{result['accuracy']:.4f} on {result['images']} validation images (ONNX Runtime)",
+        "output error": f"{result['max_abs_error']:.2e} at most, against the masked torch network",
+        "energy": "no meter" if energy is None else f"{format_quantity(energy, Metric.ENERGY)} ({result['meter']})",
+        "latency": f"{format_quantity(result['latency_s'], Metric.LATENCY)} ({result['latency_meter']})",
+        "within budget": f"{verdict} ({result['verdict']})",
+    }
+    for line in key_values(pairs):
+        click.echo(line)

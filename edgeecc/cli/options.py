@@ -1,0 +1,77 @@
+"""Options that several commands share, and the parameter types of edgeecc."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Callable, Optional, Tuple, TypeVar
+
+import click
+
+from edgeecc.errors import UnitError
+from edgeecc.units import Budget, Metric, parse_budget
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+class ShapeType(click.ParamType):
+    """An input shape such as 3x224x224."""
+
+    name = "CxHxW"
+
+    def convert(
+        self, value: Any, param: Optional[click.Parameter], ctx: Optional[click.Context]
+    ) -> Tuple[int, ...]:  # fmt: skip
+        """Return the shape as integers."""
+        if isinstance(value, tuple):
+            return value
+        parts = str(value).lower().split("x")
+        if not all(part.isdigit() and 0 < int(part) <= 65536 for part in parts) or not 1 <= len(parts) <= 5:
+            self.fail(f"{value!r} is no input shape; write channels, height and width such as 3x224x224", param, ctx)
+        return tuple(int(part) for part in parts)
+
+
+def json_option(command: Command) -> Command:
+    """Add --json: exactly one JSON object on stdout."""
+    return click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")(command)
+
+
+def workspace_option(command: Command) -> Command:
+    """Add --workspace: where calibration/ and runs/ live."""
+    return click.option(
+        "--workspace",
+        type=click.Path(file_okay=False, path_type=Path),
+        default=Path(),
+        help="Folder that holds calibration/ and runs/.  [default: the working directory]",
+    )(command)
+
+
+def network_options(command: Command) -> Command:
+    """Add --network and --input."""
+    command = click.option(
+        "--network",
+        help="Network: a name that edgeecc knows, or package.module:factory of your own.",
+    )(command)
+    return click.option(
+        "--input", "input_shape", type=ShapeType(), help="Input shape without batch, e.g. 3x224x224."
+    )(command)
+
+
+def device_option(default: str) -> Callable[[Command], Command]:
+    """Add --device with the given default."""
+    return click.option(
+        "--device",
+        default=default,
+        show_default=True,
+        help="What is measured: virtual:tx2 (simulated joules) or onnxruntime:cpu (measured seconds on this machine).",
+    )
+
+
+def parse_budget_option(text: str, of: str) -> Budget:
+    """Read --budget; a wrong unit is a usage error.
+
+    Raises: click.UsageError with the accepted units.
+    """
+    try:
+        return parse_budget(text, Metric(of))
+    except UnitError as error:
+        raise click.UsageError(str(error)) from error

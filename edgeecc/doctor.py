@@ -1,0 +1,113 @@
+"""What this machine can measure and run, and how to enable what it cannot."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import platform
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Dict, List, Tuple
+
+from edgeecc import __version__
+
+#: package -> (what it does for us, how to get it)
+_PACKAGES = {
+    "onnxruntime": ("runs exported networks on the CPU and measures their latency", "pip install 'edgeecc[ort]'"),
+    "torch": ("traces, trains, prunes and slims", "pip install 'edgeecc[host]'"),
+    "torch_pruning": ("finds the channels that go together", "pip install 'edgeecc[host]'"),
+    "onnxscript": ("exports torch networks to ONNX", "pip install 'edgeecc[host]'"),
+    "sklearn": ("brings the digits data set", "pip install 'edgeecc[host]'"),
+    "PIL": ("reads image folders", "pip install 'edgeecc[host]'"),
+}
+_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at.
+
+    Args:
+        name: what it is.
+        ok: whether it can be used here.
+        detail: version or purpose.
+        hint: how to enable it; empty when it is usable.
+    """
+
+    name: str
+    ok: bool
+    detail: str
+    hint: str = ""
+
+
+def examine(workspace: Path) -> Dict[str, List[Finding]]:
+    """Look at devices, packages, data and the workspace.
+
+    Returns: section -> findings.
+    """
+    return {
+        "devices": _devices(),
+        "packages": [_package(name) for name in _PACKAGES],
+        "data": [_fashion_mnist()],
+        "workspace": [_workspace(workspace)],
+    }
+
+
+def as_json(sections: Dict[str, List[Finding]]) -> Dict[str, object]:
+    """Return the findings as JSON-ready values, with versions of edgeecc and Python."""
+    found = {section: [asdict(finding) for finding in findings] for section, findings in sections.items()}
+    return {"edgeecc": __version__, "python": platform.python_version(), **found}
+
+
+def _devices() -> List[Finding]:
+    ort = importlib.util.find_spec("onnxruntime") is not None
+    return [
+        Finding("virtual:tx2", ok=True, detail="simulated energy of a Jetson TX2, from published coefficients"),
+        Finding(
+            "onnxruntime:cpu",
+            ok=ort,
+            detail="measured latency on this machine's CPU",
+            hint="" if ort else _PACKAGES["onnxruntime"][1],
+        ),
+    ]
+
+
+def _package(name: str) -> Finding:
+    purpose, hint = _PACKAGES[name]
+    if importlib.util.find_spec(name) is None:
+        return Finding(name, ok=False, detail=purpose, hint=hint)
+    return Finding(name, ok=True, detail=f"{_version(name)}: {purpose}")
+
+
+def _version(name: str) -> str:
+    import importlib.metadata as metadata
+
+    for distribution in (name, name.replace("_", "-"), {"sklearn": "scikit-learn", "PIL": "pillow"}.get(name, name)):
+        try:
+            return metadata.version(distribution)
+        except metadata.PackageNotFoundError:
+            continue
+    return "present"
+
+
+def _fashion_mnist() -> Finding:
+    ok = (_FASHION_MNIST / "train-images-idx3-ubyte.gz").is_file()
+    hint = "" if ok else "apt-get install dataset-fashion-mnist, or --data fashion-mnist:FOLDER"
+    return Finding("fashion-mnist", ok=ok, detail="60,000 images of clothing, Debian package", hint=hint)
+
+
+def _workspace(workspace: Path) -> Finding:
+    name = f"workspace {workspace}"
+    writable, free_b = _space(workspace)
+    if not writable:
+        return Finding(name, ok=False, detail="cannot be written", hint="choose another with --workspace")
+    hint = "" if free_b > 200e6 else "free some space: runs take up to 200 MB"
+    return Finding(name, ok=not hint, detail=f"{free_b / 1e9:.1f} GB free", hint=hint)
+
+
+def _space(workspace: Path) -> Tuple[bool, int]:
+    if not (workspace.is_dir() and os.access(workspace, os.W_OK)):
+        return False, 0
+    return True, shutil.disk_usage(workspace).free

@@ -1,0 +1,199 @@
+"""Follow prunable channels through an ONNX graph, index by index.
+
+For every tensor and axis we know which unit owns each index (*provenance*): a global unit number, or FREE for
+an index that always stays. Parameters get theirs from the spec; nodes pass it on. Where two sides meet (a
+weight and its input, the operands of an addition) they must agree, which checks the traced groups a second
+time, independently of torch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Dict, List, Mapping, Optional, Sequence, Tuple
+
+import numpy as np
+import onnx
+from onnx import numpy_helper, shape_inference
+
+from edgeecc.errors import GraphError
+from edgeecc.graph.spec import IntArray, NetworkSpec
+
+#: Provenance of an index that no group owns.
+FREE = -1
+#: One array per axis.
+Tag = Tuple[IntArray, ...]
+#: Constants up to this many elements are read as shapes, axes and the like.
+MAX_SHAPE_ELEMENTS = 4096
+
+
+@dataclass(frozen=True)
+class Context:
+    """What the rules of the operators look things up in.
+
+    Args:
+        shapes: tensor name -> dense shape.
+        constants: names of small integer constants -> values.
+        opset: version of the default operator set.
+    """
+
+    shapes: Mapping[str, Tuple[int, ...]]
+    constants: Mapping[str, IntArray]
+    opset: int
+
+
+class Node:
+    """A node with its inputs' provenance: what an operator's rule sees."""
+
+    def __init__(self, proto: onnx.NodeProto, tags: Sequence[Optional[Tag]], context: Context) -> None:
+        self.op = proto.op_type
+        self.name = proto.name or (proto.output[0] if proto.output else proto.op_type)
+        self.inputs = list(proto.input)
+        self.outputs = list(proto.output)
+        self.tags = tags
+        self._context = context
+        self._attributes = {item.name: onnx.helper.get_attribute_value(item) for item in proto.attribute}
+
+    def tag(self, place: int) -> Tag:
+        """Return the provenance of an input.
+
+        Raises: GraphError when the input is absent.
+        """
+        tag = self.tags[place] if place < len(self.tags) else None
+        if tag is None:
+            raise self.fault(f"has no input {place}")
+        return tag
+
+    def has(self, place: int) -> bool:
+        """Return whether an optional input is given."""
+        return place < len(self.tags) and self.tags[place] is not None
+
+    def attribute(self, name: str, default: object = None) -> object:
+        """Return an attribute or its default."""
+        return self._attributes.get(name, default)
+
+    def integer(self, name: str, default: int) -> int:
+        """Return an integer attribute."""
+        value = self._attributes.get(name, default)
+        if not isinstance(value, int):
+            raise self.fault(f"has a wrong attribute {name}")
+        return value
+
+    def shape(self, output: int = 0) -> Tuple[int, ...]:
+        """Return the dense shape of an output.
+
+        Raises: GraphError when shape inference did not find it.
+        """
+        shape = self._context.shapes.get(self.outputs[output])
+        if shape is None:
+            raise self.fault("has an output of unknown shape")
+        return shape
+
+    def constant(self, place: int) -> Optional[IntArray]:
+        """Return a small integer constant input, or None when it is absent or computed."""
+        return self._context.constants.get(self.inputs[place]) if place < len(self.inputs) else None
+
+    def integers(self, name: str, place: int) -> Optional[List[int]]:
+        """Return integers given as an attribute (older opsets) or as a constant input."""
+        value = self._attributes.get(name)
+        if value is not None:
+            return [int(item) for item in np.atleast_1d(np.asarray(value))]
+        constant = self.constant(place)
+        return None if constant is None else [int(item) for item in constant.reshape(-1)]
+
+    def free(self, output: int = 0) -> Tag:
+        """Return the provenance of an output that no group touches."""
+        return tuple(np.full(size, FREE, dtype=np.int64) for size in self.shape(output))
+
+    def same(self, one: IntArray, other: IntArray, what: str) -> None:
+        """Check that two sides that meet agree.
+
+        Raises: GraphError naming the node.
+        """
+        if one.shape != other.shape or not bool((one == other).all()):
+            raise self.fault(f"meets channels that do not go together ({what})")
+
+    def untouched(self, axis_tag: IntArray, what: str) -> None:
+        """Check that no group owns an index of this axis.
+
+        Raises: GraphError naming the node.
+        """
+        if bool((axis_tag != FREE).any()):
+            raise self.fault(f"works across prunable channels ({what})")
+
+    def fault(self, what: str) -> GraphError:
+        """Return an error that names this node."""
+        return GraphError(f"ONNX node {self.name} ({self.op}) {what}; keep its channels whole or report the network")
+
+
+def touched(tag: Tag) -> bool:
+    """Return whether any index belongs to a group."""
+    return any(bool((axis != FREE).any()) for axis in tag)
+
+
+def trace_channels(model: onnx.ModelProto, spec: NetworkSpec) -> Dict[str, Tag]:
+    """Return the provenance of every tensor of a graph.
+
+    Args:
+        model: the dense graph, initializers named as the spec's parameters.
+        spec: its groups.
+    Raises: GraphError naming the node where channels meet that do not go together, or that cannot be followed.
+    """
+    from edgeecc.graph.onnx_rules import rule_for
+
+    context = _context(model)
+    tags: Dict[str, Tag] = dict(_parameter_tags(model, spec))
+    for value in model.graph.input:
+        tags.setdefault(value.name, _free_tag(context.shapes.get(value.name, ())))
+    for proto in model.graph.node:
+        node = Node(proto, [tags.get(name) if name else None for name in proto.input], context)
+        if any(tag is not None and touched(tag) for tag in node.tags):
+            results = rule_for(proto.op_type, proto.domain, node)(node)
+        else:
+            results = [_free_tag(context.shapes.get(name, ())) for name in proto.output]
+        tags.update(zip(proto.output, results))
+    for value in model.graph.output:
+        if touched(tags[value.name]):
+            raise GraphError(f"output {value.name} of the ONNX graph would lose channels; trace the network again")
+    return tags
+
+
+def _parameter_tags(model: onnx.ModelProto, spec: NetworkSpec) -> Dict[str, Tag]:
+    shapes = {parameter.name: parameter.shape for parameter in spec.parameters}
+    tags: Dict[str, Tag] = {}
+    for tensor in model.graph.initializer:
+        dims = tuple(tensor.dims)
+        if tensor.name in shapes and shapes[tensor.name] != dims:
+            raise GraphError(f"{tensor.name} is {dims} in the ONNX graph and {shapes[tensor.name]} in the spec")
+        tags[tensor.name] = _free_tag(dims)
+    offset = 0
+    for group in spec.prunable:
+        for piece in group.slices:
+            if piece.parameter in tags:
+                units = np.arange(piece.first, piece.first + piece.count)
+                indices = piece.indices(units)
+                tags[piece.parameter][piece.axis][indices] = (offset + units)[:, None]
+        offset += group.width
+    return tags
+
+
+def _context(model: onnx.ModelProto) -> Context:
+    light = onnx.ModelProto()
+    light.CopyFrom(model)
+    constants: Dict[str, IntArray] = {}
+    shapes: Dict[str, Tuple[int, ...]] = {}
+    for tensor in light.graph.initializer:
+        shapes[tensor.name] = tuple(tensor.dims)
+        if tensor.data_type in (onnx.TensorProto.INT64, onnx.TensorProto.INT32):
+            if int(np.prod(tensor.dims, dtype=np.int64)) <= MAX_SHAPE_ELEMENTS:
+                constants[tensor.name] = numpy_helper.to_array(tensor).astype(np.int64)
+    inferred = shape_inference.infer_shapes(light, strict_mode=False, data_prop=True)
+    for value in [*inferred.graph.value_info, *inferred.graph.input, *inferred.graph.output]:
+        dims = value.type.tensor_type.shape.dim
+        if all(dim.HasField("dim_value") for dim in dims):
+            shapes[value.name] = tuple(int(dim.dim_value) for dim in dims)
+    opset = max((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), default=1)
+    return Context(shapes, constants, opset)
+
+
+def _free_tag(shape: Sequence[int]) -> Tag:
+    return tuple(np.full(size, FREE, dtype=np.int64) for size in shape)

@@ -1,0 +1,108 @@
+"""Export a torch network to ONNX so that it can be sliced: names kept, batch norm kept, shapes static."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import io
+import logging
+import warnings
+from typing import Iterator, Set, Tuple
+
+import numpy as np
+import onnx
+import torch
+from onnx import numpy_helper
+from torch import nn
+
+from edgeecc.errors import GraphError
+
+#: Read by TensorRT 10 and by ONNX Runtime from 1.14 on.
+OPSET = 18
+#: ONNX Runtime 1.19, the last for Python 3.8, reads IR versions up to 10.
+IR_VERSION = 10
+
+
+def to_onnx(model: nn.Module, example_inputs: Tuple[torch.Tensor, ...]) -> onnx.ModelProto:
+    """Export in eval mode with static shapes.
+
+    Initializers carry the names of the state dict. Batch norms stay nodes: folding would hide a pass that the
+    virtual devices count, and engines fold by themselves.
+
+    Args:
+        model: any traceable module; left as it is.
+        example_inputs: forward arguments with the batch size that the graph shall have.
+    Returns: a checked model with inputs `input` (or `input_0`...), outputs `output` (or `output_0`...).
+    Raises: GraphError when torch cannot export it.
+    """
+    work = copy.deepcopy(model).cpu().float().eval()
+    try:
+        with _quiet():
+            proto = _export(work, example_inputs)
+    except Exception as error:
+        detail = " ".join(str(error).split())[:300]
+        raise GraphError(f"torch cannot export the network: {type(error).__name__}: {detail}") from error
+    _drop_zero_biases_(proto, set(work.state_dict()))
+    _rename_ends_(proto)
+    proto.ir_version = IR_VERSION
+    onnx.checker.check_model(proto)
+    return proto
+
+
+def _export(model: nn.Module, example_inputs: Tuple[torch.Tensor, ...]) -> onnx.ModelProto:
+    from onnxscript import optimizer
+
+    program = torch.onnx.export(
+        model, example_inputs, dynamo=True, optimize=False, verbose=False, opset_version=OPSET
+    )  # fmt: skip
+    if program is None:
+        raise GraphError("torch exported nothing")
+    # Folding turns the exporter's shape arithmetic into constants. Its size limit keeps weights out of it.
+    optimizer.fold_constants(program.model)
+    optimizer.remove_unused_nodes(program.model)
+    proto: onnx.ModelProto = program.model_proto
+    return proto
+
+
+def _drop_zero_biases_(proto: onnx.ModelProto, own: Set[str]) -> None:
+    """Remove the zero biases that the exporter gives convolutions without one."""
+    zeros = {
+        tensor.name
+        for tensor in proto.graph.initializer
+        if tensor.name not in own and tensor.data_type == onnx.TensorProto.FLOAT
+        if not np.any(numpy_helper.to_array(tensor))
+    }
+    for node in proto.graph.node:
+        if node.op_type in ("Conv", "ConvTranspose") and len(node.input) == 3 and node.input[2] in zeros:
+            del node.input[2]
+    used = {name for node in proto.graph.node for name in node.input}
+    for index in reversed(range(len(proto.graph.initializer))):
+        if proto.graph.initializer[index].name not in used:
+            del proto.graph.initializer[index]
+
+
+def _rename_ends_(proto: onnx.ModelProto) -> None:
+    graph = proto.graph
+    names = {}
+    for ends, word in ((graph.input, "input"), (graph.output, "output")):
+        for index, value in enumerate(ends):
+            names[value.name] = word if len(ends) == 1 else f"{word}_{index}"
+    for value in [*graph.input, *graph.output, *graph.value_info]:
+        value.name = names.get(value.name, value.name)
+    for node in graph.node:
+        node.input[:] = [names.get(name, name) for name in node.input]
+        node.output[:] = [names.get(name, name) for name in node.output]
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the exporter's notes on packages that it did not find off the user's terminal."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

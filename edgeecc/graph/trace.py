@@ -1,0 +1,70 @@
+"""Trace a torch network into a `NetworkSpec`."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+from typing import Dict, Mapping, Tuple
+
+import torch
+from torch import nn
+
+from edgeecc.errors import GraphError
+from edgeecc.graph.coupling import find_units
+from edgeecc.graph.grouping import group_units
+from edgeecc.graph.layers import Call, layer_specs, observe
+from edgeecc.graph.selfcheck import prove
+from edgeecc.graph.spec import ChannelGroup, NetworkSpec, ParameterSpec
+
+
+def trace(
+    model: nn.Module, example_inputs: Tuple[torch.Tensor, ...], *, network: str = ""
+) -> NetworkSpec:  # fmt: skip
+    """Describe a network: channel groups, layers and parameters.
+
+    Every group that is called prunable has been proved so: on this network with random parameters, cutting
+    half of each group out gives what masking it gives. A group that fails stays whole, with the reason.
+
+    Args:
+        model: any module; left as it is.
+        example_inputs: the forward arguments, batch 1.
+        network: name that goes into the spec.
+    Raises: GraphError naming the module when forward fails or the network cannot be followed.
+    """
+    if any(x.shape[0] != 1 for x in example_inputs if x.ndim):
+        raise GraphError("the example input must have batch 1; costs are counted per image")
+    work = copy.deepcopy(model).cpu().eval()
+    calls = observe(work, example_inputs)
+    order = {name: place for place, name in enumerate(calls)}
+    for parameter in work.parameters():
+        parameter.requires_grad_(True)  # torch-pruning follows gradients
+    groups = group_units(work, find_units(work, example_inputs), order)
+    spec = _assemble(work, example_inputs, network, groups, calls)
+    failures = prove(work, example_inputs, spec)
+    if failures:
+        groups = tuple(_kept_whole(group, failures) for group in groups)
+        spec = _assemble(work, example_inputs, network, groups, calls)
+    return spec
+
+
+def _assemble(
+    model: nn.Module,
+    example_inputs: Tuple[torch.Tensor, ...],
+    network: str,
+    groups: Tuple[ChannelGroup, ...],
+    calls: Mapping[str, Call],
+) -> NetworkSpec:  # fmt: skip
+    trained = {name for name, _ in model.named_parameters()}
+    parameters = tuple(
+        ParameterSpec(name, tuple(value.shape), name in trained)
+        for name, value in model.state_dict().items()
+        if value.is_floating_point()
+    )
+    shapes = tuple(tuple(int(n) for n in x.shape) for x in example_inputs)
+    return NetworkSpec(network, shapes, groups, layer_specs(model, calls, groups), parameters)
+
+
+def _kept_whole(group: ChannelGroup, failures: Dict[str, str]) -> ChannelGroup:
+    if group.name not in failures:
+        return group
+    return replace(group, prunable=False, reason=failures[group.name])

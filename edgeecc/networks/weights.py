@@ -1,0 +1,85 @@
+"""Weights from a file that may come from anywhere: tensors only, never a pickled module."""
+
+from __future__ import annotations
+
+import warnings
+import zipfile
+from pathlib import Path
+from typing import Dict, Mapping
+
+import torch
+from torch import nn
+
+from edgeecc.artifacts import read_tensors
+from edgeecc.errors import ArtifactError
+
+State = Dict[str, torch.Tensor]
+_WRAPPERS = ("state_dict", "model", "model_state_dict")
+
+
+def load_state(path: Path) -> State:
+    """Read a state dict from .safetensors, or from a file of `torch.save(model.state_dict())`.
+
+    A dict wrapped as {"state_dict": ...} is unwrapped and the `module.` of DataParallel dropped.
+    Raises: ArtifactError when the file is missing, damaged, pickles more than tensors, or holds NaN.
+    """
+    if not path.is_file():
+        raise ArtifactError(f"cannot read {path}: no such file; check the path")
+    if path.suffix == ".safetensors":
+        content: object = {name: torch.from_numpy(value.copy()) for name, value in read_tensors(path)[0].items()}
+    else:
+        content = _load_torch(path)
+    state = _tensors(content, path)
+    for name, tensor in state.items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise ArtifactError(f"{name} in {path} holds NaN or infinity; the training diverged, take an earlier one")
+    return state
+
+
+def load_into(model: nn.Module, state: Mapping[str, torch.Tensor]) -> None:
+    """Copy a state dict into a model; names and shapes must agree.
+
+    Raises: ArtifactError naming the first tensors that do not fit.
+    """
+    own = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    given = {name: tuple(value.shape) for name, value in state.items()}
+    counters = {name for name in own if name.endswith("num_batches_tracked")}
+    missing = sorted(set(own) - set(given) - counters)
+    surplus = sorted(set(given) - set(own))
+    wrong = sorted(name for name in set(own) & set(given) if own[name] != given[name])
+    if wrong:
+        name = wrong[0]
+        raise ArtifactError(f"the weights have {name} {given[name]}, the network {own[name]}; is it the right network?")
+    if missing or surplus:
+        what = f"lack {missing[0]!r}" if missing else f"have {surplus[0]!r}, which the network lacks"
+        count = len(missing) + len(surplus)
+        raise ArtifactError(f"the weights {what} ({count} names differ in all); is it the right network?")
+    model.load_state_dict(dict(state), strict=False)
+
+
+def _load_torch(path: Path) -> object:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise ArtifactError(f"cannot read {path}: {error.strerror}; check the path") from error
+    except Exception as error:
+        if zipfile.is_zipfile(path):
+            way_out = "save it again with torch.save(model.state_dict(), PATH) and give its --network"
+            raise ArtifactError(f"{path} pickles more than tensors and is refused; {way_out}") from error
+        raise ArtifactError(f"{path} is damaged or no weights file; copy or save it again") from error
+
+
+def _tensors(content: object, path: Path) -> State:
+    for key in _WRAPPERS:
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
+            content = content[key]
+    if not isinstance(content, dict) or not content:
+        raise ArtifactError(f"{path} holds no state dict; save it with torch.save(model.state_dict(), PATH)")
+    state: State = {}
+    for name, value in content.items():
+        if not isinstance(name, str) or not isinstance(value, torch.Tensor):
+            raise ArtifactError(f"{path} holds {name!r}, which is no tensor; save model.state_dict() alone")
+        state[name[len("module.") :] if name.startswith("module.") else name] = value
+    return state

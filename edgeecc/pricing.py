@@ -1,0 +1,107 @@
+"""From a device, a network and a budget to the cost model that the solver works against."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Optional
+
+from torch import nn
+
+from edgeecc.calibrate import calibrate
+from edgeecc.calibration_folder import find_profile, network_folder
+from edgeecc.config import CalibrateConfig, MeasureProtocol
+from edgeecc.cost.base import CostModel
+from edgeecc.cost.exact import mac_cost, size_cost
+from edgeecc.cost.profile import Profile
+from edgeecc.errors import ArtifactError, ConfigError
+from edgeecc.graph.spec import NetworkSpec
+from edgeecc.graph.to_onnx import to_onnx
+from edgeecc.sources import NetworkSource
+from edgeecc.units import Metric, format_quantity
+
+logger = logging.getLogger(__name__)
+
+#: Which device prices a metric when the user names none.
+DEFAULT_DEVICE = {Metric.ENERGY: "virtual:tx2", Metric.LATENCY: "onnxruntime:cpu"}
+
+
+@dataclass(frozen=True)
+class Price:
+    """A cost model and how far to trust it.
+
+    Args:
+        cost: the model.
+        device: device that it was calibrated on; empty for exact counts.
+        margin: share by which the model's held-out error is held off a budget.
+        profile: the profile behind it; None for exact counts.
+    """
+
+    cost: CostModel
+    device: str
+    margin: float
+    profile: Optional[Profile]
+
+
+@dataclass(frozen=True)
+class PriceQuery:
+    """Which cost model is wanted.
+
+    Args:
+        metric: what the budget bounds.
+        device: device name; None takes the metric's default.
+        profile: a profile file; None looks in the workspace, then among the shipped ones.
+        workspace: folder that holds calibration/.
+        margin: share to hold off; None takes the profile's held-out 95th percentile.
+    """
+
+    metric: Metric
+    device: Optional[str]
+    profile: Optional[Path]
+    workspace: Path
+    margin: Optional[float] = None
+
+
+def price(spec: NetworkSpec, model: nn.Module, source: NetworkSource, query: PriceQuery) -> Price:
+    """Return the cost model for a network.
+
+    MACs and bytes are counted exactly. Energy and latency need a profile of this network; on a virtual
+    device a missing one is made on the spot, which takes seconds, on a real device it is the user's to make.
+
+    Raises: ArtifactError when no profile fits.
+    """
+    if query.metric is Metric.MACS:
+        return Price(mac_cost(spec), "", query.margin or 0.0, None)
+    if query.metric is Metric.SIZE:
+        return Price(size_cost(spec), "", query.margin or 0.0, None)
+    device = query.device or DEFAULT_DEVICE[query.metric]
+    profile = _profile(spec, model, source, query, device)
+    if profile.metric is not query.metric:
+        unit, found = query.metric.unit, profile.metric.value
+        raise ConfigError(f"the budget is in {unit} but the profile of {profile.device} predicts {found}; choose another")
+    cost = profile.cost_for(spec)
+    margin = query.margin if query.margin is not None else profile.margin
+    dense = format_quantity(cost.predict(spec.vector(spec.dense_widths())), query.metric)
+    logger.info("dense %s costs %s (%s)", source.reference, dense, cost.meter)
+    return Price(cost, profile.device, margin, profile)
+
+
+def _profile(
+    spec: NetworkSpec, model: nn.Module, source: NetworkSource, query: PriceQuery, device: str
+) -> Profile:  # fmt: skip
+    if query.profile is not None:
+        return Profile.load(query.profile)
+    path = find_profile(device, source.folder, query.metric, query.workspace)
+    if path is not None:
+        found = Profile.load(path)
+        if not device.startswith("virtual:") or found.fits(spec):
+            return found
+    if not device.startswith("virtual:"):
+        asked = f"--network {source.reference} --device {device}"
+        raise ArtifactError(f"no profile of {source.reference} on {device}; make one with: edgeecc calibrate {asked}")
+    logger.warning("no profile of this %s on %s; calibrating on it now", source.reference, device)
+    folder = network_folder(query.workspace, device, f"{source.folder}-{spec.fingerprint()}")
+    dense = to_onnx(model, source.example())
+    calibrate(spec, dense, device, folder, config=CalibrateConfig(), protocol=MeasureProtocol())
+    return Profile.load(folder / "profile.json")

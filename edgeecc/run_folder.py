@@ -1,0 +1,130 @@
+"""A run folder: where one pruning run keeps its files, and the lock that keeps a second run out.
+
+    run.json             what was asked, resolved: enough to rebuild the network and to resume
+    spec.json            the traced network
+    profile.json         the cost model that was used, if the budget's metric needs one
+    dense.safetensors    the weights that were given
+    checkpoint-*.safetensors   training in progress
+    masked.safetensors   the pruned weights, dense shapes
+    keep.json            the units that stay
+    result.json          what prune printed
+    slim.safetensors, dense.onnx, masked.onnx, slim.onnx, check.safetensors, verify.json, report.json   from export
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Dict, Iterator, Mapping
+
+import numpy as np
+
+from edgeecc.artifacts import read_json, write_json
+from edgeecc.errors import ArtifactError
+from edgeecc.graph.spec import IntArray, NetworkSpec
+
+RUN_SCHEMA = "edgeecc/run/1"
+SPEC_SCHEMA = "edgeecc/spec/1"
+KEEP_SCHEMA = "edgeecc/keep/1"
+RESULT_SCHEMA = "edgeecc/result/1"
+VERIFY_SCHEMA = "edgeecc/verify/1"
+REPORT_SCHEMA = "edgeecc/report/1"
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Names and JSON artefacts of a run folder."""
+
+    path: Path
+
+    def file(self, name: str) -> Path:
+        """Return the path of a file of this run."""
+        return self.path / name
+
+    def has(self, name: str) -> bool:
+        """Return whether the run has this file."""
+        return self.file(name).is_file()
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the run for this process.
+
+        Raises: ArtifactError when another process holds it or the folder cannot be written.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            handle = os.open(self.file(".lock"), os.O_RDWR | os.O_CREAT, 0o666)
+        except OSError as error:
+            message = f"cannot write run folder {self.path}: {error.strerror}; choose another with --run"
+            raise ArtifactError(message) from error
+        try:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                message = f"run {self.path} is in use by another process; wait for it or choose another with --run"
+                raise ArtifactError(message) from error
+            yield
+        finally:
+            os.close(handle)
+
+    def read_run(self) -> Dict[str, object]:
+        """Return run.json.
+
+        Raises: ArtifactError when this is no run folder.
+        """
+        if not self.has("run.json"):
+            raise ArtifactError(f"{self.path} is no run folder (no run.json); make one with edgeecc prune")
+        return read_json(self.file("run.json"), RUN_SCHEMA)
+
+    def write_spec(self, spec: NetworkSpec) -> None:
+        """Write spec.json."""
+        write_json(self.file("spec.json"), SPEC_SCHEMA, {"spec": spec.to_json()})
+
+    def read_spec(self) -> NetworkSpec:
+        """Return the traced network of this run."""
+        return read_spec_file(self.file("spec.json"))
+
+    def write_keep(self, keep: Mapping[str, IntArray]) -> None:
+        """Write keep.json."""
+        units = {name: [int(unit) for unit in kept] for name, kept in keep.items()}
+        write_json(self.file("keep.json"), KEEP_SCHEMA, {"keep": units})
+
+    def read_keep(self, spec: NetworkSpec) -> Dict[str, IntArray]:
+        """Return the units that stay, checked against the spec.
+
+        Raises: ArtifactError when keep.json is missing or damaged.
+        """
+        document = read_json(self.file("keep.json"), KEEP_SCHEMA)
+        keep = document.get("keep")
+        if not isinstance(keep, dict) or not all(_is_units(value) for value in keep.values()):
+            raise ArtifactError(f"{self.file('keep.json')} is damaged: no lists of units; run edgeecc prune again")
+        return spec.checked_keep({name: np.asarray(units, dtype=np.int64) for name, units in keep.items()})
+
+
+def read_spec_file(path: Path) -> NetworkSpec:
+    """Read a spec.json.
+
+    Raises: ArtifactError when missing or of another schema; GraphError when a field is wrong.
+    """
+    spec = read_json(path, SPEC_SCHEMA).get("spec")
+    if not isinstance(spec, dict):
+        raise ArtifactError(f"{path} is damaged: it holds no spec; make it again")
+    return NetworkSpec.from_json(spec)
+
+
+def latest_run(workspace: Path) -> RunFolder:
+    """Return the run of `workspace`/runs that was changed last.
+
+    Raises: ArtifactError when there is none.
+    """
+    runs = [path.parent for path in (workspace / "runs").glob("*/run.json")]
+    if not runs:
+        raise ArtifactError(f"no run in {workspace / 'runs'}; make one with edgeecc prune, or name its folder")
+    return RunFolder(max(runs, key=lambda run: (run / "run.json").stat().st_mtime))
+
+
+def _is_units(value: object) -> bool:
+    return isinstance(value, list) and all(type(unit) is int for unit in value)

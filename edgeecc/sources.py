@@ -1,0 +1,152 @@
+"""From what the user names to a network: a table name, a factory of their own, a weights file.
+
+A `NetworkSource` is everything needed to build the same module again, so that a run folder can be picked up
+later by another command or on another machine.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Dict, Mapping, Optional, Tuple, Union
+
+import torch
+from torch import nn
+
+from edgeecc.errors import ArtifactError, ConfigError, GraphError
+from edgeecc.graph.spec import NetworkSpec
+from edgeecc.graph.trace import trace
+from edgeecc.networks.table import NETWORKS, build, infer, info
+from edgeecc.networks.weights import load_into, load_state
+from edgeecc.plugins import resolve
+
+OptionValue = Union[int, float, str, bool]
+
+
+@dataclass(frozen=True)
+class NetworkSource:
+    """Where a network comes from.
+
+    Args:
+        reference: name in the table, or `package.module:factory`.
+        input_shape: without batch.
+        options: keyword arguments of the builder.
+    """
+
+    reference: str
+    input_shape: Tuple[int, ...]
+    options: Mapping[str, OptionValue] = field(default_factory=dict)
+
+    @property
+    def folder(self) -> str:
+        """A name that is safe as a folder."""
+        return re.sub(r"[^A-Za-z0-9_.-]", "-", self.reference.rpartition(":")[2]).strip(".") or "network"
+
+    def example(self) -> Tuple[torch.Tensor, ...]:
+        """Return an example input, batch 1, the same each time."""
+        generator = torch.Generator().manual_seed(0)
+        return (torch.randn((1, *self.input_shape), generator=generator),)
+
+    def build(self) -> nn.Module:
+        """Return the module with fresh weights.
+
+        Raises: ConfigError when the factory fails or returns no module.
+        """
+        if ":" not in self.reference:
+            return build(self.reference, **self.options)
+        return _own_network(self.reference)
+
+    def to_json(self) -> Dict[str, object]:
+        """Return the source as JSON-ready values."""
+        return {
+            "network": self.reference,
+            "input_shape": list(self.input_shape),
+            "options": dict(self.options),
+        }
+
+    @staticmethod
+    def from_json(data: object) -> NetworkSource:
+        """Read what `to_json` wrote.
+
+        Raises: ArtifactError when a field is wrong.
+        """
+        if not isinstance(data, dict):
+            raise ArtifactError("run.json names no network; run edgeecc prune again")
+        reference, shape, options = data.get("network"), data.get("input_shape"), data.get("options")
+        fine = isinstance(reference, str) and isinstance(options, dict) and _is_shape(shape)
+        if not fine:
+            raise ArtifactError(f"run.json describes its network wrongly: {data!r}; run edgeecc prune again")
+        return NetworkSource(str(reference), tuple(shape or ()), dict(options or {}))
+
+
+def open_network(
+    network: Optional[str], input_shape: Optional[Tuple[int, ...]], weights: Optional[Path]
+) -> Tuple[nn.Module, NetworkSource]:
+    """Build the network that the user named, and load the weights when given.
+
+    Without `network` the weights must tell it; width and number of classes of table networks are read off
+    the weights.
+
+    Raises: ConfigError when the network cannot be told; ArtifactError when the weights do not load.
+    """
+    state = load_state(weights) if weights is not None else None
+    reference, options = _choose(network, state, weights)
+    source = NetworkSource(reference, _input_shape(reference, input_shape), options)
+    model = source.build()
+    if state is not None:
+        load_into(model, state)
+    return model, source
+
+
+def trace_source(model: nn.Module, source: NetworkSource) -> NetworkSpec:
+    """Trace a network on its example input; what cannot run on it is the input's fault, and is said so."""
+    try:
+        return trace(model, source.example(), network=source.reference)
+    except GraphError as error:
+        raise GraphError(f"{error} (input {'x'.join(map(str, source.input_shape))}, see --input)") from error
+
+
+def _choose(
+    network: Optional[str], state: Optional[Mapping[str, torch.Tensor]], weights: Optional[Path]
+) -> Tuple[str, Dict[str, OptionValue]]:
+    inferred = infer(state) if state is not None else None
+    if network is None:
+        if inferred is None:
+            what = f"the tensors of {weights} fit no known network" if weights else "no network is given"
+            raise ConfigError(f"{what}; give --network (known: {', '.join(sorted(NETWORKS))}, or package.module:factory)")
+        return inferred
+    if ":" in network:
+        return network, {}
+    if network not in NETWORKS:
+        raise ConfigError(f"unknown network {network!r}; known are {', '.join(sorted(NETWORKS))}, or package.module:factory")
+    return (network, inferred[1]) if inferred is not None and inferred[0] == network else (network, {})
+
+
+def _input_shape(reference: str, given: Optional[Tuple[int, ...]]) -> Tuple[int, ...]:
+    if given is not None:
+        return given
+    if ":" in reference:
+        raise ConfigError(f"the input shape of {reference} is not known; give --input such as 3x224x224")
+    return info(reference).input_shape
+
+
+def _own_network(reference: str) -> nn.Module:
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)  # a console script does not look in the working directory by itself
+    factory = resolve(reference)
+    if not callable(factory):
+        raise ConfigError(f"{reference} is no function; name one that returns a torch.nn.Module")
+    try:
+        model = factory()
+    except Exception as error:
+        raise ConfigError(f"{reference}() failed: {type(error).__name__}: {error}; try it in Python first") from error
+    if not isinstance(model, nn.Module):
+        raise ConfigError(f"{reference}() returned {type(model).__name__}; it must return a torch.nn.Module")
+    return model
+
+
+def _is_shape(shape: object) -> bool:
+    return isinstance(shape, list) and 1 <= len(shape) <= 5 and all(type(n) is int and 0 < n <= 65536 for n in shape)

@@ -1,0 +1,132 @@
+"""Verify an exported network on the machine where it will run: needs no torch.
+
+What is checked was written by export: the slim ONNX file, validation images with labels, and the outputs of
+the masked torch network on them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Dict, Mapping, Optional, Tuple
+
+import numpy as np
+import onnx
+
+from edgeecc.artifacts import Tensors, number, read_json, read_tensors, write_json
+from edgeecc.config import MeasureProtocol, VerifyConfig
+from edgeecc.cost.exact import mac_cost, size_cost
+from edgeecc.errors import ArtifactError
+from edgeecc.graph.onnx_slice import load_model
+from edgeecc.graph.onnx_work import work_of
+from edgeecc.meters.base import Measurement, measure
+from edgeecc.meters.virtual import VirtualDevice
+from edgeecc.run_folder import RESULT_SCHEMA, VERIFY_SCHEMA, RunFolder
+from edgeecc.runtimes.onnxrt import OnnxRuntime
+from edgeecc.units import Metric, format_quantity
+
+#: Windows of the CPU latency are short: the clock has no counter period to outlast.
+LATENCY_PROTOCOL = MeasureProtocol(window_s=0.05, min_windows=10, max_windows=60)
+
+
+def verify(folder: RunFolder, config: VerifyConfig = VerifyConfig()) -> Dict[str, object]:
+    """Check the slim network of a run; returns what `edgeecc verify --json` prints, also in verify.json.
+
+    Raises: ArtifactError when the run was not exported or its files do not belong together.
+    """
+    with folder.locked():
+        return verify_locked(folder, config)
+
+
+def verify_locked(folder: RunFolder, config: VerifyConfig) -> Dict[str, object]:
+    """Verify a run whose lock is held."""
+    for name in ("slim.onnx", "check.safetensors", "result.json"):
+        if not folder.has(name):
+            raise ArtifactError(f"{folder.path} has no {name}; run edgeecc export first")
+    result = read_json(folder.file("result.json"), RESULT_SCHEMA)
+    model = load_model(folder.file("slim.onnx"))
+    check, metadata = read_tensors(folder.file("check.safetensors"))
+    if metadata.get("slim_sha256") != sha256(folder.file("slim.onnx").read_bytes()):
+        raise ArtifactError(f"slim.onnx in {folder.path} is not the exported one; run edgeecc export again")
+    accuracy, error, images = compare(model, check)
+    energy, latency = measure_energy(model, str(result.get("device", ""))), measure_latency(model)
+    outcome: Dict[str, object] = {
+        "run": str(folder.path),
+        "max_abs_error": error,
+        "outputs_agree": error <= config.max_abs_error,
+        "accuracy": accuracy,
+        "images": images,
+        "energy_j": None if energy is None else energy.energy_j,
+        "energy_se_j": None if energy is None else energy.energy_se_j,
+        "meter": None if energy is None else energy.meter,
+        "latency_s": latency.latency_s,
+        "latency_iqr_s": latency.latency_iqr_s,
+        "latency_meter": latency.meter,
+    }
+    outcome.update(_judge(folder, result, energy, latency))
+    write_json(folder.file("verify.json"), VERIFY_SCHEMA, outcome)
+    return outcome
+
+
+def compare(model: onnx.ModelProto, check: Tensors) -> Tuple[float, float, int]:
+    """Return (top-1 accuracy, largest absolute difference to the reference outputs, number of images)."""
+    try:
+        images, labels, reference = check["input"], check["label"], check["reference"]
+    except KeyError as error:
+        raise ArtifactError(f"check.safetensors lacks {error}; run edgeecc export again") from error
+    if not len(images) == len(labels) == len(reference) > 0:
+        raise ArtifactError("check.safetensors is damaged: its tensors differ in length; run edgeecc export again")
+    with OnnxRuntime(model) as runtime:
+        outputs = np.concatenate([runtime.infer([image[None]])[0] for image in images])
+    if outputs.shape != reference.shape:
+        raise ArtifactError(f"slim.onnx returns {outputs.shape}, expected {reference.shape}; run edgeecc export again")
+    accuracy = float((outputs.argmax(1) == labels).mean())
+    return accuracy, float(np.abs(outputs - reference).max()), len(images)
+
+
+def measure_energy(model: onnx.ModelProto, device: str) -> Optional[Measurement]:
+    """Return the energy of one inference by the device's meter, or None where it has none here."""
+    if not device.startswith("virtual:"):
+        return None
+    virtual = VirtualDevice.named(device, seed=0)
+    virtual.load(work_of(model))
+    return measure(virtual.run, virtual, MeasureProtocol())
+
+
+def measure_latency(model: onnx.ModelProto) -> Measurement:
+    """Return the measured latency of one inference in ONNX Runtime on this machine's CPU."""
+    with OnnxRuntime(model) as runtime:
+        return measure(runtime.run, runtime.clock, LATENCY_PROTOCOL)
+
+
+def sha256(data: bytes) -> str:
+    """Return the hex digest of `data`."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def _judge(
+    folder: RunFolder, result: Mapping[str, object], energy: Optional[Measurement], latency: Measurement
+) -> Dict[str, object]:  # fmt: skip
+    budget = result.get("budget")
+    if not isinstance(budget, dict):
+        raise ArtifactError(f"{folder.file('result.json')} is damaged: it names no budget; run edgeecc prune again")
+    metric = Metric(budget.get("metric"))
+    bound = number(budget.get("value"), "budget", folder.file("result.json"))
+    value, meter = _figure(folder, metric, energy, latency)
+    if value is None:
+        verdict = f"no meter for {result.get('device')} on this machine; the model predicts it"
+        return {"within_budget": None, "verdict": verdict}
+    words = f"{format_quantity(value, metric)} by {meter}, budget {format_quantity(bound, metric)}"
+    return {"within_budget": value <= bound, "verdict": words}
+
+
+def _figure(
+    folder: RunFolder, metric: Metric, energy: Optional[Measurement], latency: Measurement
+) -> Tuple[Optional[float], str]:  # fmt: skip
+    if metric is Metric.ENERGY:
+        return (None, "") if energy is None else (energy.energy_j, energy.meter)
+    if metric is Metric.LATENCY:
+        return latency.latency_s, latency.meter
+    spec = folder.read_spec()
+    widths = {name: len(units) for name, units in folder.read_keep(spec).items()}
+    cost = mac_cost(spec) if metric is Metric.MACS else size_cost(spec)
+    return cost.predict(spec.vector(widths)), cost.meter

@@ -1,0 +1,119 @@
+"""The tree's rules, read from the imports: base < domain < use cases < command line."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGE = ROOT / "edgeecc"
+
+BASE = {"errors", "units", "config", "artifacts", "plugins", "workload"}
+DOMAIN = {"graph", "networks", "data", "cost", "meters", "runtimes", "solvers", "training"}
+USE_CASES = {
+    "calibrate", "calibration_folder", "demo", "doctor", "export", "inspection", "prune", "run_folder", "sources",
+    "verify",
+}  # fmt: skip
+#: What a domain package may import of the other domain packages: the modules that only describe.
+SHARED = {"graph.spec", "cost.base", "solvers.base"}
+#: Device tier: importable without torch.
+DEVICE = [
+    "errors", "units", "config", "artifacts", "plugins", "workload", "graph.spec", "graph.onnx_slice",
+    "graph.onnx_work", "cost.product", "cost.exact", "cost.fit", "cost.profile", "meters.base", "meters.virtual",
+    "runtimes.onnxrt", "calibrate", "doctor", "verify", "cli.main",
+]  # fmt: skip
+#: Third-party packages that only one place may import.
+OWNED = {
+    "click": {"cli"},
+    "rich": {"cli"},
+    "tensorrt": {"runtimes"},
+    "pycuda": {"runtimes"},
+    "onnxruntime": {"runtimes"},
+    "pynvml": {"meters"},
+    "jtop": {"meters"},
+    "torch_pruning": {"graph"},
+    "sklearn": {"data"},
+    "PIL": {"data"},
+}
+pytestmark = pytest.mark.device
+
+
+def modules() -> list[str]:
+    names = []
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = list(path.relative_to(PACKAGE).with_suffix("").parts)
+        names.append(".".join(parts[:-1] if parts[-1] == "__init__" else parts))
+    return [name for name in names if name]
+
+
+def imports(module: str) -> set[str]:
+    path = PACKAGE / Path(*module.split("."))
+    source = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    found = set()
+    for node in ast.walk(ast.parse(source.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            found.add(node.module)
+            found |= {f"{node.module}.{alias.name}" for alias in node.names if node.module.startswith("edgeecc")}
+    return found
+
+
+def own(module: str) -> set[str]:
+    """Imports of edgeecc modules, without the package's name and without imported attributes."""
+    known = set(modules())
+    names = {name.partition(".")[2] for name in imports(module) if name.startswith("edgeecc.")}
+    return {name for name in names if name in known}
+
+
+def test_every_module_has_a_layer() -> None:
+    tops = {module.partition(".")[0] for module in modules()}
+    assert tops == (BASE | DOMAIN | USE_CASES | {"cli"}) & tops, f"new modules need a layer: {tops}"
+
+
+@pytest.mark.parametrize("module", modules())
+def test_imports_point_downwards(module: str) -> None:
+    top = module.partition(".")[0]
+    for name in own(module):
+        target = name.partition(".")[0]
+        if top in BASE:
+            assert target in BASE, f"base module {module} imports {name}"
+        elif top in DOMAIN:
+            fine = target in BASE or target == top or name in SHARED or name in DOMAIN
+            assert fine, f"domain module {module} imports {name}"
+        elif top in USE_CASES:
+            assert target != "cli", f"use case {module} imports {name}"
+
+
+@pytest.mark.parametrize("module", modules())
+def test_third_party_packages_stay_in_their_place(module: str) -> None:
+    top = module.partition(".")[0]
+    for name in imports(module):
+        owners = OWNED.get(name.partition(".")[0])
+        assert owners is None or top in owners, f"{module} imports {name}; only {owners} may"
+
+
+def test_device_tier_loads_without_torch() -> None:
+    names = ", ".join(f"edgeecc.{name}" for name in DEVICE)
+    code = f"import sys, {names}; sys.exit('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_no_module_is_over_four_hundred_lines() -> None:
+    long = [str(p.relative_to(ROOT)) for p in PACKAGE.rglob("*.py") if len(p.read_text().splitlines()) > 400]
+    assert not long
+
+
+def test_no_pickle_anywhere() -> None:
+    for module in modules():
+        assert not {"pickle", "dill", "joblib", "cloudpickle"} & imports(module), module
+        source = PACKAGE / Path(*module.split("."))
+        path = source / "__init__.py" if source.is_dir() else source.with_suffix(".py")
+        text = path.read_text()
+        assert "torch.load(" not in text or "weights_only=True" in text, module
+        assert "torch.save(" not in text, module

@@ -1,0 +1,286 @@
+"""Small networks, each with one thing that is hard to prune right."""
+
+from __future__ import annotations
+
+from typing import Callable, Dict, Tuple
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+Entry = Tuple[Callable[[], nn.Module], Tuple[Tuple[int, ...], ...]]
+
+
+class Fn(nn.Module):
+    """Modules by name, and a forward as a function of them."""
+
+    def __init__(self, forward: Callable[..., object], **modules: nn.Module) -> None:
+        super().__init__()
+        for name, module in modules.items():
+            self.add_module(name, module)
+        self._forward = forward
+
+    def forward(self, *inputs: torch.Tensor) -> object:
+        return self._forward(self, *inputs)
+
+
+def conv(i: int, o: int, k: int = 3, **options: object) -> nn.Conv2d:
+    options.setdefault("padding", k // 2)
+    return nn.Conv2d(i, o, k, **options)
+
+
+def head(width: int) -> nn.Linear:
+    return nn.Linear(width, 5)
+
+
+def pool(x: torch.Tensor) -> torch.Tensor:
+    return x.mean((2, 3))
+
+
+def plain() -> nn.Module:
+    return Fn(
+        lambda m, x: m.fc(pool(torch.relu(m.b2(m.c2(torch.relu(m.b1(m.c1(x)))))))),
+        c1=conv(3, 8, bias=False), b1=nn.BatchNorm2d(8), c2=conv(8, 12), b2=nn.BatchNorm2d(12), fc=head(12),
+    )  # fmt: skip
+
+
+def residual() -> nn.Module:
+    def forward(m: nn.Module, x: torch.Tensor) -> torch.Tensor:
+        x = torch.relu(m.stem(x))
+        x = torch.relu(x + m.b2(m.c2(torch.relu(m.c1(x)))))
+        return m.fc(pool(torch.relu(x + m.c4(torch.relu(m.c3(x))))))
+
+    return Fn(
+        forward, stem=conv(3, 8), c1=conv(8, 6), c2=conv(6, 8, bias=False), b2=nn.BatchNorm2d(8),
+        c3=conv(8, 10), c4=conv(10, 8), fc=head(8),
+    )  # fmt: skip
+
+
+def projection() -> nn.Module:
+    def forward(m: nn.Module, x: torch.Tensor) -> torch.Tensor:
+        x = torch.relu(m.stem(x))
+        return m.fc(pool(torch.relu(m.short(x) + m.c2(torch.relu(m.c1(x))))))
+
+    return Fn(
+        forward, stem=conv(3, 8), c1=conv(8, 6, stride=2), c2=conv(6, 12),
+        short=conv(8, 12, 1, stride=2), fc=head(12),
+    )  # fmt: skip
+
+
+def dense_concat() -> nn.Module:
+    def forward(m: nn.Module, x: torch.Tensor) -> torch.Tensor:
+        a = torch.relu(m.c1(x))
+        b = torch.relu(m.c2(a))
+        c = torch.relu(m.c3(torch.cat([a, b], 1)))
+        return m.fc(pool(m.bn(torch.cat([a, b, c], 1))))
+
+    return Fn(forward, c1=conv(3, 6), c2=conv(6, 5), c3=conv(11, 4), bn=nn.BatchNorm2d(15), fc=head(15))
+
+
+def concat_twice() -> nn.Module:
+    def forward(m: nn.Module, x: torch.Tensor) -> torch.Tensor:
+        a = torch.relu(m.c1(x))
+        return m.fc(pool(torch.relu(m.c2(torch.cat([a, a], 1)))))
+
+    return Fn(forward, c1=conv(3, 6), c2=conv(12, 8), fc=head(8))
+
+
+def inverted_residual() -> nn.Module:
+    def forward(m: nn.Module, x: torch.Tensor) -> torch.Tensor:
+        x = m.stem(x)
+        x = x + m.project(F.relu6(m.bn(m.dw(F.relu6(m.expand(x))))))
+        return m.fc(pool(x))
+
+    return Fn(
+        forward, stem=conv(3, 6), expand=conv(6, 12, 1), dw=conv(12, 12, groups=12, bias=False),
+        bn=nn.BatchNorm2d(12), project=conv(12, 6, 1), fc=head(6),
+    )  # fmt: skip
+
+
+def squeeze_excite() -> nn.Module:
+    def forward(m: nn.Module, x: torch.Tensor) -> torch.Tensor:
+        x = torch.relu(m.c1(x))
+        gate = torch.sigmoid(m.f2(torch.relu(m.f1(F.adaptive_avg_pool2d(x, 1)))))
+        return m.fc(pool(torch.relu(m.c2(x * gate))))
+
+    return Fn(forward, c1=conv(3, 8), f1=conv(8, 4, 1), f2=conv(4, 8, 1), c2=conv(8, 6), fc=head(6))
+
+
+def inception() -> nn.Module:
+    def forward(m: nn.Module, x: torch.Tensor) -> torch.Tensor:
+        x = torch.relu(m.stem(x))
+        parts = [m.a(x), m.b2(torch.relu(m.b1(x))), m.c(F.max_pool2d(x, 3, 1, 1))]
+        return m.fc(pool(torch.relu(torch.cat(parts, 1))))
+
+    return Fn(
+        forward, stem=conv(3, 8), a=conv(8, 4, 1), b1=conv(8, 3, 1), b2=conv(3, 6), c=conv(8, 5, 1), fc=head(15)
+    )  # fmt: skip
+
+
+def unet() -> nn.Module:
+    def forward(m: nn.Module, x: torch.Tensor) -> torch.Tensor:
+        a = torch.relu(m.d1(x))
+        b = torch.relu(m.d2(F.max_pool2d(a, 2)))
+        u = torch.relu(m.up(b))
+        return m.out(torch.relu(m.mix(torch.cat([u, a], 1))))
+
+    return Fn(
+        forward, d1=conv(3, 6), d2=conv(6, 8), up=nn.ConvTranspose2d(8, 5, 2, stride=2), mix=conv(11, 7),
+        out=conv(7, 4, 1),
+    )  # fmt: skip
+
+
+def grouped() -> nn.Module:
+    return Fn(
+        lambda m, x: m.fc(pool(torch.relu(m.c3(torch.relu(m.c2(torch.relu(m.c1(x)))))))),
+        c1=conv(3, 8), c2=conv(8, 12, groups=4), c3=conv(12, 6, groups=2), fc=head(6),
+    )  # fmt: skip
+
+
+def shuffle() -> nn.Module:
+    def forward(m: nn.Module, x: torch.Tensor) -> torch.Tensor:
+        x = torch.relu(m.c1(x))
+        n, c, h, w = x.shape
+        x = x.view(n, 2, c // 2, h, w).transpose(1, 2).reshape(n, c, h, w)
+        return m.fc(pool(torch.relu(m.c2(x))))
+
+    return Fn(forward, c1=conv(3, 8, groups=1), c2=conv(8, 8, groups=2), fc=head(8))
+
+
+def dilated() -> nn.Module:
+    return Fn(
+        lambda m, x: m.fc(pool(torch.relu(m.c2(torch.relu(m.c1(x)))))),
+        c1=conv(3, 6, dilation=2, padding=2), c2=conv(6, 8, dilation=3, padding=3), fc=head(8),
+    )  # fmt: skip
+
+
+def flatten() -> nn.Module:
+    return Fn(
+        lambda m, x: m.f2(torch.relu(m.f1(F.max_pool2d(torch.relu(m.c1(x)), 2).flatten(1)))),
+        c1=conv(3, 6), f1=nn.Linear(6 * 16, 10), f2=head(10),
+    )  # fmt: skip
+
+
+def two_outputs() -> nn.Module:
+    def forward(m: nn.Module, x: torch.Tensor) -> Dict[str, torch.Tensor]:
+        a = torch.relu(m.c1(x))
+        b = torch.relu(m.c2(a))
+        return {"map": b, "logits": m.fc(pool(torch.relu(m.c3(b))))}
+
+    return Fn(forward, c1=conv(3, 6), c2=conv(6, 4), c3=conv(4, 8), fc=head(8))
+
+
+def two_inputs() -> nn.Module:
+    return Fn(
+        lambda m, x, y: m.fc(pool(torch.relu(m.c2(torch.relu(m.a(x) + m.b(y)))))),
+        a=conv(3, 8), b=conv(1, 8), c2=conv(8, 6), fc=head(6),
+    )  # fmt: skip
+
+
+def shared() -> nn.Module:
+    return Fn(
+        lambda m, x: m.fc(pool(torch.relu(m.c(torch.relu(m.c(torch.relu(m.stem(x)))))))),
+        stem=conv(3, 6), c=conv(6, 6), fc=head(6),
+    )  # fmt: skip
+
+
+def prelu() -> nn.Module:
+    return Fn(
+        lambda m, x: m.fc(pool(m.act(m.c2(torch.relu(m.c1(x)))))),
+        c1=conv(3, 6), c2=conv(6, 8), act=nn.PReLU(8), fc=head(8),
+    )  # fmt: skip
+
+
+def group_norm() -> nn.Module:
+    return Fn(
+        lambda m, x: m.fc(pool(torch.relu(m.c2(torch.relu(m.norm(m.c1(x))))))),
+        c1=conv(3, 8), norm=nn.GroupNorm(2, 8), c2=conv(8, 6), fc=head(6),
+    )  # fmt: skip
+
+
+def multiplier() -> nn.Module:
+    return Fn(
+        lambda m, x: m.fc(pool(torch.relu(m.c2(torch.relu(m.dw(torch.relu(m.c1(x)))))))),
+        c1=conv(3, 6), dw=conv(6, 12, groups=6), c2=conv(12, 8, 1), fc=head(8),
+    )  # fmt: skip
+
+
+def hard_view() -> nn.Module:
+    return Fn(
+        lambda m, x: m.fc(torch.relu(m.c2(torch.relu(m.c1(x)))).view(-1, 8 * 64)),
+        c1=conv(3, 6), c2=conv(6, 8), fc=nn.Linear(512, 5),
+    )  # fmt: skip
+
+
+def chunk() -> nn.Module:
+    def forward(m: nn.Module, x: torch.Tensor) -> torch.Tensor:
+        a, b = torch.relu(m.c1(x)).chunk(2, 1)
+        return m.fc(pool(torch.relu(m.c2(a) + m.c3(b))))
+
+    return Fn(forward, c1=conv(3, 8), c2=conv(4, 6), c3=conv(4, 6), fc=head(6))
+
+
+def channel_softmax() -> nn.Module:
+    return Fn(
+        lambda m, x: m.fc(pool(torch.relu(m.c2(torch.softmax(m.c1(x), 1))))),
+        c1=conv(3, 8), c2=conv(8, 6), fc=head(6),
+    )  # fmt: skip
+
+
+def transposed_chain() -> nn.Module:
+    return Fn(
+        lambda m, x: m.out(torch.relu(m.bn(m.u2(torch.relu(m.u1(x)))))),
+        u1=nn.ConvTranspose2d(3, 6, 3, stride=2, padding=1, output_padding=1),
+        u2=nn.ConvTranspose2d(6, 4, 2, groups=2), bn=nn.BatchNorm2d(4), out=conv(4, 3, 1),
+    )  # fmt: skip
+
+
+IMAGE = (1, 3, 8, 8)
+ZOO: Dict[str, Entry] = {
+    builder.__name__: (builder, (IMAGE,))
+    for builder in (
+        plain, residual, projection, dense_concat, concat_twice, inverted_residual, squeeze_excite, inception,
+        unet, grouped, shuffle, dilated, flatten, two_outputs, shared, prelu, group_norm, multiplier, hard_view,
+        chunk, channel_softmax, transposed_chain,
+    )
+}  # fmt: skip
+ZOO["two_inputs"] = (two_inputs, (IMAGE, (1, 1, 8, 8)))
+
+#: Groups that must be found prunable (or must not): a lost group is a loss for the user, a wrong one a bug.
+PRUNABLE = {
+    "plain": {"c1": True, "c2": True, "fc": False},
+    "residual": {"stem": True, "c1": True, "c3": True},
+    "projection": {"stem": True, "c1": True, "short": True},
+    "dense_concat": {"c1": True, "c2": True, "c3": True},
+    "concat_twice": {"c1": True, "c2": True},
+    "inverted_residual": {"stem": True, "expand": True},
+    "squeeze_excite": {"c1": True, "f1": True, "c2": True},
+    "inception": {"stem": True, "a": True, "b1": True, "b2": True, "c": True},
+    "unet": {"d1": True, "d2": True, "up": True, "mix": True, "out": False},
+    "grouped": {"c1": True, "c2": True, "c3": True},
+    "dilated": {"c1": True, "c2": True},
+    "flatten": {"c1": True, "f1": True},
+    "two_outputs": {"c1": True, "c2": False, "c3": True},
+    "two_inputs": {"a": True, "c2": True},
+    "shared": {"stem": True},
+    "prelu": {"c1": True, "c2": True},
+    "group_norm": {"c1": False, "c2": True},
+    "multiplier": {"c1": False, "dw": True, "c2": True},
+    "hard_view": {"c1": True, "c2": False},
+    "channel_softmax": {"c1": False, "c2": True},
+    "transposed_chain": {"u1": True, "u2": True},
+    "chunk": {"c1": False, "c2": True},
+    "shuffle": {"c2": True},
+}
+
+
+def build(name: str) -> Tuple[nn.Module, Tuple[torch.Tensor, ...]]:
+    """Return a zoo network in eval mode with lively batch norms, and an example input."""
+    builder, shapes = ZOO[name]
+    generator = torch.Generator().manual_seed(7)
+    model = builder().eval()
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_(0.0, 0.2, generator=generator)
+            module.running_var.uniform_(0.5, 1.5, generator=generator)
+    return model, tuple(torch.randn(shape, generator=generator) for shape in shapes)
