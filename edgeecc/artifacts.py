@@ -8,6 +8,7 @@ schema says so.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import math
 import os
@@ -137,13 +138,38 @@ def read_tensors(source: Path) -> tuple[Tensors, Dict[str, str]]:
         raise ArtifactError(f"cannot read {source}: no such file; check the path")
     try:
         with safe_open(str(source), framework="np") as handle:
-            return {name: handle.get_tensor(name) for name in handle.keys()}, dict(
+            names = list(handle.keys())
+            return {name: handle.get_tensor(name) for name in names}, dict(
                 handle.metadata() or {}
             )  # noqa: SIM118  # the handle is no mapping
     except (SafetensorError, OSError, ValueError, TypeError) as error:
         raise ArtifactError(
             f"{source} is damaged: {error}; make it again or restore a copy"
         ) from error
+
+
+@contextlib.contextmanager
+def exclusive(folder: Path, hint: str) -> Iterator[None]:
+    """Hold `folder` for this process; the lock ends with the process, however that ends.
+
+    Args:
+        folder: made if it is not there.
+        hint: what the user can do when another process holds it.
+    Raises: ArtifactError when another process holds it or it cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError as error:
+        raise ArtifactError(f"cannot write folder {folder}: {error.strerror}; choose another") from error
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise ArtifactError(f"{folder} is in use by another process; {hint}") from error
+        yield
+    finally:
+        os.close(handle)
 
 
 def provenance() -> Dict[str, str]:

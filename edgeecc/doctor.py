@@ -15,7 +15,10 @@ from edgeecc import __version__
 
 #: package -> (what it does for us, how to get it)
 _PACKAGES = {
-    "onnxruntime": ("runs exported networks on the CPU and measures their latency", "pip install 'edgeecc[ort]'"),
+    "onnxruntime": (
+        "runs exported networks on the CPU and measures their latency",
+        "pip install 'edgeecc[ort]'",
+    ),
     "torch": ("traces, trains, prunes and slims", "pip install 'edgeecc[host]'"),
     "torch_pruning": ("finds the channels that go together", "pip install 'edgeecc[host]'"),
     "onnxscript": ("exports torch networks to ONNX", "pip install 'edgeecc[host]'"),
@@ -57,14 +60,20 @@ def examine(workspace: Path) -> Dict[str, List[Finding]]:
 
 def as_json(sections: Dict[str, List[Finding]]) -> Dict[str, object]:
     """Return the findings as JSON-ready values, with versions of edgeecc and Python."""
-    found = {section: [asdict(finding) for finding in findings] for section, findings in sections.items()}
+    found = {
+        section: [asdict(finding) for finding in findings] for section, findings in sections.items()
+    }
     return {"edgeecc": __version__, "python": platform.python_version(), **found}
 
 
 def _devices() -> List[Finding]:
     ort = importlib.util.find_spec("onnxruntime") is not None
     return [
-        Finding("virtual:tx2", ok=True, detail="simulated energy of a Jetson TX2, from published coefficients"),
+        Finding(
+            "virtual:tx2",
+            ok=True,
+            detail="simulated energy of a Jetson TX2, from published coefficients",
+        ),
         Finding(
             "onnxruntime:cpu",
             ok=ort,
@@ -84,7 +93,11 @@ def _package(name: str) -> Finding:
 def _version(name: str) -> str:
     import importlib.metadata as metadata
 
-    for distribution in (name, name.replace("_", "-"), {"sklearn": "scikit-learn", "PIL": "pillow"}.get(name, name)):
+    for distribution in (
+        name,
+        name.replace("_", "-"),
+        {"sklearn": "scikit-learn", "PIL": "pillow"}.get(name, name),
+    ):
         try:
             return metadata.version(distribution)
         except metadata.PackageNotFoundError:
@@ -95,14 +108,18 @@ def _version(name: str) -> str:
 def _fashion_mnist() -> Finding:
     ok = (_FASHION_MNIST / "train-images-idx3-ubyte.gz").is_file()
     hint = "" if ok else "apt-get install dataset-fashion-mnist, or --data fashion-mnist:FOLDER"
-    return Finding("fashion-mnist", ok=ok, detail="60,000 images of clothing, Debian package", hint=hint)
+    return Finding(
+        "fashion-mnist", ok=ok, detail="60,000 images of clothing, Debian package", hint=hint
+    )
 
 
 def _workspace(workspace: Path) -> Finding:
     name = f"workspace {workspace}"
     writable, free_b = _space(workspace)
     if not writable:
-        return Finding(name, ok=False, detail="cannot be written", hint="choose another with --workspace")
+        return Finding(
+            name, ok=False, detail="cannot be written", hint="choose another with --workspace"
+        )
     hint = "" if free_b > 200e6 else "free some space: runs take up to 200 MB"
     return Finding(name, ok=not hint, detail=f"{free_b / 1e9:.1f} GB free", hint=hint)
 

@@ -33,7 +33,9 @@ def inspect(request: InspectRequest) -> Dict[str, object]:
     layers = [_layer(layer, spec, priced) for layer in spec.layers]
     total = {
         "macs": sum(layer.dense_macs for layer in spec.layers),
-        "params": sum(math.prod(parameter.shape) for parameter in spec.parameters if parameter.trained),
+        "params": sum(
+            math.prod(parameter.shape) for parameter in spec.parameters if parameter.trained
+        ),
         "cost": priced.cost.predict(spec.vector(spec.dense_widths())),
     }
     return {
@@ -49,7 +51,12 @@ def inspect(request: InspectRequest) -> Dict[str, object]:
 
 def _groups(spec: NetworkSpec) -> List[Dict[str, object]]:
     return [
-        {"name": group.name, "width": group.width, "prunable": group.prunable, "reason": group.reason}
+        {
+            "name": group.name,
+            "width": group.width,
+            "prunable": group.prunable,
+            "reason": group.reason,
+        }
         for group in spec.groups
     ]
 

@@ -9,7 +9,7 @@ from typing import Optional
 
 from torch import nn
 
-from edgeecc.calibrate import calibrate
+from edgeecc.calibrate import Job, calibrate
 from edgeecc.calibration_folder import find_profile, network_folder
 from edgeecc.config import CalibrateConfig, MeasureProtocol
 from edgeecc.cost.base import CostModel
@@ -79,7 +79,9 @@ def price(spec: NetworkSpec, model: nn.Module, source: NetworkSource, query: Pri
     profile = _profile(spec, model, source, query, device)
     if profile.metric is not query.metric:
         unit, found = query.metric.unit, profile.metric.value
-        raise ConfigError(f"the budget is in {unit} but the profile of {profile.device} predicts {found}; choose another")
+        raise ConfigError(
+            f"the budget is in {unit} but the profile of {profile.device} predicts {found}; choose another"
+        )
     cost = profile.cost_for(spec)
     margin = query.margin if query.margin is not None else profile.margin
     dense = format_quantity(cost.predict(spec.vector(spec.dense_widths())), query.metric)
@@ -92,16 +94,18 @@ def _profile(
 ) -> Profile:  # fmt: skip
     if query.profile is not None:
         return Profile.load(query.profile)
-    path = find_profile(device, source.folder, query.metric, query.workspace)
+    path = find_profile(device, source.folder, query.workspace)
     if path is not None:
         found = Profile.load(path)
         if not device.startswith("virtual:") or found.fits(spec):
             return found
     if not device.startswith("virtual:"):
         asked = f"--network {source.reference} --device {device}"
-        raise ArtifactError(f"no profile of {source.reference} on {device}; make one with: edgeecc calibrate {asked}")
+        raise ArtifactError(
+            f"no profile of {source.reference} on {device}; make one with: edgeecc calibrate {asked}"
+        )
     logger.warning("no profile of this %s on %s; calibrating on it now", source.reference, device)
     folder = network_folder(query.workspace, device, f"{source.folder}-{spec.fingerprint()}")
     dense = to_onnx(model, source.example())
-    calibrate(spec, dense, device, folder, config=CalibrateConfig(), protocol=MeasureProtocol())
+    calibrate(Job(spec, dense, device, folder), CalibrateConfig(), MeasureProtocol())
     return Profile.load(folder / "profile.json")

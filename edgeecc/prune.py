@@ -77,7 +77,9 @@ class Prepared:
     finetune_steps: int
 
 
-def prune(request: PruneRequest, on_step: OnPhaseStep = lambda phase, step: None) -> Dict[str, object]:
+def prune(
+    request: PruneRequest, on_step: OnPhaseStep = lambda phase, step: None
+) -> Dict[str, object]:
     """Prune, fine-tune and write the run folder; resume an interrupted run of the same request.
 
     Returns: what `edgeecc prune --json` prints; also in result.json.
@@ -98,7 +100,11 @@ def prepare(request: PruneRequest) -> Prepared:
     spec = trace_source(model, source)
     data.check_fits(model, source.example())
     query = PriceQuery(
-        request.budget.metric, request.device, request.profile, request.workspace, request.pruning.margin
+        request.budget.metric,
+        request.device,
+        request.profile,
+        request.workspace,
+        request.pruning.margin,
     )
     priced = price(spec, model, source, query)
     dense_cost = priced.cost.predict(spec.vector(spec.dense_widths()))
@@ -122,7 +128,12 @@ def _run(
         on_step=on_step,
     )
     dense_accuracy = trainer.dense_accuracy()
-    problem = Problem(ready.spec, ready.price.cost, ready.bound / (1.0 + ready.price.margin), request.training.seed)
+    problem = Problem(
+        ready.spec,
+        ready.price.cost,
+        ready.bound / (1.0 + ready.price.margin),
+        request.training.seed,
+    )
     solver: Solver = make_solver(request.pruning.method, request.ecc)
     solution = solver.solve(problem, trainer, ready.steps)
     keep = ready.spec.checked_keep(solution.keep)
@@ -159,7 +170,9 @@ def _result(
         "dense": {},
         "accuracy": 0.0,
         "cost": ready.price.cost.predict(_vector(ready.spec, keep)),
-        "widths": {group.name: [len(keep[group.name]), group.width] for group in ready.spec.prunable},
+        "widths": {
+            group.name: [len(keep[group.name]), group.width] for group in ready.spec.prunable
+        },
         "steps": {"prune": ready.steps, "finetune": ready.finetune_steps},
         "status": "",
         "meter": ready.price.cost.meter,
@@ -189,17 +202,25 @@ def _claim(folder: RunFolder, request: PruneRequest, ready: Prepared) -> None:
     identity = _identity(request, ready)
     if folder.has("run.json") and not request.force:
         if folder.read_run().get("request") != identity:
-            raise ArtifactError(f"{folder.path} holds another run; choose another with --run, or --force to replace it")
+            raise ArtifactError(
+                f"{folder.path} holds another run; choose another with --run, or --force to replace it"
+            )
         if folder.has("result.json"):
             raise ArtifactError(f"{folder.path} is finished; export it, or --force to prune again")
         return
     for name in ("result.json", "keep.json", "masked.safetensors", "checkpoint.safetensors"):
         folder.file(name).unlink(missing_ok=True)
-    write_tensors(folder.file("dense.safetensors"), tensors_of(ready.model), {"network": ready.source.reference})
+    write_tensors(
+        folder.file("dense.safetensors"),
+        tensors_of(ready.model),
+        {"network": ready.source.reference},
+    )
     folder.write_spec(ready.spec)
     if ready.price.profile is not None:
         ready.price.profile.save(folder.file("profile.json"))
-    write_json(folder.file("run.json"), RUN_SCHEMA, {"source": ready.source.to_json(), "request": identity})
+    write_json(
+        folder.file("run.json"), RUN_SCHEMA, {"source": ready.source.to_json(), "request": identity}
+    )
 
 
 def _identity(request: PruneRequest, ready: Prepared) -> Dict[str, object]:

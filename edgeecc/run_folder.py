@@ -1,28 +1,26 @@
 """A run folder: where one pruning run keeps its files, and the lock that keeps a second run out.
 
-    run.json             what was asked, resolved: enough to rebuild the network and to resume
-    spec.json            the traced network
-    profile.json         the cost model that was used, if the budget's metric needs one
-    dense.safetensors    the weights that were given
-    checkpoint-*.safetensors   training in progress
-    masked.safetensors   the pruned weights, dense shapes
-    keep.json            the units that stay
-    result.json          what prune printed
-    slim.safetensors, dense.onnx, masked.onnx, slim.onnx, check.safetensors, verify.json, report.json   from export
+run.json             what was asked, resolved: enough to rebuild the network and to resume
+spec.json            the traced network
+profile.json         the cost model that was used, if the budget's metric needs one
+dense.safetensors    the weights that were given
+checkpoint-*.safetensors   training in progress
+masked.safetensors   the pruned weights, dense shapes
+keep.json            the units that stay
+result.json          what prune printed
+slim.safetensors, dense.onnx, masked.onnx, slim.onnx, check.safetensors, verify.json, report.json   from export
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Dict, Iterator, Mapping
 
 import numpy as np
 
-from edgeecc.artifacts import read_json, write_json
+from edgeecc.artifacts import exclusive, read_json, write_json
 from edgeecc.errors import ArtifactError
 from edgeecc.graph.spec import IntArray, NetworkSpec
 
@@ -54,21 +52,8 @@ class RunFolder:
 
         Raises: ArtifactError when another process holds it or the folder cannot be written.
         """
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            handle = os.open(self.file(".lock"), os.O_RDWR | os.O_CREAT, 0o666)
-        except OSError as error:
-            message = f"cannot write run folder {self.path}: {error.strerror}; choose another with --run"
-            raise ArtifactError(message) from error
-        try:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                message = f"run {self.path} is in use by another process; wait for it or choose another with --run"
-                raise ArtifactError(message) from error
+        with exclusive(self.path, "wait for it or choose another with --run"):
             yield
-        finally:
-            os.close(handle)
 
     def read_run(self) -> Dict[str, object]:
         """Return run.json.
@@ -76,7 +61,9 @@ class RunFolder:
         Raises: ArtifactError when this is no run folder.
         """
         if not self.has("run.json"):
-            raise ArtifactError(f"{self.path} is no run folder (no run.json); make one with edgeecc prune")
+            raise ArtifactError(
+                f"{self.path} is no run folder (no run.json); make one with edgeecc prune"
+            )
         return read_json(self.file("run.json"), RUN_SCHEMA)
 
     def write_spec(self, spec: NetworkSpec) -> None:
@@ -100,8 +87,12 @@ class RunFolder:
         document = read_json(self.file("keep.json"), KEEP_SCHEMA)
         keep = document.get("keep")
         if not isinstance(keep, dict) or not all(_is_units(value) for value in keep.values()):
-            raise ArtifactError(f"{self.file('keep.json')} is damaged: no lists of units; run edgeecc prune again")
-        return spec.checked_keep({name: np.asarray(units, dtype=np.int64) for name, units in keep.items()})
+            raise ArtifactError(
+                f"{self.file('keep.json')} is damaged: no lists of units; run edgeecc prune again"
+            )
+        return spec.checked_keep(
+            {name: np.asarray(units, dtype=np.int64) for name, units in keep.items()}
+        )
 
 
 def read_spec_file(path: Path) -> NetworkSpec:
@@ -122,7 +113,9 @@ def latest_run(workspace: Path) -> RunFolder:
     """
     runs = [path.parent for path in (workspace / "runs").glob("*/run.json")]
     if not runs:
-        raise ArtifactError(f"no run in {workspace / 'runs'}; make one with edgeecc prune, or name its folder")
+        raise ArtifactError(
+            f"no run in {workspace / 'runs'}; make one with edgeecc prune, or name its folder"
+        )
     return RunFolder(max(runs, key=lambda run: (run / "run.json").stat().st_mtime))
 
 

@@ -42,7 +42,10 @@ class NetworkSource:
     @property
     def folder(self) -> str:
         """A name that is safe as a folder."""
-        return re.sub(r"[^A-Za-z0-9_.-]", "-", self.reference.rpartition(":")[2]).strip(".") or "network"
+        return (
+            re.sub(r"[^A-Za-z0-9_.-]", "-", self.reference.rpartition(":")[2]).strip(".")
+            or "network"
+        )
 
     def example(self) -> Tuple[torch.Tensor, ...]:
         """Return an example input, batch 1, the same each time."""
@@ -74,10 +77,16 @@ class NetworkSource:
         """
         if not isinstance(data, dict):
             raise ArtifactError("run.json names no network; run edgeecc prune again")
-        reference, shape, options = data.get("network"), data.get("input_shape"), data.get("options")
+        reference, shape, options = (
+            data.get("network"),
+            data.get("input_shape"),
+            data.get("options"),
+        )
         fine = isinstance(reference, str) and isinstance(options, dict) and _is_shape(shape)
         if not fine:
-            raise ArtifactError(f"run.json describes its network wrongly: {data!r}; run edgeecc prune again")
+            raise ArtifactError(
+                f"run.json describes its network wrongly: {data!r}; run edgeecc prune again"
+            )
         return NetworkSource(str(reference), tuple(shape or ()), dict(options or {}))
 
 
@@ -105,7 +114,9 @@ def trace_source(model: nn.Module, source: NetworkSource) -> NetworkSpec:
     try:
         return trace(model, source.example(), network=source.reference)
     except GraphError as error:
-        raise GraphError(f"{error} (input {'x'.join(map(str, source.input_shape))}, see --input)") from error
+        raise GraphError(
+            f"{error} (input {'x'.join(map(str, source.input_shape))}, see --input)"
+        ) from error
 
 
 def _choose(
@@ -114,39 +125,61 @@ def _choose(
     inferred = infer(state) if state is not None else None
     if network is None:
         if inferred is None:
-            what = f"the tensors of {weights} fit no known network" if weights else "no network is given"
-            raise ConfigError(f"{what}; give --network (known: {', '.join(sorted(NETWORKS))}, or package.module:factory)")
+            what = (
+                f"the tensors of {weights} fit no known network"
+                if weights
+                else "no network is given"
+            )
+            raise ConfigError(
+                f"{what}; give --network (known: {', '.join(sorted(NETWORKS))}, or package.module:factory)"
+            )
         return inferred
     if ":" in network:
         return network, {}
     if network not in NETWORKS:
-        raise ConfigError(f"unknown network {network!r}; known are {', '.join(sorted(NETWORKS))}, or package.module:factory")
-    return (network, inferred[1]) if inferred is not None and inferred[0] == network else (network, {})
+        raise ConfigError(
+            f"unknown network {network!r}; known are {', '.join(sorted(NETWORKS))}, or package.module:factory"
+        )
+    return (
+        (network, inferred[1]) if inferred is not None and inferred[0] == network else (network, {})
+    )
 
 
 def _input_shape(reference: str, given: Optional[Tuple[int, ...]]) -> Tuple[int, ...]:
     if given is not None:
         return given
     if ":" in reference:
-        raise ConfigError(f"the input shape of {reference} is not known; give --input such as 3x224x224")
+        raise ConfigError(
+            f"the input shape of {reference} is not known; give --input such as 3x224x224"
+        )
     return info(reference).input_shape
 
 
 def _own_network(reference: str) -> nn.Module:
     here = str(Path.cwd())
     if here not in sys.path:
-        sys.path.insert(0, here)  # a console script does not look in the working directory by itself
+        sys.path.insert(
+            0, here
+        )  # a console script does not look in the working directory by itself
     factory = resolve(reference)
     if not callable(factory):
         raise ConfigError(f"{reference} is no function; name one that returns a torch.nn.Module")
     try:
         model = factory()
     except Exception as error:
-        raise ConfigError(f"{reference}() failed: {type(error).__name__}: {error}; try it in Python first") from error
+        raise ConfigError(
+            f"{reference}() failed: {type(error).__name__}: {error}; try it in Python first"
+        ) from error
     if not isinstance(model, nn.Module):
-        raise ConfigError(f"{reference}() returned {type(model).__name__}; it must return a torch.nn.Module")
+        raise ConfigError(
+            f"{reference}() returned {type(model).__name__}; it must return a torch.nn.Module"
+        )
     return model
 
 
 def _is_shape(shape: object) -> bool:
-    return isinstance(shape, list) and 1 <= len(shape) <= 5 and all(type(n) is int and 0 < n <= 65536 for n in shape)
+    return (
+        isinstance(shape, list)
+        and 1 <= len(shape) <= 5
+        and all(type(n) is int and 0 < n <= 65536 for n in shape)
+    )

@@ -18,7 +18,7 @@ from edgeecc.cost.exact import mac_cost, size_cost
 from edgeecc.errors import ArtifactError
 from edgeecc.graph.onnx_slice import load_model
 from edgeecc.graph.onnx_work import work_of
-from edgeecc.meters.base import Measurement, measure
+from edgeecc.meters.base import ClockMeter, Measurement, measure
 from edgeecc.meters.virtual import VirtualDevice
 from edgeecc.run_folder import RESULT_SCHEMA, VERIFY_SCHEMA, RunFolder
 from edgeecc.runtimes.onnxrt import OnnxRuntime
@@ -28,13 +28,13 @@ from edgeecc.units import Metric, format_quantity
 LATENCY_PROTOCOL = MeasureProtocol(window_s=0.05, min_windows=10, max_windows=60)
 
 
-def verify(folder: RunFolder, config: VerifyConfig = VerifyConfig()) -> Dict[str, object]:
+def verify(folder: RunFolder, config: Optional[VerifyConfig] = None) -> Dict[str, object]:
     """Check the slim network of a run; returns what `edgeecc verify --json` prints, also in verify.json.
 
     Raises: ArtifactError when the run was not exported or its files do not belong together.
     """
     with folder.locked():
-        return verify_locked(folder, config)
+        return verify_locked(folder, config or VerifyConfig())
 
 
 def verify_locked(folder: RunFolder, config: VerifyConfig) -> Dict[str, object]:
@@ -46,7 +46,9 @@ def verify_locked(folder: RunFolder, config: VerifyConfig) -> Dict[str, object]:
     model = load_model(folder.file("slim.onnx"))
     check, metadata = read_tensors(folder.file("check.safetensors"))
     if metadata.get("slim_sha256") != sha256(folder.file("slim.onnx").read_bytes()):
-        raise ArtifactError(f"slim.onnx in {folder.path} is not the exported one; run edgeecc export again")
+        raise ArtifactError(
+            f"slim.onnx in {folder.path} is not the exported one; run edgeecc export again"
+        )
     accuracy, error, images = compare(model, check)
     energy, latency = measure_energy(model, str(result.get("device", ""))), measure_latency(model)
     outcome: Dict[str, object] = {
@@ -74,11 +76,15 @@ def compare(model: onnx.ModelProto, check: Tensors) -> Tuple[float, float, int]:
     except KeyError as error:
         raise ArtifactError(f"check.safetensors lacks {error}; run edgeecc export again") from error
     if not len(images) == len(labels) == len(reference) > 0:
-        raise ArtifactError("check.safetensors is damaged: its tensors differ in length; run edgeecc export again")
+        raise ArtifactError(
+            "check.safetensors is damaged: its tensors differ in length; run edgeecc export again"
+        )
     with OnnxRuntime(model) as runtime:
         outputs = np.concatenate([runtime.infer([image[None]])[0] for image in images])
     if outputs.shape != reference.shape:
-        raise ArtifactError(f"slim.onnx returns {outputs.shape}, expected {reference.shape}; run edgeecc export again")
+        raise ArtifactError(
+            f"slim.onnx returns {outputs.shape}, expected {reference.shape}; run edgeecc export again"
+        )
     accuracy = float((outputs.argmax(1) == labels).mean())
     return accuracy, float(np.abs(outputs - reference).max()), len(images)
 
@@ -87,7 +93,7 @@ def measure_energy(model: onnx.ModelProto, device: str) -> Optional[Measurement]
     """Return the energy of one inference by the device's meter, or None where it has none here."""
     if not device.startswith("virtual:"):
         return None
-    virtual = VirtualDevice.named(device, seed=0)
+    virtual = VirtualDevice.named(device)
     virtual.load(work_of(model))
     return measure(virtual.run, virtual, MeasureProtocol())
 
@@ -95,7 +101,7 @@ def measure_energy(model: onnx.ModelProto, device: str) -> Optional[Measurement]
 def measure_latency(model: onnx.ModelProto) -> Measurement:
     """Return the measured latency of one inference in ONNX Runtime on this machine's CPU."""
     with OnnxRuntime(model) as runtime:
-        return measure(runtime.run, runtime.clock, LATENCY_PROTOCOL)
+        return measure(runtime.run, ClockMeter(runtime.name), LATENCY_PROTOCOL)
 
 
 def sha256(data: bytes) -> str:
@@ -108,7 +114,9 @@ def _judge(
 ) -> Dict[str, object]:  # fmt: skip
     budget = result.get("budget")
     if not isinstance(budget, dict):
-        raise ArtifactError(f"{folder.file('result.json')} is damaged: it names no budget; run edgeecc prune again")
+        raise ArtifactError(
+            f"{folder.file('result.json')} is damaged: it names no budget; run edgeecc prune again"
+        )
     metric = Metric(budget.get("metric"))
     bound = number(budget.get("value"), "budget", folder.file("result.json"))
     value, meter = _figure(folder, metric, energy, latency)

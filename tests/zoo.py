@@ -74,7 +74,9 @@ def dense_concat() -> nn.Module:
         c = torch.relu(m.c3(torch.cat([a, b], 1)))
         return m.fc(pool(m.bn(torch.cat([a, b, c], 1))))
 
-    return Fn(forward, c1=conv(3, 6), c2=conv(6, 5), c3=conv(11, 4), bn=nn.BatchNorm2d(15), fc=head(15))
+    return Fn(
+        forward, c1=conv(3, 6), c2=conv(6, 5), c3=conv(11, 4), bn=nn.BatchNorm2d(15), fc=head(15)
+    )
 
 
 def concat_twice() -> nn.Module:

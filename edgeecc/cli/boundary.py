@@ -33,7 +33,9 @@ class EdgeeccGroup(click.Group):
         except EdgeeccError as error:
             raise click.ClickException(one_line(str(error))) from error
         except KeyboardInterrupt:
-            click.echo("interrupted; everything so far is kept, run the same command to go on", err=True)
+            click.echo(
+                "interrupted; everything so far is kept, run the same command to go on", err=True
+            )
             ctx.exit(EXIT_INTERRUPTED)
         except OSError as error:
             if error.errno not in _OS_HINTS:

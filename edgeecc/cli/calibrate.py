@@ -15,7 +15,13 @@ _CONFIG, _PROTOCOL = CalibrateConfig(), MeasureProtocol()
 
 
 @click.command()
-@click.option("--samples", type=int, default=_CONFIG.samples, show_default=True, help="Width variants to measure.")
+@click.option(
+    "--samples",
+    type=int,
+    default=_CONFIG.samples,
+    show_default=True,
+    help="Width variants to measure.",
+)
 @network_options
 @click.option(
     "--graph",
@@ -37,7 +43,9 @@ _CONFIG, _PROTOCOL = CalibrateConfig(), MeasureProtocol()
     show_default=True,
     help="Closed form, or the paper's Adam fit.",
 )
-@click.option("--seed", type=int, default=_CONFIG.seed, show_default=True, help="Seed of widths and split.")
+@click.option(
+    "--seed", type=int, default=_CONFIG.seed, show_default=True, help="Seed of widths and split."
+)
 @click.option(
     "--tolerance",
     type=float,
@@ -73,7 +81,7 @@ def calibrate(ctx: click.Context, as_json: bool, **options: Any) -> None:  # noq
         workspace=options["workspace"],
     )
     with ProgressLine("calibrate", quiet=ctx.obj["quiet"]) as line:
-        result = calibration_job.run(request, config, protocol, on_step=line.update)
+        result = calibration_job.run(request, config, protocol, on_sample=line.update)
     if as_json:
         emit_json(result)
         return

@@ -77,7 +77,9 @@ def _print(result: Mapping[str, Any]) -> None:
     pairs = {
         "accuracy": f"{result['accuracy']:.4f} on {result['images']} validation images (ONNX Runtime)",
         "output error": f"{result['max_abs_error']:.2e} at most, against the masked torch network",
-        "energy": "no meter" if energy is None else f"{format_quantity(energy, Metric.ENERGY)} ({result['meter']})",
+        "energy": "no meter"
+        if energy is None
+        else f"{format_quantity(energy, Metric.ENERGY)} ({result['meter']})",
         "latency": f"{format_quantity(result['latency_s'], Metric.LATENCY)} ({result['latency_meter']})",
         "within budget": f"{verdict} ({result['verdict']})",
     }

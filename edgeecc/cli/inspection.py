@@ -45,14 +45,27 @@ def inspect(
 
 def _print(result: Dict[str, Any]) -> None:
     metric = Metric(result["metric"])
-    groups = [(g["name"], str(g["width"]), "yes" if g["prunable"] else g["reason"]) for g in result["groups"]]
+    groups = [
+        (g["name"], str(g["width"]), "yes" if g["prunable"] else g["reason"])
+        for g in result["groups"]
+    ]
     print_table("channel groups", ("group", "width", "prunable"), groups)
     layers = [_row(layer["name"], layer["kind"], layer, metric) for layer in result["layers"]]
     layers.append(_row("total", "", result["total"], metric))
-    print_table("layers", ("layer", "kind", "MACs", "parameters", f"{metric.value} ({result['meter']})"), layers)
+    print_table(
+        "layers",
+        ("layer", "kind", "MACs", "parameters", f"{metric.value} ({result['meter']})"),
+        layers,
+    )
 
 
 def _row(name: str, kind: str, numbers: Dict[str, Any], metric: Metric) -> Tuple[str, ...]:
     cost = numbers["cost"]
     price = "" if cost is None else format_quantity(cost, metric)
-    return name, kind, format_quantity(numbers["macs"], Metric.MACS), f"{numbers['params']:,}", price
+    return (
+        name,
+        kind,
+        format_quantity(numbers["macs"], Metric.MACS),
+        f"{numbers['params']:,}",
+        price,
+    )

@@ -43,8 +43,12 @@ def cli(ctx: click.Context, verbose: int, quiet: bool) -> None:
     prune      find the widths that fit the budget at the least loss of accuracy
     export     slim physically, write ONNX, verify against the budget
     """  # noqa: D301  # \b keeps click from wrapping the list
-    level = logging.ERROR if quiet else (logging.WARNING, logging.INFO, logging.DEBUG)[min(verbose, 2)]
-    logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    level = (
+        logging.ERROR if quiet else (logging.WARNING, logging.INFO, logging.DEBUG)[min(verbose, 2)]
+    )
+    logging.basicConfig(
+        level=level, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr
+    )
     ctx.obj = {"quiet": quiet}
     ctx.default_map = {**_file_defaults(CONFIG_FILE), **(ctx.default_map or {})}
 
@@ -56,8 +60,12 @@ def _file_defaults(path: Path) -> Dict[str, Any]:
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise click.UsageError(one_line(f"cannot read {path}: {error}; mend it or move it away")) from error
-    return {command: _options(table) for command, table in document.items() if isinstance(table, dict)}
+        raise click.UsageError(
+            one_line(f"cannot read {path}: {error}; mend it or move it away")
+        ) from error
+    return {
+        command: _options(table) for command, table in document.items() if isinstance(table, dict)
+    }
 
 
 def _options(table: Dict[str, Any]) -> Dict[str, Any]:

@@ -25,14 +25,23 @@ class ShapeType(click.ParamType):
         if isinstance(value, tuple):
             return value
         parts = str(value).lower().split("x")
-        if not all(part.isdigit() and 0 < int(part) <= 65536 for part in parts) or not 1 <= len(parts) <= 5:
-            self.fail(f"{value!r} is no input shape; write channels, height and width such as 3x224x224", param, ctx)
+        if (
+            not all(part.isdigit() and 0 < int(part) <= 65536 for part in parts)
+            or not 1 <= len(parts) <= 5
+        ):
+            self.fail(
+                f"{value!r} is no input shape; write channels, height and width such as 3x224x224",
+                param,
+                ctx,
+            )
         return tuple(int(part) for part in parts)
 
 
 def json_option(command: Command) -> Command:
     """Add --json: exactly one JSON object on stdout."""
-    return click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")(command)
+    return click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")(
+        command
+    )
 
 
 def workspace_option(command: Command) -> Command:
@@ -52,7 +61,10 @@ def network_options(command: Command) -> Command:
         help="Network: a name that edgeecc knows, or package.module:factory of your own.",
     )(command)
     return click.option(
-        "--input", "input_shape", type=ShapeType(), help="Input shape without batch, e.g. 3x224x224."
+        "--input",
+        "input_shape",
+        type=ShapeType(),
+        help="Input shape without batch, e.g. 3x224x224.",
     )(command)
 
 

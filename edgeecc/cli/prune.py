@@ -18,8 +18,20 @@ _PRUNING, _ECC, _TRAINING = PruneConfig(), EccConfig(), TrainConfig()
 def training_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options of `TrainConfig` and `EccConfig`, with their defaults."""
     for decorate in (
-        click.option("--lr", type=float, default=_TRAINING.lr, show_default=True, help="Learning rate of Adam."),
-        click.option("--batch-size", type=int, default=_TRAINING.batch_size, show_default=True, help="Images a batch."),
+        click.option(
+            "--lr",
+            type=float,
+            default=_TRAINING.lr,
+            show_default=True,
+            help="Learning rate of Adam.",
+        ),
+        click.option(
+            "--batch-size",
+            type=int,
+            default=_TRAINING.batch_size,
+            show_default=True,
+            help="Images a batch.",
+        ),
         click.option(
             "--metric",
             type=click.Choice(["taylor", "adam"]),
@@ -27,9 +39,23 @@ def training_options(command: Callable[..., Any]) -> Callable[..., Any]:
             show_default=True,
             help="ECC's importance: scale-free (taylor) or as published (adam).",
         ),
-        click.option("--seed", type=int, default=_TRAINING.seed, show_default=True, help="Seed of the batch order."),
-        click.option("--finetune-steps", type=int, help="Steps with the pattern fixed.  [default: two passes, >= 300]"),
-        click.option("--steps", type=int, help="Steps while pruning.  [default: two passes over the data, >= 300]"),
+        click.option(
+            "--seed",
+            type=int,
+            default=_TRAINING.seed,
+            show_default=True,
+            help="Seed of the batch order.",
+        ),
+        click.option(
+            "--finetune-steps",
+            type=int,
+            help="Steps with the pattern fixed.  [default: two passes, >= 300]",
+        ),
+        click.option(
+            "--steps",
+            type=int,
+            help="Steps while pruning.  [default: two passes over the data, >= 300]",
+        ),
     ):
         command = decorate(command)
     return command
@@ -37,7 +63,11 @@ def training_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @click.command()
 @click.argument("model", type=click.Path(path_type=Path))
-@click.option("--budget", required=True, help="Upper bound: 0.025J, 25mJ, 12ms, 5MB, 200MMAC, or 60% of dense.")
+@click.option(
+    "--budget",
+    required=True,
+    help="Upper bound: 0.025J, 25mJ, 12ms, 5MB, 200MMAC, or 60% of dense.",
+)
 @click.option(
     "--of",
     type=click.Choice([metric.value for metric in Metric]),
@@ -46,18 +76,35 @@ def training_options(command: Callable[..., Any]) -> Callable[..., Any]:
     help="What a percentage refers to.",
 )
 @network_options
-@click.option("--data", help="digits, fashion-mnist[:FOLDER], imagefolder:PATH, or package.module:function.")
-@click.option("--device", help="Device whose profile prices the widths.  [default: virtual:tx2, for ms onnxruntime:cpu]")
-@click.option("--profile", type=click.Path(path_type=Path), help="Profile file, in place of the device's own.")
+@click.option(
+    "--data", help="digits, fashion-mnist[:FOLDER], imagefolder:PATH, or package.module:function."
+)
+@click.option(
+    "--device",
+    help="Device whose profile prices the widths.  [default: virtual:tx2, for ms onnxruntime:cpu]",
+)
+@click.option(
+    "--profile", type=click.Path(path_type=Path), help="Profile file, in place of the device's own."
+)
 @click.option("--method", default=_PRUNING.method, show_default=True, help="Solver: ecc, uniform.")
-@click.option("--margin", type=float, help="Share held off the budget.  [default: the profile's held-out p95 error]")
+@click.option(
+    "--margin",
+    type=float,
+    help="Share held off the budget.  [default: the profile's held-out p95 error]",
+)
 @training_options
-@click.option("--run", type=click.Path(path_type=Path), help="Run folder.  [default: runs/NETWORK-METHOD-BUDGET]")
+@click.option(
+    "--run",
+    type=click.Path(path_type=Path),
+    help="Run folder.  [default: runs/NETWORK-METHOD-BUDGET]",
+)
 @click.option("--force", is_flag=True, help="Replace what the run folder holds.")
 @workspace_option
 @json_option
 @click.pass_context
-def prune(ctx: click.Context, model: Path, budget: str, of: str, as_json: bool, **options: Any) -> None:  # noqa: ANN401
+def prune(
+    ctx: click.Context, model: Path, budget: str, of: str, as_json: bool, **options: Any
+) -> None:  # noqa: ANN401
     """Prune the trained network MODEL (a state_dict or safetensors) until it fits the budget.
 
     An interrupted run goes on where it stopped when the same command is given again.
@@ -68,7 +115,9 @@ def prune(ctx: click.Context, model: Path, budget: str, of: str, as_json: bool, 
       edgeecc prune net.pth --network mine.nets:factory --input 1x28x28 --data fashion-mnist --budget 34%
     """  # noqa: D301  # \b keeps click from wrapping
     if not options["data"]:
-        raise click.UsageError("no data to train on; give --data (digits, fashion-mnist, imagefolder:PATH, ...)")
+        raise click.UsageError(
+            "no data to train on; give --data (digits, fashion-mnist, imagefolder:PATH, ...)"
+        )
     parsed = parse_budget_option(budget, of)
     from edgeecc import prune as use_case
 
@@ -91,7 +140,9 @@ def _request_fields(options: Dict[str, Any]) -> Dict[str, Any]:
         margin=options["margin"],
     )
     fields["ecc"] = EccConfig(metric=options["metric"])
-    fields["training"] = TrainConfig(batch_size=options["batch_size"], lr=options["lr"], seed=options["seed"])
+    fields["training"] = TrainConfig(
+        batch_size=options["batch_size"], lr=options["lr"], seed=options["seed"]
+    )
     return fields
 
 
@@ -110,7 +161,11 @@ def _print(result: Dict[str, Any], metric: Metric) -> None:
         ("pruned", f"{result['accuracy']:.4f}", format_quantity(result["cost"], metric)),
         ("budget", "", format_quantity(result["budget"]["value"], metric)),
     ]
-    print_table(f"{result['method']}: {result['status']}", ("", "accuracy", f"{metric.value} ({result['meter']})"), rows)
+    print_table(
+        f"{result['method']}: {result['status']}",
+        ("", "accuracy", f"{metric.value} ({result['meter']})"),
+        rows,
+    )
     widths = [(name, str(kept), str(dense)) for name, (kept, dense) in result["widths"].items()]
     print_table("widths", ("group", "kept", "dense"), widths)
     click.echo(f"{result['seconds']:.0f} s; next: edgeecc export {result['run']}")

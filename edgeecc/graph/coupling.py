@@ -45,7 +45,9 @@ class Unit:
 
     def signature(self) -> FrozenSet[Tuple[str, Side, int]]:
         """Return what units of one group have in common: the places and how many indices each holds."""
-        return frozenset((name, side, len(indices)) for (name, side), indices in self.places.items())
+        return frozenset(
+            (name, side, len(indices)) for (name, side), indices in self.places.items()
+        )
 
 
 def is_depthwise(module: nn.Module) -> bool:
@@ -131,7 +133,10 @@ class _Coupling:
         """Tie the channels that a grouped convolution must lose together: one of every group."""
         if not isinstance(module, CONV) or module.groups == 1 or is_depthwise(module):
             return
-        sides: Tuple[Tuple[Side, int], ...] = (("in", module.in_channels), ("out", module.out_channels))
+        sides: Tuple[Tuple[Side, int], ...] = (
+            ("in", module.in_channels),
+            ("out", module.out_channels),
+        )
         for side, channels in sides:
             per_group = channels // module.groups
             for index in range(channels):

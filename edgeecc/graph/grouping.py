@@ -16,7 +16,9 @@ MAX_PIECES = 64
 _BUFFERS = ("weight", "bias", "running_mean", "running_var")
 
 
-def group_units(model: nn.Module, units: Sequence[Unit], order: Mapping[str, int]) -> Tuple[ChannelGroup, ...]:
+def group_units(
+    model: nn.Module, units: Sequence[Unit], order: Mapping[str, int]
+) -> Tuple[ChannelGroup, ...]:
     """Return the channel groups of a network, in forward order.
 
     Args:
@@ -24,14 +26,20 @@ def group_units(model: nn.Module, units: Sequence[Unit], order: Mapping[str, int
         units: from `find_units`.
         order: module name -> place in forward order; layers that never run are left out.
     """
-    families: Dict[Tuple[str, FrozenSet[Tuple[str, Side, int]], str], List[Unit]] = defaultdict(list)
+    families: Dict[Tuple[str, FrozenSet[Tuple[str, Side, int]], str], List[Unit]] = defaultdict(
+        list
+    )
     for unit in units:
         maker = _maker(unit, order)
         if maker is not None:
             families[maker, unit.signature(), unit.obstacle].append(unit)
-    ordered = sorted(families.items(), key=lambda item: (order[item[0][0]], _first(item[0][0], item[1])))
+    ordered = sorted(
+        families.items(), key=lambda item: (order[item[0][0]], _first(item[0][0], item[1]))
+    )
     taken: Set[str] = set()
-    return tuple(_group(model, maker, _sorted(maker, members), taken) for (maker, _, _), members in ordered)
+    return tuple(
+        _group(model, maker, _sorted(maker, members), taken) for (maker, _, _), members in ordered
+    )
 
 
 def _maker(unit: Unit, order: Mapping[str, int]) -> Optional[str]:
@@ -62,7 +70,9 @@ def _group(model: nn.Module, maker: str, units: Sequence[Unit], taken: Set[str])
         for parameter, axis, modulus in _axes(module, place[1]):
             full = f"{place[0]}.{parameter}" if place[0] else parameter
             if full not in known:
-                reason = reason or f"{place[0]} keeps its {parameter} under another name (parametrised)"
+                reason = (
+                    reason or f"{place[0]} keeps its {parameter} under another name (parametrised)"
+                )
                 continue
             rows = [sorted({index % modulus for index in unit.places[place]}) for unit in units]
             pieces = affine_slices(full, axis, _role(place[1]), rows)
@@ -130,7 +140,18 @@ def affine_slices(
         for first, count in _runs(part):
             step = int(part[first + 1, 0] - part[first, 0]) if count > 1 else 1
             slices.append(
-                Slice(parameter, axis, role, int(part[first, 0]), step, first, count, block, repeats, stride)
+                Slice(
+                    parameter,
+                    axis,
+                    role,
+                    int(part[first, 0]),
+                    step,
+                    first,
+                    count,
+                    block,
+                    repeats,
+                    stride,
+                )
             )
         if len(slices) > MAX_PIECES:
             return None
@@ -168,7 +189,10 @@ def _runs(part: IntArray) -> Iterator[Tuple[int, int]]:
         if first + 1 < len(starts):
             step = starts[first + 1] - starts[first]
             count = 2
-            while first + count < len(starts) and starts[first + count] - starts[first + count - 1] == step:
+            while (
+                first + count < len(starts)
+                and starts[first + count] - starts[first + count - 1] == step
+            ):
                 count += 1
             if step <= 0:
                 count = 1

@@ -47,7 +47,9 @@ def observe(model: nn.Module, example_inputs: Tuple[torch.Tensor, ...]) -> Dict[
         for handle in handles:
             handle.remove()
     if not seen:
-        raise GraphError("the network runs no convolution and no linear layer; there is nothing to prune")
+        raise GraphError(
+            "the network runs no convolution and no linear layer; there is nothing to prune"
+        )
     return seen
 
 
@@ -55,7 +57,9 @@ def layer_specs(
     model: nn.Module, calls: Mapping[str, Call], groups: Sequence[ChannelGroup]
 ) -> Tuple[LayerSpec, ...]:  # fmt: skip
     """Return the layers in forward order, their channel counts as functions of the prunable groups."""
-    return tuple(_layer(name, model.get_submodule(name), call, groups) for name, call in calls.items())
+    return tuple(
+        _layer(name, model.get_submodule(name), call, groups) for name, call in calls.items()
+    )
 
 
 def _layer(name: str, module: nn.Module, call: Call, groups: Sequence[ChannelGroup]) -> LayerSpec:
@@ -77,15 +81,23 @@ def _layer(name: str, module: nn.Module, call: Call, groups: Sequence[ChannelGro
             bias=module.bias is not None,
         )
     if not isinstance(module, CONV):
-        raise GraphError(f"module {name} is a {type(module).__name__}, which edgeecc does not cost; use 1-d or 2-d layers")
+        raise GraphError(
+            f"module {name} is a {type(module).__name__}, which edgeecc does not cost; use 1-d or 2-d layers"
+        )
     return _conv_layer(name, module, call, groups)
 
 
-def _conv_layer(name: str, module: nn.Module, call: Call, groups: Sequence[ChannelGroup]) -> LayerSpec:
+def _conv_layer(
+    name: str, module: nn.Module, call: Call, groups: Sequence[ChannelGroup]
+) -> LayerSpec:
     assert isinstance(module, CONV)  # noqa: S101  # for the type checker
     transposed = isinstance(module, TRANSPOSED)
     outer, inner = (1, 0) if transposed else (0, 1)
-    kernel, in_size, out_size = _pair(module.kernel_size), _pair(call.in_shape[1:]), _pair(call.out_shape[1:])
+    kernel, in_size, out_size = (
+        _pair(module.kernel_size),
+        _pair(call.in_shape[1:]),
+        _pair(call.out_shape[1:]),
+    )
     weight = f"{name}.weight"
     if is_depthwise(module):
         channels = _form(weight, 0, module.out_channels, 1, groups)
@@ -125,12 +137,18 @@ def _kind(module: nn.Module) -> LayerKind:
     return "grouped" if module.groups > 1 else "conv"
 
 
-def _form(weight: str, axis: int, channels: int, factor: int, groups: Sequence[ChannelGroup]) -> WidthForm:
+def _form(
+    weight: str, axis: int, channels: int, factor: int, groups: Sequence[ChannelGroup]
+) -> WidthForm:
     """Return the channel count on one axis; `factor` undoes the folding of grouped convolutions."""
     terms = []
     fixed = channels
     for group in groups:
-        pieces = [p for p in group.slices if p.parameter == weight and p.axis == axis] if group.prunable else []
+        pieces = (
+            [p for p in group.slices if p.parameter == weight and p.axis == axis]
+            if group.prunable
+            else []
+        )
         owned = factor * sum(piece.per_unit * piece.count for piece in pieces)
         if owned:
             terms.append((group.name, owned // group.width))

@@ -148,7 +148,9 @@ def _slice(node: Node) -> List[Tag]:
     if starts is None or ends is None:
         raise node.fault("has computed bounds")
     axes = node.constant(3) if node.constant(3) is not None else np.arange(len(starts))
-    steps = node.constant(4) if node.constant(4) is not None else np.ones(len(starts), dtype=np.int64)
+    steps = (
+        node.constant(4) if node.constant(4) is not None else np.ones(len(starts), dtype=np.int64)
+    )
     assert axes is not None and steps is not None  # noqa: S101  # for the type checker
     made = tag
     for start, end, axis, step in zip(starts, ends, axes, steps):
@@ -209,7 +211,9 @@ def _move(node: Node, tag: Tag, shape: Sequence[int]) -> List[IntArray]:
     place = next(index for index, axis in enumerate(tag) if axis is owners[0])
     view = [1] * len(tag)
     view[place] = -1
-    full = np.broadcast_to(owners[0].reshape(view), [len(axis) for axis in tag]).reshape(tuple(shape))
+    full = np.broadcast_to(owners[0].reshape(view), [len(axis) for axis in tag]).reshape(
+        tuple(shape)
+    )
     for axis in range(len(shape)):
         first = np.moveaxis(full, axis, 0).reshape(shape[axis], -1)
         if bool((first == first[:, :1]).all()):
@@ -265,7 +269,11 @@ def _spatial_only(node: Node) -> List[Tag]:
 
 
 def _expand(node: Node) -> List[Tag]:
-    return [_broadcast(node, [node.tag(0), node.free()]) if not touched(node.tag(0)) else _expanded(node)]
+    return [
+        _broadcast(node, [node.tag(0), node.free()])
+        if not touched(node.tag(0))
+        else _expanded(node)
+    ]
 
 
 def _expanded(node: Node) -> Tag:

@@ -151,7 +151,9 @@ class SlicePlan:
                 del node.attribute[index]
         if len(node.input) == 1:
             node.input.append("")
-        self._fix(node, 1, pieces, "sizes", np.array([len(piece) for piece in pieces], dtype=np.int64))
+        self._fix(
+            node, 1, pieces, "sizes", np.array([len(piece) for piece in pieces], dtype=np.int64)
+        )
 
     def _slice_axes(self, node: onnx.NodeProto) -> Tuple[IntArray, ...]:
         tag = self.tags[node.input[0]]
@@ -166,11 +168,15 @@ class SlicePlan:
             return
         if dense is None:
             if node.input[place] not in self._arrays:
-                raise GraphError(f"ONNX node {node.name} ({node.op_type}) computes its shape; export with static shapes")
+                raise GraphError(
+                    f"ONNX node {node.name} ({node.op_type}) computes its shape; export with static shapes"
+                )
             dense = self._arrays[node.input[place]]
         name = f"{node.output[0]}/{node.op_type}/{place}"
         node.input[place] = name
-        self._fixes.append(_Fix(name, np.asarray(dense, dtype=np.int64).reshape(-1), tuple(axes), kind))
+        self._fixes.append(
+            _Fix(name, np.asarray(dense, dtype=np.int64).reshape(-1), tuple(axes), kind)
+        )
 
 
 class _KeptIndices:
@@ -185,13 +191,19 @@ class _KeptIndices:
         if found is None:
             indices = np.flatnonzero(self._alive[owners])
             prefix = bool(len(indices)) and indices[-1] == len(indices) - 1
-            found = self._cache[id(owners)] = (owners, indices, prefix)  # owners kept alive: ids stay unique
+            found = self._cache[id(owners)] = (
+                owners,
+                indices,
+                prefix,
+            )  # owners kept alive: ids stay unique
         return found
 
     def count(self, owners: IntArray) -> int:
         return len(self._look(owners)[1])
 
-    def take(self, array: npt.NDArray[np.generic], axis: int, owners: IntArray) -> npt.NDArray[np.generic]:
+    def take(
+        self, array: npt.NDArray[np.generic], axis: int, owners: IntArray
+    ) -> npt.NDArray[np.generic]:
         _, indices, prefix = self._look(owners)
         if len(indices) == array.shape[axis]:
             return array
@@ -207,7 +219,9 @@ def load_model(path: Path, max_bytes: int = MAX_MODEL_BYTES) -> onnx.ModelProto:
     """
     try:
         if path.stat().st_size > max_bytes:
-            raise ArtifactError(f"{path} is larger than {max_bytes} bytes; export a smaller network")
+            raise ArtifactError(
+                f"{path} is larger than {max_bytes} bytes; export a smaller network"
+            )
         model = onnx.load_model_from_string(path.read_bytes())
         onnx.checker.check_model(model)
     except OSError as error:
@@ -231,12 +245,16 @@ def _mended(fix: _Fix, alive: BoolArray) -> IntArray:
             if values[place] > 0:
                 values[place] = int(alive[owners].sum())
         else:
-            bound = min(max(int(values[place]) + (len(owners) if values[place] < 0 else 0), 0), len(owners))
+            bound = min(
+                max(int(values[place]) + (len(owners) if values[place] < 0 else 0), 0), len(owners)
+            )
             values[place] = int(alive[owners[:bound]].sum())
     return values
 
 
-def _add_tensor(model: onnx.ModelProto, name: str, data_type: int, array: npt.NDArray[np.generic]) -> None:
+def _add_tensor(
+    model: onnx.ModelProto, name: str, data_type: int, array: npt.NDArray[np.generic]
+) -> None:
     tensor = model.graph.initializer.add()
     tensor.name = name
     tensor.data_type = data_type

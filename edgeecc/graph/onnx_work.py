@@ -17,19 +17,34 @@ Shapes = Dict[str, Tuple[int, ...]]
 
 #: Nodes that a framework runs as a view or not at all.
 FREE_OPS = frozenset(
-    ("Constant", "Dropout", "Flatten", "Identity", "Reshape", "Shape", "Slice", "Split", "Squeeze", "Unsqueeze")
+    (
+        "Constant",
+        "Dropout",
+        "Flatten",
+        "Identity",
+        "Reshape",
+        "Shape",
+        "Slice",
+        "Split",
+        "Squeeze",
+        "Unsqueeze",
+    )
 )
 
 
 def work(plan: SlicePlan, widths: Widths) -> Tuple[NodeWork, ...]:
     """Return the work of every node that runs as a kernel, at the given widths, batch 1."""
     shapes = plan.shapes(widths)
-    return tuple(_node_work(plan, node, shapes) for node in plan.graph.node if node.op_type not in FREE_OPS)
+    return tuple(
+        _node_work(plan, node, shapes) for node in plan.graph.node if node.op_type not in FREE_OPS
+    )
 
 
 def work_of(model: onnx.ModelProto) -> Tuple[NodeWork, ...]:
     """Return the work of a graph as it is."""
-    inputs = tuple(tuple(d.dim_value for d in v.type.tensor_type.shape.dim) for v in model.graph.input)
+    inputs = tuple(
+        tuple(d.dim_value for d in v.type.tensor_type.shape.dim) for v in model.graph.input
+    )
     return work(SlicePlan.build(model, NetworkSpec("", inputs, (), (), ())), {})
 
 
@@ -43,7 +58,9 @@ def _node_work(plan: SlicePlan, node: onnx.NodeProto, shapes: Shapes) -> NodeWor
         macs=macs,
         weight_bytes=sum(_bytes(shapes[name], plan, name) for name in weights),
         read_bytes=sum(_bytes(shapes[name], plan, name) for name in reads),
-        written_bytes=sum(_bytes(shapes[name], plan, name) for name in node.output if name in shapes),
+        written_bytes=sum(
+            _bytes(shapes[name], plan, name) for name in node.output if name in shapes
+        ),
         in_channels=inner,
         out_channels=outer,
         conv_groups=groups,

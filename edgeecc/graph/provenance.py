@@ -44,14 +44,18 @@ class Context:
 class Node:
     """A node with its inputs' provenance: what an operator's rule sees."""
 
-    def __init__(self, proto: onnx.NodeProto, tags: Sequence[Optional[Tag]], context: Context) -> None:
+    def __init__(
+        self, proto: onnx.NodeProto, tags: Sequence[Optional[Tag]], context: Context
+    ) -> None:
         self.op = proto.op_type
         self.name = proto.name or (proto.output[0] if proto.output else proto.op_type)
         self.inputs = list(proto.input)
         self.outputs = list(proto.output)
         self.tags = tags
         self._context = context
-        self._attributes = {item.name: onnx.helper.get_attribute_value(item) for item in proto.attribute}
+        self._attributes = {
+            item.name: onnx.helper.get_attribute_value(item) for item in proto.attribute
+        }
 
     def tag(self, place: int) -> Tag:
         """Return the provenance of an input.
@@ -122,7 +126,9 @@ class Node:
 
     def fault(self, what: str) -> GraphError:
         """Return an error that names this node."""
-        return GraphError(f"ONNX node {self.name} ({self.op}) {what}; keep its channels whole or report the network")
+        return GraphError(
+            f"ONNX node {self.name} ({self.op}) {what}; keep its channels whole or report the network"
+        )
 
 
 def touched(tag: Tag) -> bool:
@@ -153,7 +159,9 @@ def trace_channels(model: onnx.ModelProto, spec: NetworkSpec) -> Dict[str, Tag]:
         tags.update(zip(proto.output, results))
     for value in model.graph.output:
         if touched(tags[value.name]):
-            raise GraphError(f"output {value.name} of the ONNX graph would lose channels; trace the network again")
+            raise GraphError(
+                f"output {value.name} of the ONNX graph would lose channels; trace the network again"
+            )
     return tags
 
 
@@ -163,7 +171,9 @@ def _parameter_tags(model: onnx.ModelProto, spec: NetworkSpec) -> Dict[str, Tag]
     for tensor in model.graph.initializer:
         dims = tuple(tensor.dims)
         if tensor.name in shapes and shapes[tensor.name] != dims:
-            raise GraphError(f"{tensor.name} is {dims} in the ONNX graph and {shapes[tensor.name]} in the spec")
+            raise GraphError(
+                f"{tensor.name} is {dims} in the ONNX graph and {shapes[tensor.name]} in the spec"
+            )
         tags[tensor.name] = _free_tag(dims)
     offset = 0
     for group in spec.prunable:
@@ -191,7 +201,10 @@ def _context(model: onnx.ModelProto) -> Context:
         dims = value.type.tensor_type.shape.dim
         if all(dim.HasField("dim_value") for dim in dims):
             shapes[value.name] = tuple(int(dim.dim_value) for dim in dims)
-    opset = max((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), default=1)
+    opset = max(
+        (entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")),
+        default=1,
+    )
     return Context(shapes, constants, opset)
 
 

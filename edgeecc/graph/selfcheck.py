@@ -22,27 +22,38 @@ from edgeecc.graph.surgery import mask_, slim
 TOLERANCE = 1e-8
 
 
-def prove(model: nn.Module, example_inputs: Tuple[torch.Tensor, ...], spec: NetworkSpec) -> Dict[str, str]:
+def prove(
+    model: nn.Module, example_inputs: Tuple[torch.Tensor, ...], spec: NetworkSpec
+) -> Dict[str, str]:
     """Return the groups that fail, with the reason; empty when slim equals mask for all at once.
 
     Raises: GraphError when groups that pass alone fail together.
     """
-    lively, inputs = _lively(model), tuple(x.double() if x.is_floating_point() else x for x in example_inputs)
+    lively, inputs = (
+        _lively(model),
+        tuple(x.double() if x.is_floating_point() else x for x in example_inputs),
+    )
     if not _fault(lively, inputs, spec, _random_keep(spec)):
         return {}
     failures: Dict[str, str] = {}
     for group in spec.prunable:
-        fault = _fault(lively, inputs, _only(spec, group.name), _random_keep(_only(spec, group.name)))
+        fault = _fault(
+            lively, inputs, _only(spec, group.name), _random_keep(_only(spec, group.name))
+        )
         if fault:
             failures[group.name] = fault
     rest = _without(spec, failures)
     fault = _fault(lively, inputs, rest, _random_keep(rest))
     if fault:
-        raise GraphError(f"{spec.network or 'the network'} cannot be slimmed: {fault}; report it with the network")
+        raise GraphError(
+            f"{spec.network or 'the network'} cannot be slimmed: {fault}; report it with the network"
+        )
     return failures
 
 
-def _fault(model: nn.Module, inputs: Tuple[torch.Tensor, ...], spec: NetworkSpec, keep: Dict[str, IntArray]) -> str:
+def _fault(
+    model: nn.Module, inputs: Tuple[torch.Tensor, ...], spec: NetworkSpec, keep: Dict[str, IntArray]
+) -> str:
     """Return what goes wrong when the kept units are cut out, or nothing."""
     if not spec.prunable:
         return ""
@@ -102,11 +113,14 @@ def _random_keep(spec: NetworkSpec) -> Dict[str, IntArray]:
 
 
 def _only(spec: NetworkSpec, name: str) -> NetworkSpec:
-    return replace(spec, groups=tuple(replace(g, prunable=g.prunable and g.name == name) for g in spec.groups))
+    return replace(
+        spec, groups=tuple(replace(g, prunable=g.prunable and g.name == name) for g in spec.groups)
+    )
 
 
 def _without(spec: NetworkSpec, failures: Dict[str, str]) -> NetworkSpec:
     groups = tuple(
-        replace(g, prunable=False, reason=failures[g.name]) if g.name in failures else g for g in spec.groups
+        replace(g, prunable=False, reason=failures[g.name]) if g.name in failures else g
+        for g in spec.groups
     )
     return replace(spec, groups=groups)

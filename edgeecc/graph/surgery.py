@@ -65,7 +65,9 @@ def slim(model: nn.Module, spec: NetworkSpec, keep: Keep) -> nn.Module:
     for parameter in spec.parameters:
         tensor = tensors.get(parameter.name)
         if tensor is None or tuple(tensor.shape) != parameter.shape:
-            raise GraphError(f"the network has no {parameter.name} {parameter.shape}; trace it again")
+            raise GraphError(
+                f"the network has no {parameter.name} {parameter.shape}; trace it again"
+            )
         cut = tensor.detach()
         for axis, size in enumerate(parameter.shape):
             kept = spec.kept_indices(parameter.name, axis, size, checked)

@@ -7,7 +7,7 @@ import copy
 import io
 import logging
 import warnings
-from typing import Iterator, Set, Tuple
+from typing import Any, Iterator, Optional, Set, Tuple
 
 import numpy as np
 import onnx
@@ -41,7 +41,10 @@ def to_onnx(model: nn.Module, example_inputs: Tuple[torch.Tensor, ...]) -> onnx.
             proto = _export(work, example_inputs)
     except Exception as error:
         detail = " ".join(str(error).split())[:300]
-        raise GraphError(f"torch cannot export the network: {type(error).__name__}: {detail}") from error
+        raise GraphError(
+            f"torch cannot export the network: {type(error).__name__}: {detail}"
+        ) from error
+    _lift_constants_(proto)
     _drop_zero_biases_(proto, set(work.state_dict()))
     _rename_ends_(proto)
     proto.ir_version = IR_VERSION
@@ -57,11 +60,36 @@ def _export(model: nn.Module, example_inputs: Tuple[torch.Tensor, ...]) -> onnx.
     )  # fmt: skip
     if program is None:
         raise GraphError("torch exported nothing")
-    # Folding turns the exporter's shape arithmetic into constants. Its size limit keeps weights out of it.
-    optimizer.fold_constants(program.model)
+    # Folding turns the exporter's shape arithmetic into constants; weights must keep their names.
+    own = set(model.state_dict())
+    optimizer.fold_constants(program.model, should_fold=lambda node: _may_fold(node, own))
     optimizer.remove_unused_nodes(program.model)
     proto: onnx.ModelProto = program.model_proto
     return proto
+
+
+def _may_fold(node: Any, own: Set[str]) -> Optional[bool]:  # noqa: ANN401  # onnx_ir is untyped
+    reads_weights = any(value is not None and value.name in own for value in node.inputs)
+    return False if reads_weights and node.op_type != "Shape" else None
+
+
+def _lift_constants_(proto: onnx.ModelProto) -> None:
+    """Turn Constant nodes into initializers, so that every constant is found in one place."""
+    for index in reversed(range(len(proto.graph.node))):
+        node = proto.graph.node[index]
+        if node.op_type == "Constant" and node.attribute[0].name in (
+            "value",
+            "value_ints",
+            "value_int",
+        ):
+            value = onnx.helper.get_attribute_value(node.attribute[0])
+            array = (
+                numpy_helper.to_array(value)
+                if isinstance(value, onnx.TensorProto)
+                else np.asarray(value)
+            )
+            proto.graph.initializer.append(numpy_helper.from_array(array, node.output[0]))
+            del proto.graph.node[index]
 
 
 def _drop_zero_biases_(proto: onnx.ModelProto, own: Set[str]) -> None:
@@ -73,7 +101,11 @@ def _drop_zero_biases_(proto: onnx.ModelProto, own: Set[str]) -> None:
         if not np.any(numpy_helper.to_array(tensor))
     }
     for node in proto.graph.node:
-        if node.op_type in ("Conv", "ConvTranspose") and len(node.input) == 3 and node.input[2] in zeros:
+        if (
+            node.op_type in ("Conv", "ConvTranspose")
+            and len(node.input) == 3
+            and node.input[2] in zeros
+        ):
             del node.input[2]
     used = {name for node in proto.graph.node for name in node.input}
     for index in reversed(range(len(proto.graph.initializer))):

@@ -28,8 +28,12 @@ class NonBottleneck1d(nn.Module):
         self.conv3x1_1 = nn.Conv2d(width, width, (3, 1), padding=(1, 0))
         self.conv1x3_1 = nn.Conv2d(width, width, (1, 3), padding=(0, 1))
         self.bn1 = nn.BatchNorm2d(width, eps=1e-3)
-        self.conv3x1_2 = nn.Conv2d(width, width, (3, 1), padding=(dilation, 0), dilation=(dilation, 1))
-        self.conv1x3_2 = nn.Conv2d(width, width, (1, 3), padding=(0, dilation), dilation=(1, dilation))
+        self.conv3x1_2 = nn.Conv2d(
+            width, width, (3, 1), padding=(dilation, 0), dilation=(dilation, 1)
+        )
+        self.conv1x3_2 = nn.Conv2d(
+            width, width, (1, 3), padding=(0, dilation), dilation=(1, dilation)
+        )
         self.bn2 = nn.BatchNorm2d(width, eps=1e-3)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:

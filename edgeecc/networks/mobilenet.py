@@ -21,9 +21,13 @@ _DIGITS = ((32, 1), (64, 2), (64, 1), (64, 1))
 class ConvBnRelu(nn.Sequential):
     """Convolution without bias, batch norm, ReLU6; parameters `conv` and `bn`."""
 
-    def __init__(self, inputs: int, outputs: int, kernel: int, *, stride: int = 1, groups: int = 1) -> None:
+    def __init__(
+        self, inputs: int, outputs: int, kernel: int, *, stride: int = 1, groups: int = 1
+    ) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False)
+        self.conv = nn.Conv2d(
+            inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False
+        )
         self.bn = nn.BatchNorm2d(outputs)
         self.relu = nn.ReLU6()
 

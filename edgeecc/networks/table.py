@@ -27,14 +27,22 @@ class NetworkInfo:
 NETWORKS: Dict[str, NetworkInfo] = {
     "alexnet": NetworkInfo("edgeecc.networks.alexnet:AlexNet", (3, 224, 224), "one-tower AlexNet"),
     "digits_mobilenet": NetworkInfo(
-        "edgeecc.networks.mobilenet:digits_mobilenet", (1, 8, 8), "small MobileNet for scikit-learn's digits"
+        "edgeecc.networks.mobilenet:digits_mobilenet",
+        (1, 8, 8),
+        "small MobileNet for scikit-learn's digits",
     ),
-    "erfnet": NetworkInfo("edgeecc.networks.erfnet:ERFNet", (3, 512, 1024), "ERFNet for Cityscapes"),
+    "erfnet": NetworkInfo(
+        "edgeecc.networks.erfnet:ERFNet", (3, 512, 1024), "ERFNet for Cityscapes"
+    ),
     "fashion_mobilenet": NetworkInfo(
-        "edgeecc.networks.mobilenet:fashion_mobilenet", (1, 28, 28), "small MobileNet for Fashion-MNIST"
+        "edgeecc.networks.mobilenet:fashion_mobilenet",
+        (1, 28, 28),
+        "small MobileNet for Fashion-MNIST",
     ),
     "lenet5": NetworkInfo("edgeecc.networks.lenet:LeNet5", (1, 28, 28), "LeNet-5 with ReLU"),
-    "mobilenet_v1": NetworkInfo("edgeecc.networks.mobilenet:mobilenet_v1", (3, 224, 224), "MobileNetV1"),
+    "mobilenet_v1": NetworkInfo(
+        "edgeecc.networks.mobilenet:mobilenet_v1", (3, 224, 224), "MobileNetV1"
+    ),
 }
 
 #: Networks whose weights are told apart by names and shapes, in the order in which they are tried.
@@ -73,7 +81,11 @@ def infer(state: Mapping[str, torch.Tensor]) -> Optional[Tuple[str, Dict[str, Op
     Width multiplier and number of classes are read off the shapes; a candidate counts only when every name
     and shape agrees.
     """
-    shapes = {name: tuple(value.shape) for name, value in state.items() if not name.endswith("num_batches_tracked")}
+    shapes = {
+        name: tuple(value.shape)
+        for name, value in state.items()
+        if not name.endswith("num_batches_tracked")
+    }
     for name in _INFERRED:
         reader: Callable[[Mapping[str, Tuple[int, ...]]], Optional[Dict[str, OptionValue]]]
         reader = _READERS[name]
@@ -87,10 +99,16 @@ def _shapes_of(name: str, options: Mapping[str, OptionValue]) -> Dict[str, Tuple
     with torch.device("meta"):
         model = build(name, **options)
     state = model.state_dict()
-    return {key: tuple(value.shape) for key, value in state.items() if not key.endswith("num_batches_tracked")}
+    return {
+        key: tuple(value.shape)
+        for key, value in state.items()
+        if not key.endswith("num_batches_tracked")
+    }
 
 
-def _mobilenet(stem_width: int) -> Callable[[Mapping[str, Tuple[int, ...]]], Optional[Dict[str, OptionValue]]]:
+def _mobilenet(
+    stem_width: int,
+) -> Callable[[Mapping[str, Tuple[int, ...]]], Optional[Dict[str, OptionValue]]]:
     def read(shapes: Mapping[str, Tuple[int, ...]]) -> Optional[Dict[str, OptionValue]]:
         stem, head = shapes.get("stem.conv.weight"), shapes.get("fc.weight")
         if stem is None or head is None:
@@ -100,7 +118,9 @@ def _mobilenet(stem_width: int) -> Callable[[Mapping[str, Tuple[int, ...]]], Opt
     return read
 
 
-def _classes(weight: str) -> Callable[[Mapping[str, Tuple[int, ...]]], Optional[Dict[str, OptionValue]]]:
+def _classes(
+    weight: str,
+) -> Callable[[Mapping[str, Tuple[int, ...]]], Optional[Dict[str, OptionValue]]]:
     def read(shapes: Mapping[str, Tuple[int, ...]]) -> Optional[Dict[str, OptionValue]]:
         shape = shapes.get(weight)
         if shape is None:

@@ -26,13 +26,17 @@ def load_state(path: Path) -> State:
     if not path.is_file():
         raise ArtifactError(f"cannot read {path}: no such file; check the path")
     if path.suffix == ".safetensors":
-        content: object = {name: torch.from_numpy(value.copy()) for name, value in read_tensors(path)[0].items()}
+        content: object = {
+            name: torch.from_numpy(value.copy()) for name, value in read_tensors(path)[0].items()
+        }
     else:
         content = _load_torch(path)
     state = _tensors(content, path)
     for name, tensor in state.items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            raise ArtifactError(f"{name} in {path} holds NaN or infinity; the training diverged, take an earlier one")
+            raise ArtifactError(
+                f"{name} in {path} holds NaN or infinity; the training diverged, take an earlier one"
+            )
     return state
 
 
@@ -49,11 +53,17 @@ def load_into(model: nn.Module, state: Mapping[str, torch.Tensor]) -> None:
     wrong = sorted(name for name in set(own) & set(given) if own[name] != given[name])
     if wrong:
         name = wrong[0]
-        raise ArtifactError(f"the weights have {name} {given[name]}, the network {own[name]}; is it the right network?")
+        raise ArtifactError(
+            f"the weights have {name} {given[name]}, the network {own[name]}; is it the right network?"
+        )
     if missing or surplus:
-        what = f"lack {missing[0]!r}" if missing else f"have {surplus[0]!r}, which the network lacks"
+        what = (
+            f"lack {missing[0]!r}" if missing else f"have {surplus[0]!r}, which the network lacks"
+        )
         count = len(missing) + len(surplus)
-        raise ArtifactError(f"the weights {what} ({count} names differ in all); is it the right network?")
+        raise ArtifactError(
+            f"the weights {what} ({count} names differ in all); is it the right network?"
+        )
     model.load_state_dict(dict(state), strict=False)
 
 
@@ -66,9 +76,15 @@ def _load_torch(path: Path) -> object:
         raise ArtifactError(f"cannot read {path}: {error.strerror}; check the path") from error
     except Exception as error:
         if zipfile.is_zipfile(path):
-            way_out = "save it again with torch.save(model.state_dict(), PATH) and give its --network"
-            raise ArtifactError(f"{path} pickles more than tensors and is refused; {way_out}") from error
-        raise ArtifactError(f"{path} is damaged or no weights file; copy or save it again") from error
+            way_out = (
+                "save it again with torch.save(model.state_dict(), PATH) and give its --network"
+            )
+            raise ArtifactError(
+                f"{path} pickles more than tensors and is refused; {way_out}"
+            ) from error
+        raise ArtifactError(
+            f"{path} is damaged or no weights file; copy or save it again"
+        ) from error
 
 
 def _tensors(content: object, path: Path) -> State:
@@ -76,10 +92,14 @@ def _tensors(content: object, path: Path) -> State:
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
     if not isinstance(content, dict) or not content:
-        raise ArtifactError(f"{path} holds no state dict; save it with torch.save(model.state_dict(), PATH)")
+        raise ArtifactError(
+            f"{path} holds no state dict; save it with torch.save(model.state_dict(), PATH)"
+        )
     state: State = {}
     for name, value in content.items():
         if not isinstance(name, str) or not isinstance(value, torch.Tensor):
-            raise ArtifactError(f"{path} holds {name!r}, which is no tensor; save model.state_dict() alone")
+            raise ArtifactError(
+                f"{path} holds {name!r}, which is no tensor; save model.state_dict() alone"
+            )
         state[name[len("module.") :] if name.startswith("module.") else name] = value
     return state

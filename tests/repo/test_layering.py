@@ -59,7 +59,11 @@ def imports(module: str) -> set[str]:
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             found.add(node.module)
-            found |= {f"{node.module}.{alias.name}" for alias in node.names if node.module.startswith("edgeecc")}
+            found |= {
+                f"{node.module}.{alias.name}"
+                for alias in node.names
+                if node.module.startswith("edgeecc")
+            }
     return found
 
 
@@ -100,12 +104,18 @@ def test_third_party_packages_stay_in_their_place(module: str) -> None:
 def test_device_tier_loads_without_torch() -> None:
     names = ", ".join(f"edgeecc.{name}" for name in DEVICE)
     code = f"import sys, {names}; sys.exit('torch' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
 
 
 def test_no_module_is_over_four_hundred_lines() -> None:
-    long = [str(p.relative_to(ROOT)) for p in PACKAGE.rglob("*.py") if len(p.read_text().splitlines()) > 400]
+    long = [
+        str(p.relative_to(ROOT))
+        for p in PACKAGE.rglob("*.py")
+        if len(p.read_text().splitlines()) > 400
+    ]
     assert not long
 
 

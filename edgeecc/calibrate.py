@@ -1,0 +1,222 @@
+"""Calibrate: measure width variants of a network on a device, fit its cost model, write its profile.
+
+Needs no torch: it works from a spec and a dense ONNX graph, on the device itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import Callable, Dict, List, Optional, Protocol, Sequence
+
+import onnx
+
+from edgeecc.artifacts import exclusive, write_bytes
+from edgeecc.calibration_folder import device_metric
+from edgeecc.config import CalibrateConfig, MeasureProtocol
+from edgeecc.cost.fit import fit, heldout_error, split
+from edgeecc.cost.profile import Profile
+from edgeecc.cost.samples import DENSE, THINNEST, Row, SampleStore, as_arrays, sample_widths
+from edgeecc.errors import ConfigError
+from edgeecc.graph.onnx_slice import SlicePlan
+from edgeecc.graph.onnx_work import work
+from edgeecc.graph.spec import NetworkSpec, Widths
+from edgeecc.meters.base import ClockMeter, Measurement, measure
+from edgeecc.meters.virtual import VirtualDevice
+from edgeecc.runtimes.onnxrt import DEVICE as ORT_DEVICE
+from edgeecc.runtimes.onnxrt import OnnxRuntime
+from edgeecc.units import Metric
+
+#: Longest time between commits: what a kill can lose.
+COMMIT_S = 0.5
+#: Called with (samples done, samples asked, a note).
+OnSample = Callable[[int, int, str], None]
+
+
+class Bench(Protocol):
+    """A device on which variants are measured."""
+
+    def measure(self, number: int, widths: Widths, protocol: MeasureProtocol) -> Measurement:
+        """Measure one variant; what simulated noise does depends on `number` alone."""
+
+
+class VirtualBench:
+    """A virtual device: the variant's work is counted, nothing is built."""
+
+    def __init__(self, plan: SlicePlan, device: str, seed: int) -> None:
+        self._plan, self._seed = plan, seed
+        self._device = VirtualDevice.named(device)
+
+    def measure(self, number: int, widths: Widths, protocol: MeasureProtocol) -> Measurement:
+        """Measure one variant in simulated time."""
+        self._device.load(work(self._plan, widths), (self._seed, number + 2, 1))
+        return measure(self._device.run, self._device, protocol)
+
+
+class OnnxRuntimeBench:
+    """This machine's CPU: the variant is cut, loaded and timed."""
+
+    def __init__(self, plan: SlicePlan) -> None:
+        self._plan = plan
+
+    def measure(self, number: int, widths: Widths, protocol: MeasureProtocol) -> Measurement:
+        """Measure one variant's latency."""
+        del number
+        with OnnxRuntime(self._plan.cut(self._plan.spec.keep_first(widths))) as runtime:
+            return measure(runtime.run, ClockMeter(runtime.name), protocol)
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is calibrated: a network on a device, with its folder."""
+
+    spec: NetworkSpec
+    model: onnx.ModelProto
+    device: str
+    folder: Path
+
+
+def calibrate(
+    job: Job,
+    config: CalibrateConfig,
+    protocol: MeasureProtocol,
+    on_sample: OnSample = lambda done, total, note: None,
+) -> Dict[str, object]:  # fmt: skip
+    """Measure, fit and write samples.db, profile.json and PROTOCOL.md.
+
+    Samples that are there already are kept, so an interrupted calibration goes on where it stopped.
+
+    Returns: what `edgeecc calibrate --json` prints.
+    Raises: ConfigError when the network has nothing to prune or the device measures nothing here;
+        ArtifactError when the folder holds another calibration or cannot be written.
+    """
+    if not job.spec.prunable:
+        raise ConfigError(f"{job.spec.network} has no prunable group; edgeecc inspect says why")
+    plan = SlicePlan.build(job.model, job.spec)
+    bench = make_bench(plan, job.device, config.seed)
+    with exclusive(job.folder, "wait for it or choose another --workspace"):
+        identity = {
+            "fingerprint": job.spec.fingerprint(),
+            "device": job.device,
+            "protocol": asdict(protocol),
+            "seed": config.seed,
+        }
+        with SampleStore(job.folder / "samples.db", identity) as store:
+            before = len([n for n in store.numbers() if 0 <= n < config.samples])
+            started = perf_counter()
+            meter = _measure_missing(store, bench, job.spec, config, protocol, on_sample)
+            rate = (config.samples - before) / max(1e-9, perf_counter() - started)
+            rows = [row for row in store.rows() if row.number < config.samples]
+        profile = _fit(job, config, protocol, rows, meter)
+        profile.save(job.folder / "profile.json")
+        write_bytes(job.folder / "PROTOCOL.md", _protocol_text(profile).encode())
+    return {
+        "profile": str(job.folder / "profile.json"),
+        "samples": config.samples,
+        "heldout_error": asdict(profile.heldout) if profile.heldout else None,
+        "model": config.model,
+        "meter": meter,
+        "variants_per_s": rate,
+        "resumed_from": before,
+    }
+
+
+def make_bench(plan: SlicePlan, device: str, seed: int) -> Bench:
+    """Return the bench of a device.
+
+    Raises: ConfigError for an unknown device, or one that cannot be measured from here.
+    """
+    device_metric(device)
+    if device.startswith("virtual:"):
+        return VirtualBench(plan, device, seed)
+    if device == ORT_DEVICE:
+        return OnnxRuntimeBench(plan)
+    raise ConfigError(f"{device} cannot be measured by this version; its shipped profile can be used with --device")
+
+
+def _measure_missing(
+    store: SampleStore,
+    bench: Bench,
+    spec: NetworkSpec,
+    config: CalibrateConfig,
+    protocol: MeasureProtocol,
+    on_sample: OnSample,
+) -> str:  # fmt: skip
+    present = store.numbers()
+    missing = [number for number in (THINNEST, DENSE, *range(config.samples)) if number not in present]
+    done = config.samples - len([number for number in missing if number >= 0])
+    pending: List[Row] = []
+    last = perf_counter()
+    meter = ""
+    for number in missing:
+        widths = sample_widths(spec, config.seed, number)
+        found = bench.measure(number, widths, protocol)
+        meter = found.meter
+        pending.append(_row(number, spec, widths, found))
+        done += number >= 0
+        if perf_counter() - last >= COMMIT_S:
+            store.add(pending)
+            pending, last = [], perf_counter()
+            on_sample(done, config.samples, f"{found.windows} windows")
+    store.add(pending)
+    on_sample(done, config.samples, "")
+    return meter or bench.measure(DENSE, spec.dense_widths(), protocol).meter
+
+
+def _row(number: int, spec: NetworkSpec, widths: Widths, found: Measurement) -> Row:
+    is_energy = found.energy_j is not None
+    return Row(
+        number=number,
+        widths=[widths[group.name] for group in spec.prunable],
+        value=found.energy_j if found.energy_j is not None else found.latency_s,
+        standard_error=found.energy_se_j,
+        spread=found.energy_iqr_j if is_energy else found.latency_iqr_s,
+        latency_s=found.latency_s,
+        windows=found.windows,
+        runs=found.runs,
+        converged=found.converged,
+    )
+
+
+def _fit(
+    job: Job, config: CalibrateConfig, protocol: MeasureProtocol, rows: Sequence[Row], meter: str
+) -> Profile:  # fmt: skip
+    samples = [row for row in rows if row.number >= 0]
+    widths, values = as_arrays(samples)
+    train, held = split(len(samples), config.heldout, config.seed)
+    metric: Metric = device_metric(job.device)
+    model = fit(
+        job.spec, widths[train], values[train], form=config.model, method=config.fit, meter=meter, metric=metric
+    )
+    anchors = {row.number: row.value for row in rows if row.number < 0}
+    return Profile(
+        network=job.spec.network,
+        device=job.device,
+        fingerprint=job.spec.fingerprint(),
+        model=model,
+        form=config.model,
+        fit=config.fit,
+        meter=meter,
+        heldout=heldout_error(model, widths[held], values[held]),
+        samples={"train": len(train), "heldout": len(held)},
+        seed=config.seed,
+        protocol=asdict(protocol),
+        anchors={"dense": anchors[DENSE], "thinnest": anchors[THINNEST]},
+    )
+
+
+def _protocol_text(profile: Profile) -> str:
+    error: Optional[object] = profile.heldout
+    lines = [
+        f"# Calibration of {profile.network} on {profile.device}",
+        "",
+        f"- Meter: {profile.meter}. Metric: {profile.metric.value}, {profile.metric.unit} per inference, batch 1.",
+        f"- Widths: uniform on 1..c for every group, seed {profile.seed}; input and output whole.",
+        f"- Samples: {profile.samples['train']} fitted, {profile.samples['heldout']} held out.",
+        f"- Model: {profile.form}, fitted by {profile.fit}. Held-out relative error: {error}.",
+        f"- Anchors (measured, not fitted): {dict(profile.anchors)}.",
+        f"- A sample: {dict(profile.protocol)}; idle power is not subtracted.",
+        "",
+    ]
+    return "\n".join(lines)

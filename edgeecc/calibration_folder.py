@@ -1,0 +1,52 @@
+"""Where calibrations live: calibration/<device>/<network>/ in the workspace, and the ones shipped with edgeecc."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Dict, Optional
+
+import edgeecc
+from edgeecc.errors import ConfigError
+from edgeecc.meters.virtual import LAWS
+from edgeecc.units import Metric
+
+#: Device name -> the metric that its profiles predict.
+DEVICES: Dict[str, Metric] = {
+    **{name: Metric.ENERGY for name in LAWS},
+    "onnxruntime:cpu": Metric.LATENCY,
+    "jetson-tx2": Metric.ENERGY,
+}
+
+
+def device_metric(device: str) -> Metric:
+    """Return what a device's profiles predict.
+
+    Raises: ConfigError for an unknown device.
+    """
+    if device not in DEVICES:
+        raise ConfigError(f"unknown device {device!r}; known are {', '.join(sorted(DEVICES))}")
+    return DEVICES[device]
+
+
+def network_folder(workspace: Path, device: str, network: str) -> Path:
+    """Return the folder of a calibration."""
+    return workspace / "calibration" / device.replace(":", "-") / network
+
+
+def find_profile(device: str, network: str, workspace: Path) -> Optional[Path]:
+    """Return the profile of a network on a device: the workspace's own, else the shipped one, else None.
+
+    Raises: ConfigError for an unknown device.
+    """
+    device_metric(device)
+    for root in (workspace, *_shipped_roots()):
+        path = network_folder(root, device, network) / "profile.json"
+        if path.is_file():
+            return path
+    return None
+
+
+def _shipped_roots() -> "tuple[Path, ...]":
+    """Return where shipped profiles may be: beside the package in a checkout, under the prefix when installed."""
+    return Path(edgeecc.__file__).resolve().parents[1], Path(sys.prefix) / "share" / "edgeecc"

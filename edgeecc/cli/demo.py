@@ -1,0 +1,5 @@
+"""`edgeecc demo`."""
+import click
+@click.command()
+def demo():
+    """x"""

@@ -1,0 +1,250 @@
+"""Cost as a constant plus a sum of products of channel counts.
+
+    E(s) = a_0 + sum_l a_l * prod_k n_lk(s) / n_lk(dense)
+
+where n_lk is a channel count, affine in the widths. One form serves four models: the paper's bilinear energy
+model (ECC, CVPR 2019, section 3.1: one product of input and output channels per layer), the same with linear
+terms (ours), and the exact counts of MACs and bytes. Coefficients are in the metric's unit: a_l is what layer
+l costs when dense.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Dict, List, Mapping, Sequence, Tuple
+
+import numpy as np
+
+from edgeecc.artifacts import number
+from edgeecc.errors import ArtifactError, ConfigError
+from edgeecc.graph.spec import FloatArray, NetworkSpec, WidthForm
+from edgeecc.units import Metric
+
+#: Bounds on what a model file may hold.
+MAX_TERMS = 100_000
+
+
+@dataclass(frozen=True)
+class Term:
+    """One product: its name (a layer, or a group for linear terms) and the channel counts that it multiplies."""
+
+    name: str
+    factors: Tuple[WidthForm, ...]
+
+
+class Features:
+    """The products of a list of terms, normalised to 1 at dense width, vectorised over terms and samples."""
+
+    def __init__(self, groups: Sequence[Tuple[str, int]], terms: Sequence[Term]) -> None:
+        self._place = {name: index for index, (name, _) in enumerate(groups)}
+        dense = np.array([width for _, width in groups], dtype=np.float64)
+        depth = max((len(term.factors) for term in terms), default=1)
+        self._fixed = np.ones((depth, len(terms)))
+        self._slope = np.zeros((depth, len(terms), len(groups)))
+        for row, term in enumerate(terms):
+            for layer, form in enumerate(term.factors):
+                self._set(layer, row, form, dense)
+
+    def _set(self, layer: int, row: int, form: WidthForm, dense: FloatArray) -> None:
+        slope = np.zeros(len(dense))
+        for group, factor in form.terms:
+            if group not in self._place:
+                raise ConfigError(
+                    f"the cost model depends on group {group!r}, which it does not list"
+                )
+            slope[self._place[group]] += factor
+        whole = form.fixed + float(slope @ dense)
+        if whole <= 0.0:
+            raise ConfigError("a term of the cost model has no channels at dense width")
+        self._fixed[layer, row] = form.fixed / whole
+        self._slope[layer, row] = slope / whole
+
+    def __call__(self, widths: FloatArray) -> FloatArray:
+        """Return the products, (T,) for widths (G,) or (N, T) for (N, G)."""
+        values = self._factors(np.asarray(widths, dtype=np.float64))
+        return np.asarray(np.prod(values, axis=0), dtype=np.float64)
+
+    def jacobian(self, widths: FloatArray) -> FloatArray:
+        """Return d product / d width, (T, G), at widths (G,)."""
+        values = self._factors(np.asarray(widths, dtype=np.float64))
+        total = np.zeros(self._slope.shape[1:])
+        for layer in range(len(values)):
+            others = np.prod(np.delete(values, layer, axis=0), axis=0)
+            total += others[:, None] * self._slope[layer]
+        return total
+
+    def _factors(self, widths: FloatArray) -> FloatArray:
+        values = np.einsum("ktg,...g->k...t", self._slope, widths)
+        fixed = self._fixed if widths.ndim == 1 else self._fixed[:, None, :]
+        return np.asarray(values + fixed, dtype=np.float64)
+
+
+class ProductModel:
+    """A fitted or exact sum of products; a `CostModel`.
+
+    Args:
+        metric: what it predicts.
+        meter: where its numbers come from, as printed beside them.
+        groups: (name, dense width) in the order of the width vector.
+        terms: the products.
+        coefficients: a_l, (T,), metric unit, at least 0: the model is monotone in every width.
+        constant: a_0, metric unit, at least 0.
+    """
+
+    def __init__(
+        self,
+        metric: Metric,
+        meter: str,
+        *,
+        groups: Sequence[Tuple[str, int]],
+        terms: Sequence[Term],
+        coefficients: FloatArray,
+        constant: float,
+    ) -> None:
+        self.metric = metric
+        self.meter = meter
+        self.groups = tuple(groups)
+        self.terms = tuple(terms)
+        self.coefficients = np.asarray(coefficients, dtype=np.float64)
+        self.constant = float(constant)
+        if self.coefficients.shape != (len(self.terms),):
+            raise ConfigError(
+                f"{len(self.terms)} terms need as many coefficients, got {self.coefficients.shape}"
+            )
+        if not np.all(self.coefficients >= 0.0) or not self.constant >= 0.0:
+            raise ConfigError(
+                "coefficients of a cost model must be at least 0; fit it with non-negative least squares"
+            )
+        self.features = Features(self.groups, self.terms)
+
+    @property
+    def dense(self) -> Tuple[int, ...]:
+        """Dense widths in the order of the width vector."""
+        return tuple(width for _, width in self.groups)
+
+    def predict(self, widths: FloatArray) -> float:
+        """Return the cost at real-valued widths (G,)."""
+        return self.constant + float(self.features(widths) @ self.coefficients)
+
+    def predict_many(self, widths: FloatArray) -> FloatArray:
+        """Return the costs, (N,), at widths (N, G)."""
+        return np.asarray(
+            self.constant + self.features(widths) @ self.coefficients, dtype=np.float64
+        )
+
+    def gradient(self, widths: FloatArray) -> FloatArray:
+        """Return d cost / d width, (G,), metric unit per channel."""
+        return np.asarray(self.coefficients @ self.features.jacobian(widths), dtype=np.float64)
+
+    def to_json(self) -> Dict[str, object]:
+        """Return the model as JSON-ready values."""
+        return {
+            "metric": self.metric.value,
+            "meter": self.meter,
+            "groups": [[name, width] for name, width in self.groups],
+            "constant": self.constant,
+            "terms": [
+                {
+                    "name": term.name,
+                    "coefficient": float(a),
+                    "factors": [_form_json(f) for f in term.factors],
+                }
+                for term, a in zip(self.terms, self.coefficients)
+            ],
+        }
+
+    @staticmethod
+    def from_json(data: Mapping[str, object], source: object) -> ProductModel:
+        """Read what `to_json` wrote, checking every field.
+
+        Raises: ArtifactError naming the field in `source`.
+        """
+        try:
+            terms = _objects(data.get("terms"), "terms", source)
+            return ProductModel(
+                Metric(data.get("metric")),
+                str(data.get("meter")),
+                groups=[
+                    (str(name), _count(width, source))
+                    for name, width in _pairs(data.get("groups"), source)
+                ],
+                terms=[_term(term, source) for term in terms],
+                coefficients=np.array(
+                    [number(term.get("coefficient"), "coefficient", source) for term in terms]
+                ),
+                constant=number(data.get("constant"), "constant", source),
+            )
+        except (ValueError, ConfigError) as error:
+            raise ArtifactError(
+                f"the cost model in {source} is damaged: {error}; calibrate again"
+            ) from error
+
+
+def layer_terms(spec: NetworkSpec) -> List[Term]:
+    """Return one product per layer: input times output channels, for depthwise layers the channels alone.
+
+    Source: ECC section 3.1 with the generalisation to any graph (ours): channels that go together are one
+    width, fixed ends are constants.
+    """
+    return [Term(layer.name, layer.factors()) for layer in spec.layers]
+
+
+def linear_terms(spec: NetworkSpec) -> List[Term]:
+    """Return one linear term per prunable group: what passes over its channels cost (ours)."""
+    return [
+        Term(f"width:{group.name}", (WidthForm(0, ((group.name, 1),)),)) for group in spec.prunable
+    ]
+
+
+def spec_groups(spec: NetworkSpec) -> List[Tuple[str, int]]:
+    """Return (name, dense width) of the prunable groups in the order of the width vector."""
+    return [(group.name, group.width) for group in spec.prunable]
+
+
+def _form_json(form: WidthForm) -> Dict[str, object]:
+    return {"fixed": form.fixed, "terms": [[group, factor] for group, factor in form.terms]}
+
+
+def _term(data: Mapping[str, object], source: object) -> Term:
+    factors = _objects(data.get("factors"), "factors", source)
+    if not 1 <= len(factors) <= 4:
+        raise ArtifactError(
+            f"a term in {source} has {len(factors)} factors; the file is damaged, calibrate again"
+        )
+    return Term(str(data.get("name")), tuple(_form(form, source) for form in factors))
+
+
+def _form(data: Mapping[str, object], source: object) -> WidthForm:
+    terms = tuple(
+        (str(group), _count(factor, source)) for group, factor in _pairs(data.get("terms"), source)
+    )
+    return WidthForm(_count(data.get("fixed"), source), terms)
+
+
+def _count(value: object, source: object) -> int:
+    if type(value) is not int or not 0 <= value <= 10**9:
+        raise ArtifactError(
+            f"{value!r} in {source} is no channel count; the file is damaged, calibrate again"
+        )
+    return value
+
+
+def _objects(value: object, what: str, source: object) -> List[Mapping[str, object]]:
+    if (
+        not isinstance(value, list)
+        or len(value) > MAX_TERMS
+        or not all(isinstance(item, dict) for item in value)
+    ):
+        raise ArtifactError(
+            f"{what} in {source} must be a list of objects; the file is damaged, calibrate again"
+        )
+    return value
+
+
+def _pairs(value: object, source: object) -> List[Tuple[object, object]]:
+    fine = isinstance(value, list) and len(value) <= MAX_TERMS
+    if not fine or not all(isinstance(item, list) and len(item) == 2 for item in value):  # type: ignore[attr-defined]  # a list
+        raise ArtifactError(
+            f"{source} must list pairs of name and number; the file is damaged, calibrate again"
+        )
+    return [(item[0], item[1]) for item in value]  # type: ignore[attr-defined]  # a list of pairs

@@ -1,0 +1,147 @@
+"""A profile: the cost model of one network on one device, and how it came to be."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Dict, Mapping, Optional
+
+from edgeecc.artifacts import number, read_json, write_json
+from edgeecc.cost.fit import HeldoutError
+from edgeecc.cost.product import ProductModel, spec_groups
+from edgeecc.errors import ArtifactError
+from edgeecc.graph.spec import NetworkSpec
+from edgeecc.units import Metric
+
+SCHEMA = "edgeecc/profile/1"
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What calibration leaves behind.
+
+    Args:
+        network, device: names.
+        fingerprint: of the spec that was measured; a profile fits no other network.
+        model: the fitted model.
+        form: "bilinear" or "bilinear+linear".
+        fit: "nnls", "adam", or who fitted it.
+        meter: meter of the samples.
+        heldout: error on held-out samples; None where the source gives none.
+        samples: {"train": n, "heldout": m}.
+        seed: of widths and split.
+        protocol: how a sample was measured.
+        anchors: measured cost of the dense and the thinnest network, which no fit saw.
+        note: where a published profile comes from.
+    """
+
+    network: str
+    device: str
+    fingerprint: str
+    model: ProductModel
+    form: str
+    fit: str
+    meter: str
+    heldout: Optional[HeldoutError]
+    samples: Mapping[str, int]
+    seed: int = 0
+    protocol: Mapping[str, object] = field(default_factory=dict)
+    anchors: Mapping[str, float] = field(default_factory=dict)
+    note: str = ""
+
+    @property
+    def metric(self) -> Metric:
+        """What the model predicts."""
+        return self.model.metric
+
+    @property
+    def margin(self) -> float:
+        """Share to hold off a budget: the 95th percentile of the held-out error, 0 where none is known."""
+        return self.heldout.p95 if self.heldout is not None else 0.0
+
+    def fits(self, spec: NetworkSpec) -> bool:
+        """Return whether this is a profile of `spec`."""
+        return self.fingerprint == spec.fingerprint()
+
+    def cost_for(self, spec: NetworkSpec) -> ProductModel:
+        """Return the cost model, for this network alone.
+
+        Raises: ArtifactError when the profile belongs to another network.
+        """
+        if not self.fits(spec) or list(self.model.groups) != spec_groups(spec):
+            mine = f"{self.network} with {len(self.model.groups)} groups, {self.fingerprint}"
+            yours = f"{spec.network} with {len(spec.prunable)} groups, {spec.fingerprint()}"
+            raise ArtifactError(
+                f"this profile is of another network ({mine}; yours is {yours}); run edgeecc calibrate"
+            )
+        return self.model
+
+    def layer_costs(self) -> Dict[str, float]:
+        """Return term name -> cost when dense; linear terms are named `width:GROUP`."""
+        return {term.name: float(a) for term, a in zip(self.model.terms, self.model.coefficients)}
+
+    def save(self, path: Path) -> None:
+        """Write profile.json."""
+        body = {key: value for key, value in vars(self).items() if key not in ("model", "heldout")}
+        heldout = None if self.heldout is None else asdict(self.heldout)
+        write_json(path, SCHEMA, {**body, "heldout_error": heldout, "model": self.model.to_json()})
+
+    @staticmethod
+    def load(path: Path) -> Profile:
+        """Read profile.json, which may come from anywhere.
+
+        Raises: ArtifactError when it is missing or damaged.
+        """
+        data = read_json(path, SCHEMA)
+        model = data.get("model")
+        if not isinstance(model, dict):
+            raise ArtifactError(f"{path} holds no cost model; the file is damaged, calibrate again")
+        return Profile(
+            network=_text(data, "network", path),
+            device=_text(data, "device", path),
+            fingerprint=_text(data, "fingerprint", path),
+            model=ProductModel.from_json(model, path),
+            form=_text(data, "form", path),
+            fit=_text(data, "fit", path),
+            meter=_text(data, "meter", path),
+            heldout=_heldout(data.get("heldout_error"), path),
+            samples={
+                key: int(number(n, key, path)) for key, n in _mapping(data, "samples", path).items()
+            },
+            seed=int(number(data.get("seed"), "seed", path)),
+            protocol=_mapping(data, "protocol", path),
+            anchors={
+                key: number(x, key, path) for key, x in _mapping(data, "anchors", path).items()
+            },
+            note=_text(data, "note", path),
+        )
+
+
+def _text(data: Mapping[str, object], key: str, path: Path) -> str:
+    value = data.get(key)
+    if not isinstance(value, str):
+        raise ArtifactError(
+            f"{key} in {path} must be text, found {value!r}; the file is damaged, calibrate again"
+        )
+    return value
+
+
+def _mapping(data: Mapping[str, object], key: str, path: Path) -> Dict[str, object]:
+    value = data.get(key)
+    if not isinstance(value, dict):
+        raise ArtifactError(
+            f"{key} in {path} must be an object; the file is damaged, calibrate again"
+        )
+    return value
+
+
+def _heldout(value: object, path: Path) -> Optional[HeldoutError]:
+    if value is None:
+        return None
+    if not isinstance(value, dict):
+        raise ArtifactError(
+            f"heldout_error in {path} must be an object; the file is damaged, calibrate again"
+        )
+    return HeldoutError(
+        *(number(value.get(key), f"heldout_error {key}", path) for key in ("mean", "p95", "max"))
+    )

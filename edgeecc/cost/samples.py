@@ -1,0 +1,168 @@
+"""The store of calibration samples: SQLite, one row per sample, safe against kill -9.
+
+What sample i measures is a pure function of the seed and i, so a resumed calibration goes on with the same
+variants, and a row is either there whole or not there. Write-ahead logging with synchronous=NORMAL keeps every
+committed row when the process dies; a power cut may cost the last commit, never the file.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Dict, List, Mapping, Optional, Sequence, Set
+
+import numpy as np
+
+from edgeecc.errors import ArtifactError
+from edgeecc.graph.spec import FloatArray, NetworkSpec
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS identity (key TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS samples (
+    number INTEGER PRIMARY KEY,
+    widths TEXT NOT NULL,
+    value REAL NOT NULL,
+    standard_error REAL,
+    spread REAL,
+    latency_s REAL,
+    windows INTEGER NOT NULL,
+    runs INTEGER NOT NULL,
+    converged INTEGER NOT NULL
+);
+"""
+#: Numbers of the two anchors, which are measured but never fitted.
+DENSE, THINNEST = -1, -2
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measured variant.
+
+    Args:
+        number: sample number, or DENSE, THINNEST.
+        widths: in the order of the width vector.
+        value: cost in the metric's unit.
+        standard_error, spread: of the value, same unit.
+        latency_s: seconds per inference, where the meter told.
+        windows, runs, converged: see `Measurement`.
+    """
+
+    number: int
+    widths: Sequence[int]
+    value: float
+    standard_error: Optional[float]
+    spread: Optional[float]
+    latency_s: Optional[float]
+    windows: int
+    runs: int
+    converged: bool
+
+
+def sample_widths(spec: NetworkSpec, seed: int, number: int) -> Dict[str, int]:
+    """Return the widths of sample `number`: uniform on {1..c_g}, independently (ECC section 4.1).
+
+    The anchors are the dense and the thinnest network.
+    """
+    if number == DENSE:
+        return spec.dense_widths()
+    if number == THINNEST:
+        return spec.least_widths()
+    generator = np.random.default_rng([seed, number])
+    return {group.name: int(generator.integers(1, group.width, endpoint=True)) for group in spec.prunable}
+
+
+class SampleStore:
+    """Rows of one calibration; open it as a context manager.
+
+    Args:
+        path: the database file; its folder must be held by the caller.
+        identity: what the samples are of (network fingerprint, device, protocol, seed); a store of anything
+            else is refused.
+    Raises: ArtifactError when the file is damaged, of another calibration, or cannot be written.
+    """
+
+    def __init__(self, path: Path, identity: Mapping[str, object]) -> None:
+        self._path = path
+        wanted = {key: json.dumps(value, sort_keys=True) for key, value in identity.items()}
+        try:
+            self._db = sqlite3.connect(str(path), timeout=5.0, isolation_level=None)
+            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.execute("PRAGMA synchronous=NORMAL")
+            self._db.executescript(_SCHEMA)
+            found = dict(self._db.execute("SELECT key, value FROM identity").fetchall())
+            if not found:
+                self._db.executemany("INSERT INTO identity VALUES (?, ?)", wanted.items())
+        except sqlite3.Error as error:
+            raise self._fault(error) from error
+        differing = sorted(key for key in wanted if found and found.get(key) != wanted[key])
+        if differing:
+            self._db.close()
+            key = differing[0]
+            message = f"{path} holds samples with {key} {found.get(key)}, not {wanted[key]}"
+            raise ArtifactError(f"{message}; move it away or choose another --workspace")
+
+    def __enter__(self) -> SampleStore:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._db.close()
+
+    def numbers(self) -> Set[int]:
+        """Return the numbers of the samples that are there."""
+        return {int(number) for (number,) in self._query("SELECT number FROM samples")}
+
+    def add(self, rows: Sequence[Row]) -> None:
+        """Commit rows, all or none.
+
+        Raises: ArtifactError when the disk is full or a number is there already.
+        """
+        values = [
+            (r.number, json.dumps([int(w) for w in r.widths]), r.value, r.standard_error, r.spread, r.latency_s,
+             r.windows, r.runs, int(r.converged))
+            for r in rows
+        ]  # fmt: skip
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                self._db.executemany("INSERT INTO samples VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
+            except BaseException:
+                self._db.execute("ROLLBACK")
+                raise
+            self._db.execute("COMMIT")
+        except sqlite3.Error as error:
+            raise self._fault(error) from error
+
+    def rows(self) -> List[Row]:
+        """Return every row, by number.
+
+        Raises: ArtifactError when a row is damaged.
+        """
+        found = self._query(
+            "SELECT number, widths, value, standard_error, spread, latency_s, windows, runs, converged"
+            " FROM samples ORDER BY number"
+        )
+        try:
+            return [
+                Row(n, tuple(int(w) for w in json.loads(widths)), float(value), *rest, bool(converged))
+                for n, widths, value, *rest, converged in found
+            ]
+        except (ValueError, TypeError) as error:
+            raise ArtifactError(f"{self._path} is damaged: {error}; move it away and calibrate again") from error
+
+    def _query(self, statement: str) -> List[Sequence[object]]:
+        try:
+            return self._db.execute(statement).fetchall()
+        except sqlite3.Error as error:
+            raise self._fault(error) from error
+
+    def _fault(self, error: sqlite3.Error) -> ArtifactError:
+        if isinstance(error, sqlite3.OperationalError):
+            return ArtifactError(f"cannot write {self._path}: {error}; free space or choose another --workspace")
+        return ArtifactError(f"{self._path} is damaged: {error}; move it away and calibrate again")
+
+
+def as_arrays(rows: Sequence[Row]) -> "tuple[FloatArray, FloatArray]":
+    """Return widths (N, G) and values (N,) of rows."""
+    return np.array([row.widths for row in rows], dtype=np.float64), np.array([row.value for row in rows])
