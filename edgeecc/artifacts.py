@@ -139,9 +139,7 @@ def read_tensors(source: Path) -> tuple[Tensors, Dict[str, str]]:
     try:
         with safe_open(str(source), framework="np") as handle:
             names = list(handle.keys())
-            return {name: handle.get_tensor(name) for name in names}, dict(
-                handle.metadata() or {}
-            )  # noqa: SIM118  # the handle is no mapping
+            return {name: handle.get_tensor(name) for name in names}, dict(handle.metadata() or {})  # the handle is no mapping
     except (SafetensorError, OSError, ValueError, TypeError) as error:
         raise ArtifactError(
             f"{source} is damaged: {error}; make it again or restore a copy"
@@ -161,7 +159,9 @@ def exclusive(folder: Path, hint: str) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
     except OSError as error:
-        raise ArtifactError(f"cannot write folder {folder}: {error.strerror}; choose another") from error
+        raise ArtifactError(
+            f"cannot write folder {folder}: {error.strerror}; choose another"
+        ) from error
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -132,7 +132,9 @@ def make_bench(plan: SlicePlan, device: str, seed: int) -> Bench:
         return VirtualBench(plan, device, seed)
     if device == ORT_DEVICE:
         return OnnxRuntimeBench(plan)
-    raise ConfigError(f"{device} cannot be measured by this version; its shipped profile can be used with --device")
+    raise ConfigError(
+        f"{device} cannot be measured by this version; its shipped profile can be used with --device"
+    )
 
 
 def _measure_missing(
@@ -144,7 +146,9 @@ def _measure_missing(
     on_sample: OnSample,
 ) -> str:  # fmt: skip
     present = store.numbers()
-    missing = [number for number in (THINNEST, DENSE, *range(config.samples)) if number not in present]
+    missing = [
+        number for number in (THINNEST, DENSE, *range(config.samples)) if number not in present
+    ]
     done = config.samples - len([number for number in missing if number >= 0])
     pending: List[Row] = []
     last = perf_counter()
@@ -187,7 +191,13 @@ def _fit(
     train, held = split(len(samples), config.heldout, config.seed)
     metric: Metric = device_metric(job.device)
     model = fit(
-        job.spec, widths[train], values[train], form=config.model, method=config.fit, meter=meter, metric=metric
+        job.spec,
+        widths[train],
+        values[train],
+        form=config.model,
+        method=config.fit,
+        meter=meter,
+        metric=metric,
     )
     anchors = {row.number: row.value for row in rows if row.number < 0}
     return Profile(

@@ -47,6 +47,6 @@ def find_profile(device: str, network: str, workspace: Path) -> Optional[Path]:
     return None
 
 
-def _shipped_roots() -> "tuple[Path, ...]":
+def _shipped_roots() -> tuple[Path, ...]:
     """Return where shipped profiles may be: beside the package in a checkout, under the prefix when installed."""
     return Path(edgeecc.__file__).resolve().parents[1], Path(sys.prefix) / "share" / "edgeecc"

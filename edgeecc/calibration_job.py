@@ -45,7 +45,9 @@ def run(
     """
     device_metric(request.device)
     if (request.network is None) == (request.graph is None):
-        raise ConfigError("name what to calibrate: either --network, or --graph with a traced network's folder")
+        raise ConfigError(
+            "name what to calibrate: either --network, or --graph with a traced network's folder"
+        )
     if request.graph is not None:
         spec = read_spec_file(request.graph / "spec.json")
         model = load_model(request.graph / "dense.onnx")

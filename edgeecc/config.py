@@ -83,25 +83,30 @@ class TrainConfig:
 
     Args:
         batch_size: images per batch.
-        lr: learning rate of Adam; alpha of the paper.
+        lr: learning rate of Adam (alpha of the paper); None takes 1e-3 for images up to 64x64, else 1e-4.
         weight_decay: coupled L2 on weights.
         distill: share q of the distillation loss, 0..1.
         seed: seed of the batch order.
     """
 
     batch_size: int = 128  # ECC section 4.2
-    lr: float = 1e-3  # ours, for small data sets; the paper used 1e-5 on ImageNet
+    lr: Optional[float] = None  # ours; the paper used 1e-5 over 300,000 steps on ImageNet
     weight_decay: float = 1e-4  # ECC section 4.2
     distill: float = 0.5  # ECC section 4.2
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.batch_size < 1 or self.lr <= 0.0 or self.weight_decay < 0.0:
+        if self.batch_size < 1 or self.learning_rate <= 0.0 or self.weight_decay < 0.0:
             raise ConfigError(
                 "batch size and learning rate must be positive, weight decay at least 0"
             )
         if not 0.0 <= self.distill <= 1.0:
             raise ConfigError(f"distillation share {self.distill} must lie in 0..1")
+
+    @property
+    def learning_rate(self) -> float:
+        """The learning rate; 1e-3 where none was given or scaled."""
+        return 1e-3 if self.lr is None else self.lr
 
 
 @dataclass(frozen=True)
@@ -115,6 +120,8 @@ class EccConfig:
         epsilon: least slope that the budget's dual must leave on the fastest group.
         importance_decay: decay of the running importance ("taylor" only).
         beta: step of the widths ("adam" only), channels.
+        warmup: steps before the first removal, in which importance settles, at most a tenth of all ("taylor").
+        ramp: share of the remaining steps in which the budget is reached ("taylor"); the rest recovers.
     """
 
     metric: Importance = "taylor"
@@ -123,12 +130,18 @@ class EccConfig:
     epsilon: float = 1e-3  # ECC Algorithm 1
     importance_decay: float = 0.95  # ours
     beta: float = 3.0  # the published command line for MobileNet
+    warmup: int = 50  # ours
+    ramp: float = 1.0  # ours
 
     def __post_init__(self) -> None:
         if self.metric not in ("taylor", "adam"):
             raise ConfigError(f"unknown importance metric {self.metric!r}; known are taylor, adam")
         if min(self.rho1, self.rho2, self.epsilon, self.beta) <= 0.0:
             raise ConfigError("rho1, rho2, epsilon and beta must be positive")
+        if self.warmup < 0 or not 0.0 < self.ramp <= 1.0:
+            raise ConfigError(
+                f"warmup {self.warmup} must be at least 0 and ramp {self.ramp} lie in (0, 1]"
+            )
         if not 0.0 <= self.importance_decay < 1.0:
             raise ConfigError(f"importance_decay {self.importance_decay} must lie in [0, 1)")
 

@@ -259,5 +259,5 @@ def _step_counts(request: PruneRequest, images: int) -> Tuple[int, int]:
     return two_passes if steps is None else steps, two_passes if finetune is None else finetune
 
 
-def _vector(spec: NetworkSpec, keep: Mapping[str, IntArray]) -> "np.typing.NDArray[np.float64]":
+def _vector(spec: NetworkSpec, keep: Mapping[str, IntArray]) -> np.typing.NDArray[np.float64]:
     return spec.vector({name: len(units) for name, units in keep.items()})

@@ -26,7 +26,7 @@ _OS_HINTS = {
 class EdgeeccGroup(click.Group):
     """A click group that turns every `EdgeeccError` into one line and exit status 1."""
 
-    def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401  # click's signature
+    def invoke(self, ctx: click.Context) -> Any:  # click's signature
         """Run the command behind the error boundary."""
         try:
             return super().invoke(ctx)

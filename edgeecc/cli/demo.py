@@ -1,5 +1,8 @@
 """`edgeecc demo`."""
+
 import click
+
+
 @click.command()
 def demo():
-    """x"""
+    """X"""

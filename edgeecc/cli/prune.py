@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Callable, Dict, Optional, Tuple
+from typing import Any, Callable, Dict
 
 import click
 
@@ -104,7 +104,7 @@ def training_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.pass_context
 def prune(
     ctx: click.Context, model: Path, budget: str, of: str, as_json: bool, **options: Any
-) -> None:  # noqa: ANN401
+) -> None:
     """Prune the trained network MODEL (a state_dict or safetensors) until it fits the budget.
 
     An interrupted run goes on where it stopped when the same command is given again.
@@ -147,7 +147,7 @@ def _request_fields(options: Dict[str, Any]) -> Dict[str, Any]:
 
 
 def _reporter(line: ProgressLine, metric: Metric) -> Callable[..., None]:
-    def report(phase: str, step: Any) -> None:  # noqa: ANN401  # a Step; its class needs torch
+    def report(phase: str, step: Any) -> None:  # a Step; its class needs torch
         note = f"{format_quantity(step.cost, metric)}  loss {step.loss:.3f}"
         line.update(step.step, step.steps, note, label=phase)
 

@@ -53,7 +53,7 @@ def _descend(
     matrix: FloatArray,
     target: FloatArray,
     solution: FloatArray,
-    free: "np.typing.NDArray[np.bool_]",
+    free: np.typing.NDArray[np.bool_],
 ) -> FloatArray:
     """Solve on the free columns, moving back to the boundary until nothing is negative."""
     while True:

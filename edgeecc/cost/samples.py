@@ -70,7 +70,10 @@ def sample_widths(spec: NetworkSpec, seed: int, number: int) -> Dict[str, int]:
     if number == THINNEST:
         return spec.least_widths()
     generator = np.random.default_rng([seed, number])
-    return {group.name: int(generator.integers(1, group.width, endpoint=True)) for group in spec.prunable}
+    return {
+        group.name: int(generator.integers(1, group.width, endpoint=True))
+        for group in spec.prunable
+    }
 
 
 class SampleStore:
@@ -126,7 +129,9 @@ class SampleStore:
         try:
             self._db.execute("BEGIN IMMEDIATE")
             try:
-                self._db.executemany("INSERT INTO samples VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
+                self._db.executemany(
+                    "INSERT INTO samples VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", values
+                )
             except BaseException:
                 self._db.execute("ROLLBACK")
                 raise
@@ -145,11 +150,19 @@ class SampleStore:
         )
         try:
             return [
-                Row(n, tuple(int(w) for w in json.loads(widths)), float(value), *rest, bool(converged))
+                Row(
+                    n,
+                    tuple(int(w) for w in json.loads(widths)),
+                    float(value),
+                    *rest,
+                    bool(converged),
+                )
                 for n, widths, value, *rest, converged in found
             ]
         except (ValueError, TypeError) as error:
-            raise ArtifactError(f"{self._path} is damaged: {error}; move it away and calibrate again") from error
+            raise ArtifactError(
+                f"{self._path} is damaged: {error}; move it away and calibrate again"
+            ) from error
 
     def _query(self, statement: str) -> List[Sequence[object]]:
         try:
@@ -159,10 +172,14 @@ class SampleStore:
 
     def _fault(self, error: sqlite3.Error) -> ArtifactError:
         if isinstance(error, sqlite3.OperationalError):
-            return ArtifactError(f"cannot write {self._path}: {error}; free space or choose another --workspace")
+            return ArtifactError(
+                f"cannot write {self._path}: {error}; free space or choose another --workspace"
+            )
         return ArtifactError(f"{self._path} is damaged: {error}; move it away and calibrate again")
 
 
-def as_arrays(rows: Sequence[Row]) -> "tuple[FloatArray, FloatArray]":
+def as_arrays(rows: Sequence[Row]) -> tuple[FloatArray, FloatArray]:
     """Return widths (N, G) and values (N,) of rows."""
-    return np.array([row.widths for row in rows], dtype=np.float64), np.array([row.value for row in rows])
+    return np.array([row.widths for row in rows], dtype=np.float64), np.array(
+        [row.value for row in rows]
+    )

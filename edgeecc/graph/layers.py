@@ -161,7 +161,7 @@ def _pair(values: Sequence[object]) -> Tuple[int, int]:
     return (1, numbers[0]) if len(numbers) == 1 else (numbers[0], numbers[1])
 
 
-def _enter(stack: List[Tuple[str, object]], name: str):  # type: ignore[no-untyped-def]  # noqa: ANN202
+def _enter(stack: List[Tuple[str, object]], name: str):  # type: ignore[no-untyped-def]
     def hook(_: nn.Module, inputs: Tuple[object, ...]) -> None:
         first = inputs[0] if inputs else None
         stack.append((name, tuple(first.shape) if isinstance(first, torch.Tensor) else "unknown"))
@@ -169,7 +169,7 @@ def _enter(stack: List[Tuple[str, object]], name: str):  # type: ignore[no-untyp
     return hook
 
 
-def _leave(stack: List[Tuple[str, object]], seen: Dict[str, Call], name: str):  # type: ignore[no-untyped-def]  # noqa: ANN202
+def _leave(stack: List[Tuple[str, object]], seen: Dict[str, Call], name: str):  # type: ignore[no-untyped-def]
     def hook(module: nn.Module, inputs: Tuple[object, ...], output: object) -> None:
         stack.pop()
         if isinstance(module, (*LAYERS, nn.Conv3d, nn.ConvTranspose3d)):

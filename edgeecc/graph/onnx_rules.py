@@ -186,7 +186,7 @@ def regroup(node: Node, tag: Tag, shape: Sequence[int]) -> Tag:
     return tuple(made)
 
 
-def _block(sizes: Sequence[int], shape: Sequence[int], old: int, new: int) -> "tuple[int, int]":
+def _block(sizes: Sequence[int], shape: Sequence[int], old: int, new: int) -> tuple[int, int]:
     """Return the ends of the smallest runs of axes with equal products."""
     old_end, new_end = old + (old < len(sizes)), new + (new < len(shape))
     left = int(np.prod(sizes[old:old_end], dtype=np.int64))

@@ -78,7 +78,7 @@ def _product(node: onnx.NodeProto, shapes: Shapes) -> Tuple[float, int, int, int
         summed = first[0] if _attribute(node, "transA", 0) else first[1]
         return float(math.prod(made) * summed), summed, made[1], 1
     groups = _attribute(node, "group", 1)
-    if groups > 1 and is_depthwise(groups, groups, second[0]) or second[1] == 1 == made[1]:
+    if (groups > 1 and is_depthwise(groups, groups, second[0])) or second[1] == 1 == made[1]:
         groups = first[1]  # a depthwise convolution's groups follow its width
     kernel = math.prod(second[2:])
     if node.op_type == "Conv":

@@ -63,7 +63,7 @@ def _fault(
         expected = tensors(masked(*inputs))
         try:
             found = tensors(slim(model, spec, keep)(*inputs))
-        except Exception as error:  # noqa: BLE001  # anything that forward may raise is a reason
+        except Exception as error:  # anything that forward may raise is a reason
             detail = " ".join(str(error).split())[:160]
             return f"forward fails without its channels ({type(error).__name__}: {detail})"
     if [x.shape for x in expected] != [x.shape for x in found]:

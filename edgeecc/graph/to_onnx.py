@@ -68,7 +68,7 @@ def _export(model: nn.Module, example_inputs: Tuple[torch.Tensor, ...]) -> onnx.
     return proto
 
 
-def _may_fold(node: Any, own: Set[str]) -> Optional[bool]:  # noqa: ANN401  # onnx_ir is untyped
+def _may_fold(node: Any, own: Set[str]) -> Optional[bool]:  # onnx_ir is untyped
     reads_weights = any(value is not None and value.name in own for value in node.inputs)
     return False if reads_weights and node.op_type != "Shape" else None
 

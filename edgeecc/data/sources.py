@@ -1,0 +1,126 @@
+"""Data sets as `--data` names them."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Optional, Tuple
+
+import torch
+from torch import nn
+
+from edgeecc.data.fashion_mnist import DEFAULT_FOLDER, load_fashion_mnist
+from edgeecc.data.imagefolder import load_imagefolder
+from edgeecc.data.splits import DatasetSplit, Split, TensorSplit
+from edgeecc.errors import ConfigError, DataError
+from edgeecc.plugins import resolve
+
+KNOWN = "digits, fashion-mnist[:FOLDER], imagefolder:PATH, package.module:function"
+
+
+@dataclass(frozen=True)
+class DataBundle:
+    """A data set.
+
+    Args:
+        name: as the user named it.
+        train, val: splits.
+        classes: number of classes; None when only the labels tell.
+    """
+
+    name: str
+    train: Split
+    val: Split
+    classes: Optional[int]
+
+    def check_fits(self, model: nn.Module, example: Tuple[torch.Tensor, ...]) -> None:
+        """Check that the network takes these images and tells these classes apart.
+
+        Raises: DataError naming both shapes or both numbers of classes.
+        """
+        images, labels = self.val.take([0])
+        wanted, found = tuple(example[0].shape[1:]), tuple(images.shape[1:])
+        if wanted != found:
+            raise DataError(
+                f"images of {self.name} are {_by(found)}, the network takes {_by(wanted)}; see --input"
+            )
+        with torch.no_grad():
+            output = model.eval()(images)
+        if not isinstance(output, torch.Tensor) or output.ndim != 2:
+            raise DataError(
+                "the network does not return logits (N, classes); edgeecc trains classifiers"
+            )
+        classes = max(self.classes or 0, int(labels.max()) + 1)
+        if output.shape[1] < classes:
+            raise DataError(
+                f"{self.name} has {classes} classes, the network {output.shape[1]}; use its own data"
+            )
+
+
+def load(text: str, *, input_shape: Tuple[int, ...], seed: int = 0) -> DataBundle:
+    """Load the data set that `--data` names.
+
+    Args:
+        text: `digits`, `fashion-mnist[:FOLDER]`, `imagefolder:PATH` or `package.module:function`.
+        input_shape: of the network, for sets whose images are resized.
+        seed: of random augmentation.
+    Raises: DataError when it is absent or damaged; ConfigError for an unknown name.
+    """
+    name, _, rest = text.partition(":")
+    if text == "digits":
+        return _digits()
+    if name == "fashion-mnist":
+        train, val = load_fashion_mnist(Path(rest) if rest else DEFAULT_FOLDER)
+        return DataBundle(text, train, val, 10)
+    if name == "imagefolder" and rest:
+        train_set, val_set, classes = load_imagefolder(Path(rest), input_shape, seed)
+        return DataBundle(text, DatasetSplit(train_set, text), DatasetSplit(val_set, text), classes)
+    if rest:
+        return _own(text)
+    raise ConfigError(f"unknown data set {text!r}; known are {KNOWN}")
+
+
+def _digits() -> DataBundle:
+    """Return scikit-learn's 1,797 handwritten digits, 8x8, one in five for validation."""
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError as error:
+        raise DataError("the digits come with scikit-learn; pip install 'edgeecc[host]'") from error
+    found = load_digits()
+    images = torch.from_numpy(found.images).float().unsqueeze(1) / 8.0 - 1.0
+    labels = torch.from_numpy(found.target).long()
+    held = torch.zeros(len(labels), dtype=torch.bool)
+    for digit in range(10):
+        held[(labels == digit).nonzero().reshape(-1)[::5]] = True
+    return DataBundle(
+        "digits",
+        TensorSplit(images[~held], labels[~held]),
+        TensorSplit(images[held], labels[held]),
+        10,
+    )
+
+
+def _own(text: str) -> DataBundle:
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(
+            0, here
+        )  # a console script does not look in the working directory by itself
+    function = resolve(text)
+    if not callable(function):
+        raise ConfigError(
+            f"{text} is no function; name one that returns (train, validation) datasets"
+        )
+    try:
+        train, val = function()
+    except Exception as error:
+        message = (
+            f"{text}() must return (train, validation) datasets: {type(error).__name__}: {error}"
+        )
+        raise DataError(message) from error
+    return DataBundle(text, DatasetSplit(train, text), DatasetSplit(val, text), None)
+
+
+def _by(shape: Tuple[int, ...]) -> str:
+    return "x".join(map(str, shape))

@@ -1,0 +1,106 @@
+"""Splits of a data set, and batches as a pure function of seed and step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Optional, Protocol, Sequence, Tuple
+
+import torch
+
+from edgeecc.errors import DataError
+
+Batch = Tuple[torch.Tensor, torch.Tensor]
+
+
+class Split(Protocol):
+    """Labelled images that can be indexed by a list."""
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+
+    def take(self, indices: Sequence[int]) -> Batch:
+        """Return images, float32 (n, C, H, W), and labels, int64 (n,)."""
+
+
+@dataclass(frozen=True)
+class TensorSplit:
+    """Images in memory.
+
+    Args:
+        images: float32 (N, C, H, W), normalised.
+        labels: int64 (N,).
+    """
+
+    images: torch.Tensor
+    labels: torch.Tensor
+
+    def __post_init__(self) -> None:
+        if len(self.images) != len(self.labels) or not len(self.images):
+            raise DataError(
+                f"{len(self.images)} images and {len(self.labels)} labels make no data set"
+            )
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, indices: Sequence[int]) -> Batch:
+        """Return the images and labels at `indices`."""
+        places = torch.as_tensor(list(indices), dtype=torch.int64)
+        return self.images[places], self.labels[places]
+
+
+class DatasetSplit:
+    """A map-style torch dataset of (image, label) pairs: the user's own, or a folder of images."""
+
+    def __init__(self, dataset: Any, name: str) -> None:  # any object with __len__ and __getitem__
+        if not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")):
+            raise DataError(
+                f"{name} must be map-style datasets with __len__ and __getitem__, got {type(dataset).__name__}"
+            )
+        if not len(dataset):
+            raise DataError(f"{name} is empty; check the folder or function")
+        self._dataset, self._name = dataset, name
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def take(self, indices: Sequence[int]) -> Batch:
+        """Return the images and labels at `indices`.
+
+        Raises: DataError when an item is not an image tensor and a label.
+        """
+        items = [self._dataset[int(index)] for index in indices]
+        try:
+            images = torch.stack([torch.as_tensor(image) for image, _ in items]).float()
+            labels = torch.tensor([int(label) for _, label in items], dtype=torch.int64)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise DataError(
+                f"{self._name} must give (image, label) pairs of one shape: {error}"
+            ) from error
+        return images, labels
+
+
+class Batches:
+    """Training batches: batch t is the same whenever and wherever it is asked for.
+
+    Args:
+        split: training images.
+        size: images per batch; a smaller split gives itself whole.
+        seed: of the order; every pass over the data has its own.
+    """
+
+    def __init__(self, split: Split, size: int, seed: int) -> None:
+        self._split, self._seed = split, seed
+        self._size = min(size, len(split))
+        self._per_pass = len(split) // self._size
+        self._order: Tuple[int, Optional[torch.Tensor]] = (-1, None)
+
+    def batch(self, step: int) -> Batch:
+        """Return batch number `step`, counted from 0."""
+        turn, place = divmod(step, self._per_pass)
+        if self._order[0] != turn:
+            generator = torch.Generator().manual_seed((self._seed << 20) + turn)
+            self._order = (turn, torch.randperm(len(self._split), generator=generator))
+        order = self._order[1]
+        assert order is not None  # noqa: S101  # for the type checker
+        return self._split.take(order[place * self._size : (place + 1) * self._size].tolist())

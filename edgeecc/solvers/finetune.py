@@ -1,0 +1,49 @@
+"""Fine-tuning with the zero pattern fixed (ECC section 4.2)."""
+
+from __future__ import annotations
+
+from typing import Dict, Mapping
+
+import numpy as np
+import torch
+from torch import nn
+
+from edgeecc.graph.spec import IntArray
+from edgeecc.solvers.base import Problem
+from edgeecc.solvers.units import UnitTable, mask_weights_, widths_of
+
+
+class FixedPattern:
+    """Hooks that keep removed units removed.
+
+    Args:
+        problem: for the spec and the cost model.
+        keep: units that stay.
+    """
+
+    def __init__(self, problem: Problem, keep: Mapping[str, IntArray]) -> None:
+        alive = []
+        for group in problem.spec.prunable:
+            living = np.zeros(group.width, dtype=bool)
+            living[keep[group.name]] = True
+            alive.append(living)
+        self._masks = UnitTable(problem.spec).masks(alive)
+        self._cost = problem.cost.predict(widths_of(alive))
+
+    def after_backward(self, model: nn.Module) -> None:
+        """Do nothing."""
+
+    def after_step(
+        self, model: nn.Module, optimizer: torch.optim.Optimizer, step: int, steps: int
+    ) -> Mapping[str, float]:  # fmt: skip
+        """Put the zeros back."""
+        del step, steps
+        mask_weights_(model, optimizer, self._masks)
+        return {"cost": self._cost}
+
+    def state(self) -> Dict[str, torch.Tensor]:
+        """Return nothing: the pattern does not change."""
+        return {}
+
+    def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Take nothing back."""

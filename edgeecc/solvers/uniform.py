@@ -1,0 +1,67 @@
+"""Uniform width: one factor for every group, the largest norms kept, no training while pruning.
+
+Source: the width multiplier of Howard et al. 2017, applied to a trained network (ours). Any method that loses
+to it at equal steps is not worth its trouble. What the factor leaves of the budget is filled by the groups
+that were rounded down most.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from torch import nn
+
+from edgeecc.graph.spec import FloatArray
+from edgeecc.solvers.base import Problem, Solution, Trainer
+from edgeecc.solvers.feasibility import check_feasible
+from edgeecc.solvers.prox import top
+from edgeecc.solvers.units import UnitTable, keep_of
+
+
+class UniformSolver:
+    """One width factor for the whole network."""
+
+    def solve(self, problem: Problem, trainer: Trainer, steps: int) -> Solution:
+        """Choose widths and units; uses no training step, the caller may spend them on fine-tuning.
+
+        Raises: BudgetInfeasibleError when no widths fit.
+        """
+        del steps
+        check_feasible(problem)
+        spec = problem.spec
+        if problem.cost.predict(spec.vector(spec.dense_widths())) <= problem.bound:
+            return Solution(spec.keep_all(), "already_within", ())
+        widths = uniform_widths(problem)
+        alive = []
+        for norms, width in zip(squared_norms(trainer.model, problem), widths):
+            living = np.zeros(len(norms), dtype=bool)
+            living[top(norms, int(width))] = True
+            alive.append(living)
+        return Solution(keep_of(spec, alive), "converged", ())
+
+
+def uniform_widths(problem: Problem) -> FloatArray:
+    """Return the widths, (G,), of the largest common factor within the bound, rounded down and filled up."""
+    dense = problem.spec.vector(problem.spec.dense_widths())
+
+    def at(factor: float) -> FloatArray:
+        return np.maximum(1.0, np.floor(factor * dense + 1e-9))
+
+    low, high = 0.0, 1.0
+    for _ in range(60):
+        middle = 0.5 * (low + high)
+        low, high = (
+            (middle, high) if problem.cost.predict(at(middle)) <= problem.bound else (low, middle)
+        )
+    widths = at(low)
+    for group in np.argsort(widths / dense - low, kind="stable"):
+        trial = widths.copy()
+        trial[group] = min(dense[group], trial[group] + 1.0)
+        if problem.cost.predict(trial) <= problem.bound:
+            widths = trial
+    return widths
+
+
+def squared_norms(model: nn.Module, problem: Problem) -> list[FloatArray]:
+    """Return per group the squared norm of the weights that read each unit."""
+    parameters = dict(model.named_parameters())
+    return UnitTable(problem.spec).sums(lambda name: parameters[name].detach() ** 2)

@@ -1,0 +1,116 @@
+"""Between tensors and units: sums over what a unit owns, and masks over what it feeds."""
+
+from __future__ import annotations
+
+from typing import Callable, Dict, List, Mapping, Sequence, Tuple
+
+import numpy as np
+import torch
+from torch import nn
+
+from edgeecc.graph.spec import FloatArray, IntArray, NetworkSpec, Slice
+
+#: Per group one boolean per unit: whether it is alive.
+Alive = List["np.typing.NDArray[np.bool_]"]
+
+
+class UnitTable:
+    """Where each prunable group's units sit in the parameters that read or carry them.
+
+    Args:
+        spec: the network.
+        through: whether to count depthwise weights too, as the published code does.
+    """
+
+    def __init__(self, spec: NetworkSpec, *, through: bool = False) -> None:
+        self.spec = spec
+        ndim = {parameter.name: len(parameter.shape) for parameter in spec.parameters}
+        self._pieces: List[List[Tuple[Slice, torch.Tensor]]] = []
+        for group in spec.prunable:
+            units = np.arange(group.width)
+            self._pieces.append(
+                [
+                    (piece, torch.from_numpy(piece.indices(units)))
+                    for piece in group.slices
+                    if piece.role == "in"
+                    or (through and piece.role == "through" and ndim[piece.parameter] > 1)
+                ]
+            )
+
+    def sums(self, values: Callable[[str], torch.Tensor]) -> List[FloatArray]:
+        """Return, per group, the sum of a tensor over what each unit owns, (c_g,), float64.
+
+        Args:
+            values: parameter name -> tensor of its shape.
+        """
+        totals = []
+        cache: Dict[Tuple[str, int], torch.Tensor] = {}
+        for group, pieces in zip(self.spec.prunable, self._pieces):
+            total = np.zeros(group.width)
+            for piece, indices in pieces:
+                key = (piece.parameter, piece.axis)
+                if key not in cache:
+                    tensor = values(piece.parameter)
+                    cache[key] = tensor.sum(
+                        [axis for axis in range(tensor.ndim) if axis != piece.axis]
+                    )
+                along = cache[key][indices.to(cache[key].device)].sum(1)
+                total[piece.first : piece.first + piece.count] += along.double().cpu().numpy()
+            totals.append(total)
+        return totals
+
+    def masks(self, alive: Alive) -> Dict[str, torch.Tensor]:
+        """Return parameter name -> 0/1 tensor that broadcasts to it, for parameters that read a dead unit."""
+        shapes = {parameter.name: parameter.shape for parameter in self.spec.parameters}
+        masks: Dict[str, torch.Tensor] = {}
+        for living, pieces in zip(alive, self._pieces):
+            if living.all():
+                continue
+            for piece, indices in pieces:
+                if piece.role != "in":
+                    continue
+                shape = shapes[piece.parameter]
+                axis = torch.ones(shape[piece.axis])
+                axis[
+                    indices[
+                        torch.from_numpy(~living[piece.first : piece.first + piece.count])
+                    ].reshape(-1)
+                ] = 0.0
+                view = axis.reshape(
+                    [-1 if place == piece.axis else 1 for place in range(len(shape))]
+                )
+                old = masks.get(piece.parameter)
+                masks[piece.parameter] = view if old is None else old * view
+        return masks
+
+
+def mask_weights_(
+    model: nn.Module, optimizer: torch.optim.Optimizer, masks: Mapping[str, torch.Tensor]
+) -> None:
+    """Zero masked weights and their optimiser moments in place: momentum alone would revive them."""
+    if not masks:
+        return
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            mask = masks.get(name)
+            if mask is not None:
+                mask = mask.to(parameter)
+                parameter.mul_(mask)
+                for moment in optimizer.state.get(parameter, {}).values():
+                    if isinstance(moment, torch.Tensor) and moment.shape == parameter.shape:
+                        moment.mul_(mask)
+
+
+def keep_of(
+    spec: NetworkSpec, alive: Sequence[np.typing.NDArray[np.bool_]]
+) -> Dict[str, IntArray]:
+    """Return the units that stay, per group."""
+    return {
+        group.name: np.flatnonzero(living).astype(np.int64)
+        for group, living in zip(spec.prunable, alive)
+    }
+
+
+def widths_of(alive: Sequence[np.typing.NDArray[np.bool_]]) -> FloatArray:
+    """Return the widths, (G,)."""
+    return np.array([living.sum() for living in alive], dtype=np.float64)

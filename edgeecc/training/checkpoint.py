@@ -1,0 +1,80 @@
+"""Checkpoints of a training phase: safetensors, atomic, without pickle."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Dict, List, Optional
+
+import torch
+from torch import nn
+
+from edgeecc.artifacts import read_tensors, write_tensors
+from edgeecc.errors import ArtifactError
+from edgeecc.solvers.base import Hooks, Step
+
+
+@dataclass
+class Progress:
+    """Where a phase stands: steps done, and what was reported."""
+
+    done: int
+    history: List[Step]
+
+
+def save(
+    path: Path, phase: str, *, model: nn.Module, optimizer: torch.optim.Adam, hooks: Hooks, progress: Progress
+) -> None:  # fmt: skip
+    """Write everything that the phase needs to go on exactly."""
+    tensors: Dict[str, torch.Tensor] = {
+        f"model.{name}": value for name, value in model.state_dict().items()
+    }
+    for name, parameter in model.named_parameters():
+        for key, value in optimizer.state.get(parameter, {}).items():
+            tensors[f"adam.{key}.{name}"] = value
+    tensors.update({f"hooks.{name}": value for name, value in hooks.state().items()})
+    tensors["rng"] = torch.get_rng_state()
+    history = json.dumps([asdict(step) for step in progress.history])
+    metadata = {"phase": phase, "done": str(progress.done), "history": history}
+    write_tensors(
+        path, {name: value.detach().cpu().numpy() for name, value in tensors.items()}, metadata
+    )
+
+
+def restore(
+    path: Path, phase: str, *, model: nn.Module, optimizer: torch.optim.Adam, hooks: Hooks
+) -> Optional[Progress]:  # fmt: skip
+    """Take a phase up where its checkpoint left it, or return None when there is none for this phase.
+
+    Raises: ArtifactError when the checkpoint is damaged or of another network.
+    """
+    if not path.is_file():
+        return None
+    arrays, metadata = read_tensors(path)
+    if metadata.get("phase") != phase:
+        return None
+    tensors = {name: torch.from_numpy(value.copy()) for name, value in arrays.items()}
+    try:
+        model.load_state_dict(_under("model.", tensors))
+        for name, parameter in model.named_parameters():
+            moments = {
+                key: tensors.get(f"adam.{key}.{name}") for key in ("step", "exp_avg", "exp_avg_sq")
+            }
+            if moments["step"] is not None:
+                optimizer.state[parameter] = moments
+        hooks.load_state(_under("hooks.", tensors))
+        torch.set_rng_state(tensors["rng"])
+        history = [Step(**step) for step in json.loads(metadata["history"])]
+        return Progress(int(metadata["done"]), history)
+    except (KeyError, RuntimeError, TypeError, ValueError) as error:
+        detail = " ".join(str(error).split())[:160]
+        raise ArtifactError(
+            f"{path} is damaged or of another network: {detail}; --force starts over"
+        ) from error
+
+
+def _under(prefix: str, tensors: Dict[str, torch.Tensor]) -> Dict[str, torch.Tensor]:
+    return {
+        name[len(prefix) :]: value for name, value in tensors.items() if name.startswith(prefix)
+    }

@@ -1,0 +1,170 @@
+"""The training loop that every solver shares."""
+
+from __future__ import annotations
+
+import copy
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import Callable, List, Optional
+
+import torch
+from torch import nn
+
+from edgeecc.config import TrainConfig
+from edgeecc.data.splits import Batches, Split
+from edgeecc.errors import ConfigError
+from edgeecc.solvers.base import Hooks, Step
+from edgeecc.training import checkpoint
+from edgeecc.training.distill import distillation_loss
+from edgeecc.training.evaluate import top1
+
+#: A history keeps at most about this many steps, evenly.
+HISTORY_STEPS = 2000
+#: Called with the phase and each step.
+OnPhaseStep = Callable[[str, Step], None]
+
+
+@dataclass(frozen=True)
+class Checkpointing:
+    """Where and how often a phase is saved: the file, and seconds between saves."""
+
+    path: Path
+    every_s: float
+
+
+class TorchTrainer:
+    """Distilled training of one network on one data set; a `Trainer`.
+
+    The teacher is the network as it is handed in. Phase "finetune" decays the learning rate by a cosine, any
+    other keeps it. With checkpoints a killed phase goes on exactly: batches are a function of the step, and
+    the random state travels with the weights.
+
+    Args:
+        model: trained in place.
+        train, val: splits.
+        config: see `TrainConfig`.
+        checkpointing: None saves nothing.
+        on_step: progress.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        train: Split,
+        val: Split,
+        *,
+        config: TrainConfig,
+        checkpointing: Optional[Checkpointing] = None,
+        on_step: OnPhaseStep = lambda phase, step: None,
+    ) -> None:
+        self._model = model
+        self._val = val
+        self._batches = Batches(train, config.batch_size, config.seed)
+        self._config = config
+        self._checkpointing = checkpointing
+        self._on_step = on_step
+        self._teacher = copy.deepcopy(model).eval().requires_grad_(False)
+
+    @property
+    def model(self) -> nn.Module:
+        """The network under training."""
+        return self._model
+
+    def evaluate(self) -> float:
+        """Return the top-1 accuracy on the validation data."""
+        return top1(self._model, self._val)
+
+    def dense_accuracy(self) -> float:
+        """Return the teacher's top-1 accuracy on the validation data."""
+        return top1(self._teacher, self._val)
+
+    def train(self, phase: str, steps: int, hooks: Hooks) -> List[Step]:
+        """Run a phase; see `Trainer.train`.
+
+        Raises: ConfigError when the loss stops being finite.
+        """
+        optimizer = torch.optim.Adam(
+            self._model.parameters(),
+            lr=self._config.learning_rate,
+            weight_decay=self._config.weight_decay,
+        )
+        with _RandomState(self._config.seed):
+            progress = self._restored(phase, optimizer, hooks)
+            saved = perf_counter()
+            for index in range(progress.done, steps):
+                step = self._step(phase, index, steps, optimizer, hooks)
+                progress.done = index + 1
+                if index % max(1, steps // HISTORY_STEPS) == 0 or index + 1 == steps:
+                    progress.history.append(step)
+                self._on_step(phase, step)
+                if self._checkpointing and perf_counter() - saved >= self._checkpointing.every_s:
+                    self._save(phase, optimizer, hooks, progress)
+                    saved = perf_counter()
+        return progress.history
+
+    def _step(
+        self, phase: str, index: int, steps: int, optimizer: torch.optim.Adam, hooks: Hooks
+    ) -> Step:  # fmt: skip
+        for group in optimizer.param_groups:
+            group["lr"] = self._learning_rate(phase, index, steps)
+        self._model.train()
+        images, labels = self._batches.batch(index)
+        with torch.no_grad():
+            teacher = self._teacher(images)
+        loss = distillation_loss(self._model(images), teacher, labels, self._config.distill)
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            raise ConfigError(f"the loss is {value} at step {index + 1} of {phase}; lower --lr")
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        hooks.after_backward(self._model)
+        optimizer.step()
+        values = dict(hooks.after_step(self._model, optimizer, index + 1, steps))
+        return Step(index + 1, steps, value, values.pop("cost"), values)
+
+    def _learning_rate(self, phase: str, index: int, steps: int) -> float:
+        """Return the rate of a step: constant while pruning, a cosine to nearly zero in fine-tuning (ECC section 4.2)."""
+        rate = self._config.learning_rate
+        if phase != "finetune":
+            return rate
+        return rate * 0.5 * (1.0 + math.cos(math.pi * index / max(1, steps)))
+
+    def _restored(
+        self, phase: str, optimizer: torch.optim.Adam, hooks: Hooks
+    ) -> checkpoint.Progress:
+        if self._checkpointing is not None:
+            found = checkpoint.restore(
+                self._checkpointing.path, phase, model=self._model, optimizer=optimizer, hooks=hooks
+            )
+            if found is not None:
+                return found
+        return checkpoint.Progress(0, [])
+
+    def _save(
+        self, phase: str, optimizer: torch.optim.Adam, hooks: Hooks, progress: checkpoint.Progress
+    ) -> None:  # fmt: skip
+        if self._checkpointing is not None:
+            checkpoint.save(
+                self._checkpointing.path,
+                phase,
+                model=self._model,
+                optimizer=optimizer,
+                hooks=hooks,
+                progress=progress,
+            )
+
+
+class _RandomState:
+    """Give dropout and its like a random state of their own, and put the caller's back afterwards."""
+
+    def __init__(self, seed: int) -> None:
+        self._state = torch.Generator().manual_seed(seed).get_state()
+
+    def __enter__(self) -> None:
+        self._before = torch.get_rng_state()
+        torch.set_rng_state(self._state)
+
+    def __exit__(self, *_: object) -> None:
+        torch.set_rng_state(self._before)
