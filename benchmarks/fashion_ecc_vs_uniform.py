@@ -39,7 +39,7 @@ from edgeecc.training.evaluate import top1
 from edgeecc.training.loop import TorchTrainer
 
 NETWORK = "fashion_mobilenet"
-DENSE_STEPS, DENSE_LR, BATCH = 469 * 6, 4e-3, 128
+DENSE_STEPS, DENSE_LR, BATCH = 469 * 4, 4e-3, 128
 
 
 def energy_model(spec: NetworkSpec) -> ProductModel:
@@ -47,7 +47,12 @@ def energy_model(spec: NetworkSpec) -> ProductModel:
     macs = mac_cost(spec)
     share = 0.9 * macs.coefficients / macs.coefficients.sum()
     return ProductModel(
-        macs.metric, "share of dense MACs + 10 %", groups=macs.groups, terms=macs.terms, coefficients=share, constant=0.1
+        macs.metric,
+        "share of dense MACs + 10 %",
+        groups=macs.groups,
+        terms=macs.terms,
+        coefficients=share,
+        constant=0.1,
     )
 
 
@@ -56,7 +61,9 @@ def dense_network(seed: int, data: DataBundle, folder: Path) -> nn.Module:
     model = build(NETWORK)
     path = folder / f"dense-{seed}.safetensors"
     if path.is_file():
-        model.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in read_tensors(path)[0].items()})
+        model.load_state_dict(
+            {name: torch.from_numpy(value.copy()) for name, value in read_tensors(path)[0].items()}
+        )
         return model
     initialise_(model, seed)
     train_dense_(model, data.train, steps=DENSE_STEPS, batch_size=BATCH, lr=DENSE_LR, seed=seed)
@@ -64,7 +71,15 @@ def dense_network(seed: int, data: DataBundle, folder: Path) -> nn.Module:
     return model
 
 
-def run(method: str, share: float, seed: int, *, dense: nn.Module, data: DataBundle, args: argparse.Namespace) -> Dict[str, object]:
+def run(
+    method: str,
+    share: float,
+    seed: int,
+    *,
+    dense: nn.Module,
+    data: DataBundle,
+    args: argparse.Namespace,
+) -> Dict[str, object]:
     """Prune and fine-tune once; return the figures."""
     model = copy.deepcopy(dense)
     spec = trace(model, (torch.zeros(1, *info(NETWORK).input_shape),), network=NETWORK)
@@ -78,7 +93,9 @@ def run(method: str, share: float, seed: int, *, dense: nn.Module, data: DataBun
     mask_(model, spec, solution.keep)
     before = trainer.evaluate()
     spent = args.steps if method == "ecc" else 0
-    trainer.train("finetune", args.steps + args.finetune_steps - spent, FixedPattern(problem, solution.keep))
+    trainer.train(
+        "finetune", args.steps + args.finetune_steps - spent, FixedPattern(problem, solution.keep)
+    )
     widths = [len(units) for units in solution.keep.values()]
     return {
         "method": method,
@@ -96,12 +113,18 @@ def run(method: str, share: float, seed: int, *, dense: nn.Module, data: DataBun
 
 def table(rows: List[Dict[str, object]], budgets: List[float]) -> str:
     """Return the rows as a markdown table: mean ± standard deviation over seeds."""
-    lines = ["| budget | method | cost | top-1 before fine-tuning | top-1 | runs |", "|---|---|---|---|---|---|"]
+    lines = [
+        "| budget | method | cost | top-1 before fine-tuning | top-1 | runs |",
+        "|---|---|---|---|---|---|",
+    ]
     for budget in budgets:
         for method in ("uniform", "ecc"):
             found = [row for row in rows if (row["budget"], row["method"]) == (budget, method)]
             if found:
-                cells = [_spread([float(str(row[key])) for row in found]) for key in ("cost", "before", "after")]
+                cells = [
+                    _spread([float(str(row[key])) for row in found])
+                    for key in ("cost", "before", "after")
+                ]
                 lines.append(f"| {budget:.0%} | {method} | {' | '.join(cells)} | {len(found)} |")
     return "\n".join(lines)
 
@@ -117,7 +140,9 @@ def _read(path: Path, settings: List[object]) -> List[Dict[str, object]]:
 
 def main() -> None:
     """Run what is missing and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--out", type=Path, default=Path("runs/fashion"))
     parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--finetune-steps", type=int, default=469)
@@ -131,7 +156,14 @@ def main() -> None:
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     data = load("fashion-mnist", input_shape=info(NETWORK).input_shape)
-    settings: List[object] = [args.steps, args.finetune_steps, args.lr, args.metric, args.decay, args.ramp]
+    settings: List[object] = [
+        args.steps,
+        args.finetune_steps,
+        args.lr,
+        args.metric,
+        args.decay,
+        args.ramp,
+    ]
     results = args.out / "results.jsonl"
     rows = _read(results, settings)
     done = {_key(row) for row in rows}
@@ -147,7 +179,9 @@ def main() -> None:
                 rows.append(row)
                 print(json.dumps(row), flush=True)
     dense_accuracy = {int(str(row["seed"])): float(str(row["dense"])) for row in rows}
-    print(f"\ndense: {_spread(list(dense_accuracy.values()))} over seeds {sorted(dense_accuracy)}\n")
+    print(
+        f"\ndense: {_spread(list(dense_accuracy.values()))} over seeds {sorted(dense_accuracy)}\n"
+    )
     print(table(rows, args.budgets))
 
 

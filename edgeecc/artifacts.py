@@ -121,7 +121,7 @@ def write_tensors(
 
     with atomic_path(target) as temporary:
         save_file(
-            {name: np.ascontiguousarray(value) for name, value in tensors.items()},
+            {name: np.asarray(value, order="C") for name, value in tensors.items()},
             temporary,
             dict(metadata),
         )
@@ -139,7 +139,9 @@ def read_tensors(source: Path) -> tuple[Tensors, Dict[str, str]]:
     try:
         with safe_open(str(source), framework="np") as handle:
             names = list(handle.keys())
-            return {name: handle.get_tensor(name) for name in names}, dict(handle.metadata() or {})  # the handle is no mapping
+            return {name: handle.get_tensor(name) for name in names}, dict(
+                handle.metadata() or {}
+            )  # the handle is no mapping
     except (SafetensorError, OSError, ValueError, TypeError) as error:
         raise ArtifactError(
             f"{source} is damaged: {error}; make it again or restore a copy"

@@ -55,7 +55,7 @@ class VirtualBench:
 
 
 class OnnxRuntimeBench:
-    """This machine's CPU: the variant is cut, loaded and timed."""
+    """The CPU at hand: the variant is cut, loaded and timed."""
 
     def __init__(self, plan: SlicePlan) -> None:
         self._plan = plan

@@ -3,29 +3,31 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Callable, Dict, Mapping, Optional, Tuple
 
 import numpy as np
+import torch
 from torch import nn
 
-from edgeecc.artifacts import Tensors, write_json, write_tensors
+from edgeecc.artifacts import Tensors, read_tensors, write_json, write_tensors
 from edgeecc.config import EccConfig, PruneConfig, TrainConfig
 from edgeecc.data.sources import DataBundle
 from edgeecc.data.sources import load as load_data
 from edgeecc.errors import ArtifactError
-from edgeecc.graph.spec import IntArray, NetworkSpec
-from edgeecc.graph.surgery import mask_, mask_tensors
+from edgeecc.graph.spec import FloatArray, IntArray, NetworkSpec
+from edgeecc.graph.surgery import mask_
+from edgeecc.networks.weights import load_into
 from edgeecc.pricing import Price, PriceQuery, price
-from edgeecc.run_folder import RESULT_SCHEMA, RUN_SCHEMA, RunFolder
-from edgeecc.solvers.base import Problem, Solver, Step
+from edgeecc.run_folder import FILES, HISTORY_SCHEMA, RESULT_SCHEMA, RUN_SCHEMA, RunFolder
+from edgeecc.solvers.base import Problem, Solution, Solver, Step
 from edgeecc.solvers.feasibility import check_feasible
+from edgeecc.solvers.finetune import FixedPattern
 from edgeecc.solvers.table import make_solver
 from edgeecc.sources import NetworkSource, open_network, trace_source
-from edgeecc.training.finetune import FixedPattern
-from edgeecc.training.loop import TorchTrainer
+from edgeecc.training.loop import Checkpointing, TorchTrainer
 from edgeecc.units import Budget
 
 #: Called with the phase ("prune", "finetune") and each step.
@@ -73,8 +75,15 @@ class Prepared:
     price: Price
     bound: float
     dense_cost: float
+    training: TrainConfig
     steps: int
     finetune_steps: int
+
+    def problem(self) -> Problem:
+        """Return what the solver is to solve: its bound holds the cost model's error off the user's."""
+        return Problem(
+            self.spec, self.price.cost, self.bound / (1.0 + self.price.margin), self.training.seed
+        )
 
 
 def prune(
@@ -108,11 +117,21 @@ def prepare(request: PruneRequest) -> Prepared:
     )
     priced = price(spec, model, source, query)
     dense_cost = priced.cost.predict(spec.vector(spec.dense_widths()))
-    bound = request.budget.resolve(dense_cost)
-    problem = Problem(spec, priced.cost, bound / (1.0 + priced.margin), request.training.seed)
-    check_feasible(problem)
     steps, finetune_steps = _step_counts(request, len(data.train))
-    return Prepared(model, source, spec, data, priced, bound, dense_cost, steps, finetune_steps)
+    ready = Prepared(
+        model=model,
+        source=source,
+        spec=spec,
+        data=data,
+        price=priced,
+        bound=request.budget.resolve(dense_cost),
+        dense_cost=dense_cost,
+        training=_scaled(request.training, source.input_shape),
+        steps=steps,
+        finetune_steps=finetune_steps,
+    )
+    check_feasible(ready.problem(), priced.margin)
+    return ready
 
 
 def _run(
@@ -121,38 +140,57 @@ def _run(
     started = perf_counter()
     trainer = TorchTrainer(
         ready.model,
-        ready.data,
-        config=request.training,
-        checkpoint=folder.file("checkpoint.safetensors"),
-        checkpoint_s=request.pruning.checkpoint_s,
+        ready.data.train,
+        ready.data.val,
+        config=ready.training,
+        checkpointing=Checkpointing(
+            folder.file("checkpoint.safetensors"), request.pruning.checkpoint_s
+        ),
         on_step=on_step,
     )
     dense_accuracy = trainer.dense_accuracy()
-    problem = Problem(
-        ready.spec,
-        ready.price.cost,
-        ready.bound / (1.0 + ready.price.margin),
-        request.training.seed,
+    problem = ready.problem()
+    solution = _solved(folder, request, ready, problem, trainer)
+    if solution.status != "already_within":
+        trainer.train(
+            "finetune", _finetune_steps(request, ready), FixedPattern(problem, solution.keep)
+        )
+    result = _result(request, ready, folder, solution.keep)
+    result.update(
+        dense={"accuracy": dense_accuracy, "cost": ready.dense_cost},
+        accuracy=trainer.evaluate(),
+        status=solution.status,
+        seconds=perf_counter() - started,
     )
+    _write(folder, ready, result)
+    return result
+
+
+def _solved(
+    folder: RunFolder, request: PruneRequest, ready: Prepared, problem: Problem, trainer: TorchTrainer
+) -> Solution:  # fmt: skip
+    """Solve, or take the solution that an interrupted run left; it is on disk before fine-tuning begins."""
+    if folder.has("keep.json") and folder.has("pruned.safetensors"):
+        arrays, metadata = read_tensors(folder.file("pruned.safetensors"))
+        state = {name: torch.from_numpy(value.copy()) for name, value in arrays.items()}
+        load_into(ready.model, state)
+        return Solution(folder.read_keep(ready.spec), metadata.get("status", ""), ())
     solver: Solver = make_solver(request.pruning.method, request.ecc)
     solution = solver.solve(problem, trainer, ready.steps)
     keep = ready.spec.checked_keep(solution.keep)
     mask_(ready.model, ready.spec, keep)
-    spent = ready.steps - len(solution.history) if request.pruning.method == "uniform" else 0
-    if solution.status != "already_within":
-        cost = ready.price.cost.predict(_vector(ready.spec, keep))
-        hooks = FixedPattern(mask_tensors(ready.spec, keep), cost)
-        trainer.train("finetune", ready.finetune_steps + spent, hooks)
-    accuracy = trainer.evaluate()
-    result = _result(request, ready, folder, keep)
-    result.update(
-        dense={"accuracy": dense_accuracy, "cost": ready.dense_cost},
-        accuracy=accuracy,
-        status=solution.status,
-        seconds=perf_counter() - started,
+    write_tensors(
+        folder.file("pruned.safetensors"), tensors_of(ready.model), {"status": solution.status}
     )
-    _write(folder, ready, keep, result)
-    return result
+    history = [asdict(step) for step in solution.history]
+    write_json(folder.file("history.json"), HISTORY_SCHEMA, {"prune": history})
+    folder.write_keep(keep)
+    return Solution(keep, solution.status, solution.history)
+
+
+def _finetune_steps(request: PruneRequest, ready: Prepared) -> int:
+    """Return the steps of fine-tuning: a solver that trains nothing hands its steps on, so that all spend the same."""
+    return ready.finetune_steps + (ready.steps if request.pruning.method == "uniform" else 0)
 
 
 def _result(
@@ -182,14 +220,12 @@ def _result(
     }
 
 
-def _write(
-    folder: RunFolder, ready: Prepared, keep: Mapping[str, IntArray], result: Mapping[str, object]
-) -> None:  # fmt: skip
+def _write(folder: RunFolder, ready: Prepared, result: Mapping[str, object]) -> None:
     metadata = {"network": ready.source.reference, "fingerprint": ready.spec.fingerprint()}
     write_tensors(folder.file("masked.safetensors"), tensors_of(ready.model), metadata)
-    folder.write_keep(keep)
     write_json(folder.file("result.json"), RESULT_SCHEMA, result)
-    folder.file("checkpoint.safetensors").unlink(missing_ok=True)
+    for name in ("checkpoint.safetensors", "pruned.safetensors"):
+        folder.file(name).unlink(missing_ok=True)
 
 
 def tensors_of(model: nn.Module) -> Tensors:
@@ -208,7 +244,7 @@ def _claim(folder: RunFolder, request: PruneRequest, ready: Prepared) -> None:
         if folder.has("result.json"):
             raise ArtifactError(f"{folder.path} is finished; export it, or --force to prune again")
         return
-    for name in ("result.json", "keep.json", "masked.safetensors", "checkpoint.safetensors"):
+    for name in FILES:
         folder.file(name).unlink(missing_ok=True)
     write_tensors(
         folder.file("dense.safetensors"),
@@ -239,7 +275,7 @@ def _identity(request: PruneRequest, ready: Prepared) -> Dict[str, object]:
         "finetune_steps": ready.finetune_steps,
         "method": request.pruning.method,
         "ecc": asdict(request.ecc),
-        "training": asdict(request.training),
+        "training": asdict(ready.training),
     }
 
 
@@ -259,5 +295,13 @@ def _step_counts(request: PruneRequest, images: int) -> Tuple[int, int]:
     return two_passes if steps is None else steps, two_passes if finetune is None else finetune
 
 
-def _vector(spec: NetworkSpec, keep: Mapping[str, IntArray]) -> np.typing.NDArray[np.float64]:
+def _scaled(training: TrainConfig, input_shape: Tuple[int, ...]) -> TrainConfig:
+    """Fill in the learning rate: large images mean large pretrained networks, which want smaller steps."""
+    if training.lr is not None:
+        return training
+    small = len(input_shape) == 3 and input_shape[1] * input_shape[2] <= 64 * 64
+    return replace(training, lr=1e-3 if small else 1e-4)
+
+
+def _vector(spec: NetworkSpec, keep: Mapping[str, IntArray]) -> FloatArray:
     return spec.vector({name: len(units) for name, units in keep.items()})

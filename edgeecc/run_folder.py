@@ -30,6 +30,14 @@ KEEP_SCHEMA = "edgeecc/keep/1"
 RESULT_SCHEMA = "edgeecc/result/1"
 VERIFY_SCHEMA = "edgeecc/verify/1"
 REPORT_SCHEMA = "edgeecc/report/1"
+HISTORY_SCHEMA = "edgeecc/history/1"
+
+#: Everything that pruning and export leave in a run folder, but for the request itself: what --force clears.
+FILES = (
+    "result.json", "keep.json", "history.json", "masked.safetensors", "pruned.safetensors", "checkpoint.safetensors",
+    "profile.json", "slim.safetensors", "dense.onnx", "masked.onnx", "slim.onnx", "check.safetensors", "verify.json",
+    "report.json",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ the masked torch network on them.
 from __future__ import annotations
 
 import hashlib
-from typing import Dict, Mapping, Optional, Tuple
+from typing import Any, Dict, Mapping, Optional, Tuple
 
 import numpy as np
 import onnx
@@ -28,7 +28,7 @@ from edgeecc.units import Metric, format_quantity
 LATENCY_PROTOCOL = MeasureProtocol(window_s=0.05, min_windows=10, max_windows=60)
 
 
-def verify(folder: RunFolder, config: Optional[VerifyConfig] = None) -> Dict[str, object]:
+def verify(folder: RunFolder, config: Optional[VerifyConfig] = None) -> Dict[str, Any]:
     """Check the slim network of a run; returns what `edgeecc verify --json` prints, also in verify.json.
 
     Raises: ArtifactError when the run was not exported or its files do not belong together.

@@ -56,7 +56,7 @@ _CONFIG, _PROTOCOL = CalibrateConfig(), MeasureProtocol()
 @workspace_option
 @json_option
 @click.pass_context
-def calibrate(ctx: click.Context, as_json: bool, **options: Any) -> None:
+def calibrate(ctx: click.Context, /, as_json: bool, **options: Any) -> None:
     """Measure width variants of a network on a device and fit its cost model.
 
     Writes calibration/DEVICE/NETWORK/profile.json. Interrupted, it goes on where it stopped when the same

@@ -13,7 +13,7 @@ from edgeecc.units import Budget, Metric, parse_budget
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
-class ShapeType(click.ParamType):
+class ShapeType(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # generic only in new click
     """An input shape such as 3x224x224."""
 
     name = "CxHxW"

@@ -103,7 +103,7 @@ def training_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @json_option
 @click.pass_context
 def prune(
-    ctx: click.Context, model: Path, budget: str, of: str, as_json: bool, **options: Any
+    ctx: click.Context, /, model: Path, budget: str, of: str, as_json: bool, **options: Any
 ) -> None:
     """Prune the trained network MODEL (a state_dict or safetensors) until it fits the budget.
 

@@ -50,7 +50,7 @@ def split(count: int, heldout: float, seed: int) -> Tuple[IntArray, IntArray]:
     return np.sort(order[cut:]), np.sort(order[:cut])
 
 
-def fit(
+def fit(  # noqa: PLR0913  # keyword-only, one sample or state each
     spec: NetworkSpec, widths: FloatArray, values: FloatArray, *, form: ModelForm, method: FitMethod, meter: str,
     metric: Metric,
 ) -> ProductModel:  # fmt: skip

@@ -11,7 +11,7 @@ import json
 import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Dict, List, Mapping, Optional, Sequence, Set
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Set, Tuple
 
 import numpy as np
 
@@ -154,7 +154,7 @@ class SampleStore:
                     n,
                     tuple(int(w) for w in json.loads(widths)),
                     float(value),
-                    *rest,
+                    *rest[:5],
                     bool(converged),
                 )
                 for n, widths, value, *rest, converged in found
@@ -164,7 +164,7 @@ class SampleStore:
                 f"{self._path} is damaged: {error}; move it away and calibrate again"
             ) from error
 
-    def _query(self, statement: str) -> List[Sequence[object]]:
+    def _query(self, statement: str) -> List[Tuple[Any, ...]]:
         try:
             return self._db.execute(statement).fetchall()
         except sqlite3.Error as error:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Tuple
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from edgeecc.data.splits import TensorSplit
@@ -39,7 +40,7 @@ def _load(folder: Path, part: str) -> TensorSplit:
     return TensorSplit(pixels.unsqueeze(1), torch.from_numpy(labels).long())
 
 
-def read_idx(path: Path) -> np.typing.NDArray[np.uint8]:
+def read_idx(path: Path) -> npt.NDArray[np.uint8]:
     """Read a gzipped IDX file of unsigned bytes: magic 0 0 8 rank, big-endian sizes, data.
 
     Raises: DataError when it is absent, damaged, or of another kind.
@@ -62,4 +63,7 @@ def read_idx(path: Path) -> np.typing.NDArray[np.uint8]:
         raise DataError(
             f"{path} promises {tuple(sizes)} bytes and holds {len(raw) - start}; copy it again"
         )
-    return np.frombuffer(raw, dtype=np.uint8, offset=start).reshape(tuple(sizes)).copy()
+    values: npt.NDArray[np.uint8] = (
+        np.frombuffer(raw, dtype=np.uint8, offset=start).reshape(tuple(sizes)).copy()
+    )
+    return values

@@ -151,7 +151,8 @@ def _slice(node: Node) -> List[Tag]:
     steps = (
         node.constant(4) if node.constant(4) is not None else np.ones(len(starts), dtype=np.int64)
     )
-    assert axes is not None and steps is not None  # noqa: S101  # for the type checker
+    if axes is None or steps is None:
+        raise node.fault("has computed axes or steps")
     made = tag
     for start, end, axis, step in zip(starts, ends, axes, steps):
         place = int(axis) % len(tag)

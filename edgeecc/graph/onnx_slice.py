@@ -218,16 +218,16 @@ def load_model(path: Path, max_bytes: int = MAX_MODEL_BYTES) -> onnx.ModelProto:
     Raises: ArtifactError when it is missing, too large, damaged, or points at other files.
     """
     try:
-        if path.stat().st_size > max_bytes:
-            raise ArtifactError(
-                f"{path} is larger than {max_bytes} bytes; export a smaller network"
-            )
-        model = onnx.load_model_from_string(path.read_bytes())
-        onnx.checker.check_model(model)
+        size = path.stat().st_size
+        if size <= max_bytes:
+            data = path.read_bytes()
     except OSError as error:
         raise ArtifactError(f"cannot read {path}: {error.strerror}; check the path") from error
-    except ArtifactError:
-        raise
+    if size > max_bytes:
+        raise ArtifactError(f"{path} is larger than {max_bytes} bytes; export a smaller network")
+    try:
+        model = onnx.load_model_from_string(data)
+        onnx.checker.check_model(model)
     except Exception as error:
         detail = " ".join(str(error).split())[:200]
         raise ArtifactError(f"{path} is damaged: {detail}; export it again") from error
@@ -237,7 +237,7 @@ def load_model(path: Path, max_bytes: int = MAX_MODEL_BYTES) -> onnx.ModelProto:
 
 
 def _mended(fix: _Fix, alive: BoolArray) -> IntArray:
-    values = fix.dense.copy()
+    values: IntArray = fix.dense.copy()
     for place, owners in enumerate(fix.axes[: len(values)]):
         if not bool((owners != FREE).any()):
             continue

@@ -193,9 +193,9 @@ def _context(model: onnx.ModelProto) -> Context:
     shapes: Dict[str, Tuple[int, ...]] = {}
     for tensor in light.graph.initializer:
         shapes[tensor.name] = tuple(tensor.dims)
-        if tensor.data_type in (onnx.TensorProto.INT64, onnx.TensorProto.INT32):
-            if int(np.prod(tensor.dims, dtype=np.int64)) <= MAX_SHAPE_ELEMENTS:
-                constants[tensor.name] = numpy_helper.to_array(tensor).astype(np.int64)
+        is_integer = tensor.data_type in (onnx.TensorProto.INT64, onnx.TensorProto.INT32)
+        if is_integer and int(np.prod(tensor.dims, dtype=np.int64)) <= MAX_SHAPE_ELEMENTS:
+            constants[tensor.name] = numpy_helper.to_array(tensor).astype(np.int64)
     inferred = shape_inference.infer_shapes(light, strict_mode=False, data_prop=True)
     for value in [*inferred.graph.value_info, *inferred.graph.input, *inferred.graph.output]:
         dims = value.type.tensor_type.shape.dim

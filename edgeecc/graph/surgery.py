@@ -97,8 +97,9 @@ def _resize_(module: nn.Module) -> None:
         return
     for kind, attributes in _SIZE_ATTRIBUTES.items():
         if isinstance(module, kind):
-            source = module.running_mean if module.weight is None else module.weight
+            source: object = module.running_mean if module.weight is None else module.weight
             for attribute, axis in attributes if isinstance(source, torch.Tensor) else ():
+                assert isinstance(source, torch.Tensor)  # noqa: S101  # for the type checker
                 setattr(module, attribute, source.shape[axis])
 
 

@@ -133,7 +133,7 @@ def _classes(
 _READERS = {
     "mobilenet_v1": _mobilenet(32),
     "fashion_mobilenet": _mobilenet(16),
-    "digits_mobilenet": _mobilenet(16),
+    "digits_mobilenet": _mobilenet(32),
     "alexnet": _classes("classifier.6.weight"),
     "lenet5": _classes("fc3.weight"),
     "erfnet": _classes("decoder.output_conv.weight"),

@@ -252,7 +252,8 @@ class AdamHooks(_EccHooks):
             parameter = parameters[name].detach()
             state = optimizer.state[parameters[name]]
             corrected = state["exp_avg_sq"] / (1.0 - 0.999 ** float(state["step"]))
-            return parameter**2 * (corrected.sqrt() + 1e-8)
+            weight: torch.Tensor = parameter**2 * (corrected.sqrt() + 1e-8)
+            return weight
 
         return self.table.sums(weighted)
 

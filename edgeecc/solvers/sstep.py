@@ -100,9 +100,9 @@ def least_dual(
     return float(np.min((np.maximum(0.0, -lagrangian[useful]) + epsilon) / energy_slope[useful]))
 
 
-def published_step(
-    s: FloatArray, k: FloatArray, y: FloatArray, z: float, *, excess: float, slope: FloatArray, rho: Tuple[float, float],
-    epsilon: float, beta: float,
+def published_step(  # noqa: PLR0913  # keyword-only, one sample or state each
+    s: FloatArray, k: FloatArray, y: FloatArray, z: float, *, excess: float, slope: FloatArray,
+    rho: Tuple[float, float], epsilon: float, beta: float,
 ) -> Tuple[FloatArray, float]:  # fmt: skip
     """Take one published s-step (ECC Algorithm 1, with the paper's sum of squares, not the code's squared sum).
 

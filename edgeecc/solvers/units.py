@@ -101,9 +101,7 @@ def mask_weights_(
                         moment.mul_(mask)
 
 
-def keep_of(
-    spec: NetworkSpec, alive: Sequence[np.typing.NDArray[np.bool_]]
-) -> Dict[str, IntArray]:
+def keep_of(spec: NetworkSpec, alive: Sequence[np.typing.NDArray[np.bool_]]) -> Dict[str, IntArray]:
     """Return the units that stay, per group."""
     return {
         group.name: np.flatnonzero(living).astype(np.int64)

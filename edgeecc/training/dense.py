@@ -26,7 +26,7 @@ def initialise_(model: nn.Module, seed: int) -> None:
                 module.reset_parameters()
 
 
-def train_dense_(
+def train_dense_(  # noqa: PLR0913  # keyword-only, one sample or state each
     model: nn.Module, train: Split, *, steps: int, batch_size: int, lr: float, seed: int,
     on_step: Callable[[int, int], None] = lambda step, steps: None,
 ) -> None:  # fmt: skip
@@ -41,6 +41,6 @@ def train_dense_(
         images, labels = batches.batch(step)
         loss = F.cross_entropy(model(images), labels)
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         optimizer.step()
         on_step(step + 1, steps)

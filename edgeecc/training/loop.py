@@ -118,14 +118,14 @@ class TorchTrainer:
         if not math.isfinite(value):
             raise ConfigError(f"the loss is {value} at step {index + 1} of {phase}; lower --lr")
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         hooks.after_backward(self._model)
         optimizer.step()
         values = dict(hooks.after_step(self._model, optimizer, index + 1, steps))
         return Step(index + 1, steps, value, values.pop("cost"), values)
 
     def _learning_rate(self, phase: str, index: int, steps: int) -> float:
-        """Return the rate of a step: constant while pruning, a cosine to nearly zero in fine-tuning (ECC section 4.2)."""
+        """Return the rate of a step: constant while pruning, then a cosine to nearly zero (ECC section 4.2)."""
         rate = self._config.learning_rate
         if phase != "finetune":
             return rate

@@ -1,0 +1,69 @@
+"""The main job on real data, start to end: scikit-learn's digits, a small MobileNet, half the energy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Callable, Dict
+
+from edgeecc.artifacts import write_tensors
+from edgeecc.calibration_job import Request, run
+from edgeecc.config import CalibrateConfig, MeasureProtocol, PruneConfig, TrainConfig
+from edgeecc.data.sources import load
+from edgeecc.export import export
+from edgeecc.networks.table import build, info
+from edgeecc.prune import PruneRequest, prune, tensors_of
+from edgeecc.run_folder import RunFolder
+from edgeecc.training.dense import initialise_, train_dense_
+from edgeecc.units import parse_budget
+
+NETWORK, DATA, DEVICE, BUDGET = "digits_mobilenet", "digits", "virtual:tx2", "50%"
+#: Twelve passes over the training digits: enough for this network, and quick on two cores.
+DENSE_STEPS, DENSE_LR, BATCH = 260, 2e-3, 64
+PRUNE_STEPS, FINETUNE_STEPS = 150, 100
+#: Called with (stage, done, total, note).
+OnStage = Callable[[str, int, int, str], None]
+
+
+def demo(workspace: Path, on_stage: OnStage, seed: int = 0) -> Dict[str, object]:
+    """Train, calibrate, prune to half the dense energy, slim, export and verify; in `workspace`/runs/demo.
+
+    Returns: {"calibrate", "prune", "export"}: what these commands print.
+    """
+    folder = RunFolder(workspace / "runs" / "demo")
+    data = load(DATA, input_shape=info(NETWORK).input_shape)
+    model = build(NETWORK)
+    initialise_(model, seed)
+    train_dense_(
+        model,
+        data.train,
+        steps=DENSE_STEPS,
+        batch_size=BATCH,
+        lr=DENSE_LR,
+        seed=seed,
+        on_step=lambda step, steps: on_stage("train the dense network", step, steps, ""),
+    )
+    weights = folder.path / "trained.safetensors"
+    write_tensors(weights, tensors_of(model), {"network": NETWORK})
+    calibrated = run(
+        Request(NETWORK, None, None, DEVICE, workspace),
+        CalibrateConfig(),
+        MeasureProtocol(),
+        lambda done, total, note: on_stage("calibrate", done, total, note),
+    )
+    request = PruneRequest(
+        weights=weights,
+        budget=parse_budget(BUDGET),
+        data=DATA,
+        network=NETWORK,
+        device=DEVICE,
+        workspace=workspace,
+        run=folder.path,
+        force=True,
+        pruning=PruneConfig(steps=PRUNE_STEPS, finetune_steps=FINETUNE_STEPS),
+        training=TrainConfig(batch_size=BATCH, seed=seed),
+    )
+    pruned = prune(
+        request,
+        on_step=lambda phase, step: on_stage(phase, step.step, step.steps, f"loss {step.loss:.3f}"),
+    )
+    return {"calibrate": calibrated, "prune": pruned, "export": export(folder)}
