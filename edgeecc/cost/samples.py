@@ -133,7 +133,8 @@ class SampleStore:
                     "INSERT INTO samples VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", values
                 )
             except BaseException:
-                self._db.execute("ROLLBACK")
+                if self._db.in_transaction:  # a full disk rolls back by itself
+                    self._db.execute("ROLLBACK")
                 raise
             self._db.execute("COMMIT")
         except sqlite3.Error as error:

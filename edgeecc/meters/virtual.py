@@ -123,7 +123,11 @@ class VirtualDevice:
         )
 
     def load(self, nodes: Sequence[NodeWork], seed: Sequence[int] = (0,)) -> None:
-        """Take the work of one inference, and restart the noise from `seed`."""
+        """Take the work of one inference; counter, clock and noise (from `seed`) start afresh.
+
+        Rounding then depends on nothing that ran before: the same seed gives the same bits.
+        """
+        self._joules = self._seconds = 0.0
         self._energy_j = law_energy_j(self.law, nodes)
         self._latency_s = _law_latency_s(self.law, nodes)
         self._noise = np.random.default_rng(list(seed))

@@ -1,0 +1,237 @@
+"""The solvers on a small real problem: budgets hold, runs repeat, resumes are exact."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from edgeecc.config import EccConfig, TrainConfig
+from edgeecc.cost.exact import mac_cost, size_cost
+from edgeecc.cost.product import ProductModel
+from edgeecc.data.splits import TensorSplit
+from edgeecc.errors import ArtifactError, BudgetInfeasibleError, ConfigError
+from edgeecc.graph.spec import NetworkSpec
+from edgeecc.graph.surgery import mask_tensors
+from edgeecc.graph.trace import trace
+from edgeecc.solvers.base import Problem
+from edgeecc.solvers.finetune import FixedPattern
+from edgeecc.solvers.table import make_solver
+from edgeecc.solvers.uniform import uniform_widths
+from edgeecc.solvers.units import UnitTable, keep_of
+from edgeecc.training.loop import Checkpointing, TorchTrainer
+from tests import zoo
+
+METHODS = [("ecc", "taylor"), ("ecc", "adam"), ("uniform", "taylor")]
+
+
+@pytest.fixture(scope="module")
+def setting() -> tuple:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn((160, 3, 8, 8), generator=generator)
+    labels = torch.randint(0, 5, (160,), generator=generator)
+    model, inputs = zoo.build("residual")
+    spec = trace(model, inputs, network="residual")
+    return model, spec, TensorSplit(images, labels)
+
+
+def problem_of(spec: NetworkSpec, share: float, model: object = None) -> Problem:
+    cost = model or mac_cost(spec)
+    return Problem(spec, cost, share * cost.predict(spec.vector(spec.dense_widths())), 0)
+
+
+def solve(setting: tuple, problem: Problem, method: str = "ecc", metric: str = "taylor", steps: int = 30, **trainer: object):
+    model, _, split = setting
+    model = copy.deepcopy(model)
+    config = TrainConfig(batch_size=16, lr=1e-3)
+    loop = TorchTrainer(model, split, split, config=config, **trainer)
+    solution = make_solver(method, EccConfig(metric=metric, warmup=5)).solve(problem, loop, steps)
+    return model, solution, loop
+
+
+@pytest.mark.parametrize(("method", "metric"), METHODS)
+@pytest.mark.parametrize("share", [0.9, 0.5, 0.2, 0.05])
+def test_the_budget_holds_on_the_integer_widths(setting: tuple, method: str, metric: str, share: float) -> None:
+    problem = problem_of(setting[1], share)
+    model, solution, _ = solve(setting, problem, method, metric)
+    spec = problem.spec
+    widths = {name: len(units) for name, units in spec.checked_keep(solution.keep).items()}
+    assert problem.cost.predict(spec.vector(widths)) <= problem.bound
+    assert all(1 <= widths[group.name] <= group.width for group in spec.prunable)
+    if method == "ecc":
+        for name, mask in mask_tensors(spec, solution.keep).items():
+            if metric == "taylor":
+                assert not (model.state_dict()[name] * (1 - mask)).any()
+
+
+@pytest.mark.parametrize(("method", "metric"), METHODS)
+def test_a_budget_of_dense_changes_nothing(setting: tuple, method: str, metric: str) -> None:
+    problem = problem_of(setting[1], 1.0)
+    model, solution, _ = solve(setting, problem, method, metric)
+    assert solution.status == "already_within"
+    assert all((solution.keep[g.name] == np.arange(g.width)).all() for g in problem.spec.prunable)
+    assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), setting[0].state_dict().values()))
+
+
+@pytest.mark.parametrize(("method", "metric"), METHODS)
+def test_an_infeasible_budget_is_refused_before_the_first_batch(setting: tuple, method: str, metric: str) -> None:
+    spec = setting[1]
+    lowest = mac_cost(spec).predict(spec.vector(spec.least_widths()))
+    problem = Problem(spec, mac_cost(spec), 0.99 * lowest, 0)
+
+    class NeverTrain:
+        model = setting[0]
+
+        def train(self, *args: object) -> None:
+            raise AssertionError("trained")
+
+    with pytest.raises(BudgetInfeasibleError, match="lowest that can be met is") as caught:
+        make_solver(method, EccConfig(metric=metric)).solve(problem, NeverTrain(), 10)
+    assert caught.value.lowest == pytest.approx(lowest)
+
+
+def test_the_lowest_printed_budget_is_feasible(setting: tuple) -> None:
+    spec = setting[1]
+    cost = mac_cost(spec)
+    lowest = cost.predict(spec.vector(spec.least_widths()))
+    _, solution, _ = solve(setting, Problem(spec, cost, lowest, 0), steps=6)
+    assert all(len(units) == 1 for units in solution.keep.values())
+
+
+@pytest.mark.parametrize("metric", ["taylor", "adam"])
+def test_the_same_seed_gives_the_same_run(setting: tuple, metric: str) -> None:
+    problem = problem_of(setting[1], 0.4)
+    one, first, _ = solve(setting, problem, metric=metric)
+    other, second, _ = solve(setting, problem, metric=metric)
+    assert all(np.array_equal(first.keep[name], second.keep[name]) for name in first.keep)
+    assert all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), other.state_dict().values()))
+
+
+def test_the_unit_of_energy_does_not_matter(setting: tuple) -> None:
+    """Acceptance (i): a thousandfold cost gives the identical course of s."""
+    spec = setting[1]
+    macs = mac_cost(spec)
+    milli = ProductModel(
+        macs.metric, "m", groups=macs.groups, terms=macs.terms, coefficients=1000 * macs.coefficients, constant=0.0
+    )
+    _, one, _ = solve(setting, problem_of(spec, 0.4))
+    _, other, _ = solve(setting, problem_of(spec, 0.4, milli))
+    assert [step.values["s"] for step in one.history] == pytest.approx([step.values["s"] for step in other.history], rel=1e-9)
+    assert all(np.array_equal(one.keep[name], other.keep[name]) for name in one.keep)
+
+
+def test_the_schedule_is_geometric_and_ends_on_the_last_step(setting: tuple) -> None:
+    problem = problem_of(setting[1], 0.3)
+    _, solution, _ = solve(setting, problem, steps=60)
+    costs = [step.cost for step in solution.history]
+    dense = problem.cost.predict(problem.spec.vector(problem.spec.dense_widths()))
+    assert costs == sorted(costs, reverse=True)
+    assert costs[4] == dense
+    assert costs[-2] > problem.bound
+    assert costs[-1] <= problem.bound
+    middle = costs[5 + 27] / dense
+    assert middle == pytest.approx(0.3**0.5, abs=0.12)
+
+
+def test_removed_units_stay_removed_in_fine_tuning(setting: tuple) -> None:
+    problem = problem_of(setting[1], 0.3)
+    model, solution, loop = solve(setting, problem)
+    loop.train("finetune", 12, FixedPattern(problem, solution.keep))
+    for name, mask in mask_tensors(problem.spec, solution.keep).items():
+        assert not (model.state_dict()[name] * (1 - mask)).any()
+
+
+class Killed(BaseException):
+    """Stands for kill -9: not an Exception, so nothing may catch it."""
+
+
+@pytest.mark.parametrize("metric", ["taylor", "adam"])
+@pytest.mark.parametrize("at", [7, 23])
+def test_a_killed_run_resumes_exactly(setting: tuple, tmp_path: Path, metric: str, at: int) -> None:
+    problem = problem_of(setting[1], 0.4)
+    straight, expected, _ = solve(setting, problem, metric=metric)
+
+    def die(phase: str, step: object) -> None:
+        if step.step == at + 1:
+            raise Killed
+
+    saving = Checkpointing(tmp_path / "checkpoint.safetensors", 1e-9)
+    with pytest.raises(Killed):
+        solve(setting, problem, metric=metric, checkpointing=saving, on_step=die)
+    seen = []
+    resumed, found, _ = solve(
+        setting, problem, metric=metric, checkpointing=saving, on_step=lambda phase, step: seen.append(step.step)
+    )
+    assert seen[0] == at + 1
+    assert all(np.array_equal(expected.keep[name], found.keep[name]) for name in found.keep)
+    assert all(torch.equal(a, b) for a, b in zip(straight.state_dict().values(), resumed.state_dict().values()))
+    assert [step.loss for step in expected.history] == [step.loss for step in found.history]
+
+
+def test_a_damaged_checkpoint_is_one_line(setting: tuple, tmp_path: Path) -> None:
+    problem = problem_of(setting[1], 0.4)
+    path = tmp_path / "checkpoint.safetensors"
+    solve(setting, problem, checkpointing=Checkpointing(path, 1e-9))
+    path.write_bytes(path.read_bytes()[:-50])
+    with pytest.raises(ArtifactError, match="damaged"):
+        solve(setting, problem, checkpointing=Checkpointing(path, 1e-9))
+
+
+def test_a_diverging_loss_is_told(setting: tuple) -> None:
+    model, spec, split = setting
+    loop = TorchTrainer(copy.deepcopy(model), split, split, config=TrainConfig(batch_size=16, lr=1e30))
+    with pytest.raises(ConfigError, match=r"the loss is (nan|inf) at step \d+ of prune; lower --lr"):
+        loop.train("prune", 20, FixedPattern(problem_of(spec, 1.0), spec.keep_all()))
+
+
+def test_uniform_takes_one_factor_and_fills_up(setting: tuple) -> None:
+    spec = setting[1]
+    for share in (0.7, 0.3):
+        problem = problem_of(spec, share)
+        widths = uniform_widths(problem)
+        shares = widths / spec.vector(spec.dense_widths())
+        assert problem.cost.predict(widths) <= problem.bound
+        assert shares.max() - shares.min() < 2.0 / min(group.width for group in spec.prunable)
+
+
+def test_uniform_keeps_the_largest_norms(setting: tuple) -> None:
+    _, spec, _ = setting
+    model, solution, _ = solve(setting, problem_of(spec, 0.5), "uniform")
+    weight = model.c2.weight.detach().pow(2).sum((0, 2, 3)).numpy()
+    kept = solution.keep["c1"]
+    assert weight[kept].min() >= np.delete(weight, kept).max()
+
+
+def test_sums_and_masks_follow_the_slices(setting: tuple) -> None:
+    model, spec, _ = setting
+    state = dict(model.named_parameters())
+    sums = dict(zip([g.name for g in spec.prunable], UnitTable(spec).sums(lambda name: state[name].detach())))
+    by_hand = sum(state[f"{name}.weight"].detach().sum((0, 2, 3)) for name in ("c1", "c3"))
+    by_hand = by_hand + state["fc.weight"].detach().sum(0)
+    np.testing.assert_allclose(sums["stem"], by_hand.numpy(), rtol=1e-5, atol=1e-6)
+    alive = [np.arange(group.width) % 2 == 0 for group in spec.prunable]
+    found = UnitTable(spec).masks(alive)
+    for name, mask in mask_tensors(spec, keep_of(spec, alive)).items():
+        assert torch.equal(found[name].expand_as(mask), mask)
+
+
+def test_size_budgets_work_like_any_other(setting: tuple) -> None:
+    spec = setting[1]
+    problem = problem_of(spec, 0.5, size_cost(spec))
+    _, solution, _ = solve(setting, problem)
+    widths = {name: len(units) for name, units in solution.keep.items()}
+    assert problem.cost.predict(spec.vector(widths)) <= problem.bound
+
+
+def test_unknown_methods_and_settings_are_refused() -> None:
+    with pytest.raises(ConfigError, match="known are ecc, uniform"):
+        make_solver("magic", EccConfig())
+    for wrong in ({"metric": "x"}, {"rho1": 0.0}, {"importance_decay": 1.0}, {"ramp": 0.0}, {"warmup": -1}):
+        with pytest.raises(ConfigError):
+            EccConfig(**wrong)
+    for wrong in ({"batch_size": 0}, {"lr": 0.0}, {"weight_decay": -1.0}, {"distill": 1.5}):
+        with pytest.raises(ConfigError):
+            TrainConfig(**wrong)
