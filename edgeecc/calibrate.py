@@ -8,22 +8,30 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import perf_counter
-from typing import Callable, Dict, List, Optional, Protocol, Sequence
+from typing import Callable, Dict, List, Protocol, Sequence
 
 import onnx
 
 from edgeecc.artifacts import exclusive, write_bytes
 from edgeecc.calibration_folder import device_metric
 from edgeecc.config import CalibrateConfig, MeasureProtocol
-from edgeecc.cost.fit import fit, heldout_error, split
+from edgeecc.cost.fit import HeldoutError, fit, heldout_error, split
 from edgeecc.cost.profile import Profile
-from edgeecc.cost.samples import DENSE, THINNEST, Row, SampleStore, as_arrays, sample_widths
+from edgeecc.cost.samples import (
+    DENSE,
+    THINNEST,
+    Row,
+    SampleStore,
+    as_arrays,
+    check_widths,
+    sample_widths,
+)
 from edgeecc.errors import ConfigError
 from edgeecc.graph.onnx_slice import SlicePlan
 from edgeecc.graph.onnx_work import work
 from edgeecc.graph.spec import NetworkSpec, Widths
 from edgeecc.meters.base import ClockMeter, Measurement, measure
-from edgeecc.meters.virtual import VirtualDevice
+from edgeecc.meters.virtual import LAWS, VirtualDevice
 from edgeecc.runtimes.onnxrt import DEVICE as ORT_DEVICE
 from edgeecc.runtimes.onnxrt import OnnxRuntime
 from edgeecc.units import Metric
@@ -101,6 +109,8 @@ def calibrate(
             "device": job.device,
             "protocol": asdict(protocol),
             "seed": config.seed,
+            # A store must not mix samples of two laws, should a virtual device's constants ever change.
+            "law": asdict(LAWS[job.device]) if job.device in LAWS else None,
         }
         with SampleStore(job.folder / "samples.db", identity) as store:
             before = len([n for n in store.numbers() if 0 <= n < config.samples])
@@ -108,6 +118,7 @@ def calibrate(
             meter = _measure_missing(store, bench, job.spec, config, protocol, on_sample)
             rate = (config.samples - before) / max(1e-9, perf_counter() - started)
             rows = [row for row in store.rows() if row.number < config.samples]
+            check_widths(rows, job.spec, config.seed, source=job.folder / "samples.db")
         profile = _fit(job, config, protocol, rows, meter)
         profile.save(job.folder / "profile.json")
         write_bytes(job.folder / "PROTOCOL.md", _protocol_text(profile).encode())
@@ -153,17 +164,19 @@ def _measure_missing(
     pending: List[Row] = []
     last = perf_counter()
     meter = ""
-    for number in missing:
-        widths = sample_widths(spec, config.seed, number)
-        found = bench.measure(number, widths, protocol)
-        meter = found.meter
-        pending.append(_row(number, spec, widths, found))
-        done += number >= 0
-        if perf_counter() - last >= COMMIT_S:
-            store.add(pending)
-            pending, last = [], perf_counter()
-            on_sample(done, config.samples, f"{found.windows} windows")
-    store.add(pending)
+    try:
+        for number in missing:
+            widths = sample_widths(spec, config.seed, number)
+            found = bench.measure(number, widths, protocol)
+            meter = found.meter
+            pending.append(_row(number, spec, widths, found))
+            done += number >= 0
+            if perf_counter() - last >= COMMIT_S:
+                store.add(pending)
+                pending, last = [], perf_counter()
+                on_sample(done, config.samples, f"{found.windows} windows")
+    finally:
+        store.add(pending)  # also on Ctrl-C or when a meter fails: what is measured is kept
     on_sample(done, config.samples, "")
     return meter or bench.measure(DENSE, spec.dense_widths(), protocol).meter
 
@@ -217,16 +230,19 @@ def _fit(
 
 
 def _protocol_text(profile: Profile) -> str:
-    error: Optional[object] = profile.heldout
+    error = profile.heldout or HeldoutError(0.0, 0.0, 0.0)
+    protocol = ", ".join(f"{key} {value}" for key, value in profile.protocol.items())
+    anchors = ", ".join(f"{key} {value:.4g}" for key, value in profile.anchors.items())
+    errors = f"mean {error.mean:.2%}, p95 {error.p95:.2%}, max {error.max:.2%}"
     lines = [
         f"# Calibration of {profile.network} on {profile.device}",
         "",
         f"- Meter: {profile.meter}. Metric: {profile.metric.value}, {profile.metric.unit} per inference, batch 1.",
         f"- Widths: uniform on 1..c for every group, seed {profile.seed}; input and output whole.",
         f"- Samples: {profile.samples['train']} fitted, {profile.samples['heldout']} held out.",
-        f"- Model: {profile.form}, fitted by {profile.fit}. Held-out relative error: {error}.",
-        f"- Anchors (measured, not fitted): {dict(profile.anchors)}.",
-        f"- A sample: {dict(profile.protocol)}; idle power is not subtracted.",
+        f"- Model: {profile.form}, fitted by {profile.fit}. Held-out relative error: {errors}.",
+        f"- Anchors (measured, not fitted): {anchors} {profile.metric.unit}.",
+        f"- A sample: {protocol}; idle power is not subtracted.",
         "",
     ]
     return "\n".join(lines)

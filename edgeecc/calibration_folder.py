@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import Dict, Optional
@@ -29,6 +30,11 @@ def device_metric(device: str) -> Metric:
     return DEVICES[device]
 
 
+def folder_name(reference: str) -> str:
+    """Return a name that is safe as a folder, of a network's name or `package.module:factory`."""
+    return re.sub(r"[^A-Za-z0-9_.-]", "-", reference.rpartition(":")[2]).strip(".") or "network"
+
+
 def network_folder(workspace: Path, device: str, network: str) -> Path:
     """Return the folder of a calibration."""
     return workspace / "calibration" / device.replace(":", "-") / network
@@ -48,5 +54,11 @@ def find_profile(device: str, network: str, workspace: Path) -> Optional[Path]:
 
 
 def _shipped_roots() -> tuple[Path, ...]:
-    """Return where shipped profiles may be: beside the package in a checkout, under the prefix when installed."""
-    return Path(edgeecc.__file__).resolve().parents[1], Path(sys.prefix) / "share" / "edgeecc"
+    """Return where shipped profiles may be: beside the package in a checkout, under the prefix when installed.
+
+    PREFIX/lib/pythonX.Y/site-packages/edgeecc names the prefix of a user's or a distribution's install too, where
+    `sys.prefix` is another.
+    """
+    above = Path(edgeecc.__file__).resolve().parents
+    prefixes = [Path(sys.prefix), *([above[4]] if len(above) > 4 else [])]
+    return (above[1], *(prefix / "share" / "edgeecc" for prefix in prefixes))

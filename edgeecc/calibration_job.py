@@ -10,7 +10,7 @@ import onnx
 
 from edgeecc.artifacts import write_bytes, write_json
 from edgeecc.calibrate import Job, OnSample, calibrate
-from edgeecc.calibration_folder import device_metric, network_folder
+from edgeecc.calibration_folder import device_metric, folder_name, network_folder
 from edgeecc.config import CalibrateConfig, MeasureProtocol
 from edgeecc.errors import ConfigError
 from edgeecc.graph.onnx_slice import load_model
@@ -51,7 +51,7 @@ def run(
     if request.graph is not None:
         spec = read_spec_file(request.graph / "spec.json")
         model = load_model(request.graph / "dense.onnx")
-        name = spec.network.rpartition(":")[2] or "network"
+        name = folder_name(spec.network)  # the file may come from anywhere
     else:
         spec, model, name = _traced(request)
     folder = network_folder(request.workspace, request.device, name)

@@ -40,6 +40,13 @@ def training_options(command: Callable[..., Any]) -> Callable[..., Any]:
             help="ECC's importance: scale-free (taylor) or as published (adam).",
         ),
         click.option(
+            "--checkpoint-s",
+            type=float,
+            default=_PRUNING.checkpoint_s,
+            show_default=True,
+            help="Seconds between checkpoints.",
+        ),
+        click.option(
             "--seed",
             type=int,
             default=_TRAINING.seed,
@@ -138,6 +145,7 @@ def _request_fields(options: Dict[str, Any]) -> Dict[str, Any]:
         steps=options["steps"],
         finetune_steps=options["finetune_steps"],
         margin=options["margin"],
+        checkpoint_s=options["checkpoint_s"],
     )
     fields["ecc"] = EccConfig(metric=options["metric"])
     fields["training"] = TrainConfig(

@@ -20,8 +20,9 @@ from edgeecc.errors import ArtifactError, ConfigError
 from edgeecc.graph.spec import FloatArray, NetworkSpec, WidthForm
 from edgeecc.units import Metric
 
-#: Bounds on what a model file may hold.
+#: Bounds on what a model file may hold: entries of its lists, and of the table of terms by groups that they make.
 MAX_TERMS = 100_000
+MAX_TABLE = 2_000_000
 
 
 @dataclass(frozen=True)
@@ -111,9 +112,10 @@ class ProductModel:
             raise ConfigError(
                 f"{len(self.terms)} terms need as many coefficients, got {self.coefficients.shape}"
             )
-        if not np.all(self.coefficients >= 0.0) or not self.constant >= 0.0:
+        values = np.append(self.coefficients, self.constant)
+        if not (np.isfinite(values).all() and (values >= 0.0).all()):
             raise ConfigError(
-                "coefficients of a cost model must be at least 0; fit it with non-negative least squares"
+                "coefficients of a cost model must be finite and at least 0; fit it with non-negative least squares"
             )
         self.features = Features(self.groups, self.terms)
 
@@ -161,13 +163,15 @@ class ProductModel:
         """
         try:
             terms = _objects(data.get("terms"), "terms", source)
+            groups = _groups(data.get("groups"), source)
+            if len(terms) * len(groups) > MAX_TABLE:
+                raise ArtifactError(
+                    f"{source} has {len(terms)} terms of {len(groups)} groups, no network has; is it the right file?"
+                )
             return ProductModel(
                 Metric(data.get("metric")),
-                str(data.get("meter")),
-                groups=[
-                    (str(name), _count(width, source))
-                    for name, width in _pairs(data.get("groups"), source)
-                ],
+                _text(data.get("meter"), source),
+                groups=groups,
                 terms=[_term(term, source) for term in terms],
                 coefficients=np.array(
                     [number(term.get("coefficient"), "coefficient", source) for term in terms]
@@ -211,7 +215,7 @@ def _term(data: Mapping[str, object], source: object) -> Term:
         raise ArtifactError(
             f"a term in {source} has {len(factors)} factors; the file is damaged, calibrate again"
         )
-    return Term(str(data.get("name")), tuple(_form(form, source) for form in factors))
+    return Term(_text(data.get("name"), source), tuple(_form(form, source) for form in factors))
 
 
 def _form(data: Mapping[str, object], source: object) -> WidthForm:
@@ -219,6 +223,23 @@ def _form(data: Mapping[str, object], source: object) -> WidthForm:
         (str(group), _count(factor, source)) for group, factor in _pairs(data.get("terms"), source)
     )
     return WidthForm(_count(data.get("fixed"), source), terms)
+
+
+def _groups(value: object, source: object) -> List[Tuple[str, int]]:
+    groups = [(_text(name, source), _count(width, source)) for name, width in _pairs(value, source)]
+    if len({name for name, _ in groups}) != len(groups) or any(width < 1 for _, width in groups):
+        raise ArtifactError(
+            f"groups in {source} must have distinct names and at least one channel; calibrate again"
+        )
+    return groups
+
+
+def _text(value: object, source: object) -> str:
+    if not isinstance(value, str):
+        raise ArtifactError(
+            f"{value!r} in {source} must be text; the file is damaged, calibrate again"
+        )
+    return value
 
 
 def _count(value: object, source: object) -> int:

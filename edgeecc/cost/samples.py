@@ -172,11 +172,27 @@ class SampleStore:
             raise self._fault(error) from error
 
     def _fault(self, error: sqlite3.Error) -> ArtifactError:
-        if isinstance(error, sqlite3.OperationalError):
+        # A store of another layout is an OperationalError too, but no disk space mends it.
+        layout = any(word in str(error) for word in ("column", "no such table"))
+        if isinstance(error, sqlite3.OperationalError) and not layout:
             return ArtifactError(
                 f"cannot write {self._path}: {error}; free space or choose another --workspace"
             )
         return ArtifactError(f"{self._path} is damaged: {error}; move it away and calibrate again")
+
+
+def check_widths(rows: Sequence[Row], spec: NetworkSpec, seed: int, *, source: object) -> None:
+    """Check that every row is of the variant that its number stands for.
+
+    Raises: ArtifactError naming the first sample of `source` that is not.
+    """
+    for row in rows:
+        wanted = sample_widths(spec, seed, row.number)
+        if list(row.widths) != [wanted[group.name] for group in spec.prunable]:
+            raise ArtifactError(
+                f"{source} is damaged: sample {row.number} has other widths than its number and seed {seed} give; "
+                "move it away and calibrate again"
+            )
 
 
 def as_arrays(rows: Sequence[Row]) -> tuple[FloatArray, FloatArray]:

@@ -21,7 +21,8 @@ class OnnxRuntime:
     Args:
         model: the graph, static shapes.
         threads: worker threads of one operator; 1 gives the steadiest times.
-    Raises: RuntimeUnavailableError when onnxruntime is not installed; ArtifactError when it refuses the graph.
+    Raises: RuntimeUnavailableError when onnxruntime is not installed; ArtifactError when it refuses the graph, or
+        when an input is not float32 with a fixed shape.
     """
 
     def __init__(self, model: onnx.ModelProto, threads: int = 1) -> None:
@@ -40,17 +41,13 @@ class OnnxRuntime:
                 model.SerializeToString(), options, providers=["CPUExecutionProvider"]
             )
         except Exception as error:
-            detail = " ".join(str(error).split())[:200]
-            raise ArtifactError(
-                f"ONNX Runtime refuses the graph: {detail}; export it again"
-            ) from error
+            raise _refused("the graph", error) from error
         self.name = f"{DEVICE} ({threads} thread{'s' if threads > 1 else ''})"
         self._names = [item.name for item in self._session.get_inputs()]
         generator = np.random.default_rng(0)
-        shapes = [item.shape for item in self._session.get_inputs()]
         self._feed = {
-            name: generator.standard_normal(shape).astype(np.float32)
-            for name, shape in zip(self._names, shapes)
+            item.name: generator.standard_normal(_fixed_shape(item)).astype(np.float32)
+            for item in self._session.get_inputs()
         }
 
     def __enter__(self) -> OnnxRuntime:
@@ -61,10 +58,33 @@ class OnnxRuntime:
 
     def run(self, count: int) -> None:
         """Run `count` inferences on a random input."""
-        for _ in range(count):
-            self._session.run(None, self._feed)
+        try:
+            for _ in range(count):
+                self._session.run(None, self._feed)
+        except Exception as error:
+            raise _refused("to run the graph", error) from error
 
     def infer(self, inputs: Sequence[Array]) -> List[Array]:
-        """Return the outputs for the given inputs."""
-        outputs = self._session.run(None, dict(zip(self._names, inputs)))
+        """Return the outputs for the given inputs, in the order of the graph's.
+
+        Raises: ArtifactError when the inputs are not the graph's in number, shape or type.
+        """
+        try:
+            outputs = self._session.run(None, dict(zip(self._names, inputs)))
+        except Exception as error:
+            raise _refused("these inputs", error) from error
         return [np.asarray(output) for output in outputs]
+
+
+def _fixed_shape(item: Any) -> List[int]:  # onnxruntime.NodeArg is untyped
+    if item.type != "tensor(float)" or not all(isinstance(size, int) for size in item.shape):
+        raise ArtifactError(
+            f"input {item.name} of the graph is {item.type} of shape {item.shape}; only float32 with fixed sizes "
+            "can be run, export it so"
+        )
+    return list(item.shape)
+
+
+def _refused(what: str, error: Exception) -> ArtifactError:
+    detail = " ".join(str(error).split())[:200]
+    return ArtifactError(f"ONNX Runtime refuses {what}: {detail}; export it again")

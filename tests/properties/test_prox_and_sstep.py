@@ -40,16 +40,24 @@ def objective(a: np.ndarray, kept: tuple, s: float, y: float, rho1: float, alpha
     rho1=st.floats(0.0, 20.0),
     alpha=st.floats(1e-3, 1.0),
 )
-def test_prox_is_the_brute_force_minimum(a: list, s: float, y: float, rho1: float, alpha: float, scale: float) -> None:
+def test_prox_is_the_brute_force_minimum(
+    a: list, s: float, y: float, rho1: float, alpha: float, scale: float
+) -> None:
     a = np.array(a) * scale
     y, rho1 = y * scale, rho1 * scale
     found = tuple(survivors(a, s, y, rho1=rho1, alpha=alpha))
-    everything = itertools.chain.from_iterable(itertools.combinations(range(len(a)), k) for k in range(len(a) + 1))
+    everything = itertools.chain.from_iterable(
+        itertools.combinations(range(len(a)), k) for k in range(len(a) + 1)
+    )
     best = min(objective(a, kept, s, y, rho1, alpha) for kept in everything)
     assert objective(a, found, s, y, rho1, alpha) <= best + 1e-9 * scale
 
 
-@given(st.lists(st.floats(0.0, 1e3), min_size=1, max_size=12), st.floats(1.0, 12.0), st.floats(0.0, 1e4))
+@given(
+    st.lists(st.floats(0.0, 1e3), min_size=1, max_size=12),
+    st.floats(1.0, 12.0),
+    st.floats(0.0, 1e4),
+)
 def test_the_trim_protects_floor_s_units(a: list, s: float, y: float) -> None:
     a = np.array(a)
     s = min(s, float(len(a)))
@@ -76,7 +84,9 @@ def test_top_is_the_largest(a: list, count: int) -> None:
 def test_published_z_min() -> None:
     gradient = TX2.gradient(np.array(DENSE, dtype=float))
     candidates = 1e-3 / gradient
-    np.testing.assert_allclose(candidates, [6.548, 16.77, 43.39, 30.72, 13.09, 175.3, 446.8], rtol=1e-3)
+    np.testing.assert_allclose(
+        candidates, [6.548, 16.77, 43.39, 30.72, 13.09, 175.3, 446.8], rtol=1e-3
+    )
     assert least_dual(np.zeros(7), gradient, np.ones(7), 1e-3) == pytest.approx(6.5482, rel=1e-4)
     assert least_dual(np.zeros(7), gradient, np.zeros(7), 1e-3) == np.inf
     assert least_dual(np.zeros(7), np.zeros(7), np.ones(7), 1e-3) == np.inf
@@ -102,9 +112,14 @@ def test_a_published_step_lowers_the_energy_and_only_moves_down() -> None:
 def width_problems(draw: st.DrawFn) -> tuple:
     """Draw a chain, importance per unit, and a share of dense to reach."""
     dense = draw(st.lists(st.integers(1, 12), min_size=1, max_size=4))
-    coefficients = draw(st.lists(st.floats(0.01, 1.0), min_size=len(dense) + 1, max_size=len(dense) + 1))
+    coefficients = draw(
+        st.lists(st.floats(0.01, 1.0), min_size=len(dense) + 1, max_size=len(dense) + 1)
+    )
     model = chain(dense, coefficients, draw(st.floats(0.0, 0.3)))
-    ranked = [np.sort(draw(st.lists(st.floats(0.01, 1.0), min_size=n, max_size=n)))[::-1].copy() for n in dense]
+    ranked = [
+        np.sort(draw(st.lists(st.floats(0.01, 1.0), min_size=n, max_size=n)))[::-1].copy()
+        for n in dense
+    ]
     return model, ranked, draw(st.floats(0.0, 1.0))
 
 
@@ -124,7 +139,9 @@ def test_flow_lands_on_its_target_within_bounds(problem: tuple) -> None:
     assert z >= 0.0
     if share > 1e-3:
         assert model.predict(s) >= target * (1 - 1e-6)
-    again, _ = flow(s, ranked, energy=model.predict, slope=model.gradient, target=target * (1 + 1e-9) + 1e-12)
+    again, _ = flow(
+        s, ranked, energy=model.predict, slope=model.gradient, target=target * (1 + 1e-9) + 1e-12
+    )
     np.testing.assert_array_equal(again, s)
 
 
@@ -172,7 +189,13 @@ def test_flow_removes_the_least_importance_per_energy_first(problem: tuple) -> N
     dense = np.array([len(values) for values in ranked], dtype=float)
     total = dense.sum()
     target = len(dense) + share * (total - len(dense))
-    s, _ = flow(dense, ranked, energy=lambda s: float(s.sum()), slope=lambda s: np.ones(len(s)), target=target)
+    s, _ = flow(
+        dense,
+        ranked,
+        energy=lambda s: float(s.sum()),
+        slope=lambda s: np.ones(len(s)),
+        target=target,
+    )
     kept = [values[: int(np.ceil(w - 1e-9))] for values, w in zip(ranked, s)]
     lost = [values[int(np.ceil(w - 1e-9)) :] for values, w in zip(ranked, s)]
     removable = [value for values in kept for value in values[1:]]

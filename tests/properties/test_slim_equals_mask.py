@@ -49,7 +49,9 @@ def test_masked_slim_and_cut_agree(name: str, data: st.DataObject) -> None:
     small = slim(model, spec, keep)
     wide = tuple(x.double() for x in inputs)
     with torch.no_grad():
-        for one, other in zip(tensors(masked(*wide)), tensors(copy.deepcopy(small).double()(*wide))):
+        for one, other in zip(
+            tensors(masked(*wide)), tensors(copy.deepcopy(small).double()(*wide))
+        ):
             torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-10)
         expected = [x.numpy() for x in tensors(small(*inputs))]
     # Parameters and bytes are counted right at any widths.
@@ -67,7 +69,9 @@ def test_masked_slim_and_cut_agree(name: str, data: st.DataObject) -> None:
     assert macs == pytest.approx(mac_cost(spec).predict(vector))
 
 
-@pytest.mark.parametrize("name", ["residual", "dense_concat", "grouped", "flatten", "multiplier", "transposed_chain"])
+@pytest.mark.parametrize(
+    "name", ["residual", "dense_concat", "grouped", "flatten", "multiplier", "transposed_chain"]
+)
 def test_slim_networks_trace_to_what_was_predicted(name: str) -> None:
     model, inputs, spec, plan = prepared(name)
     generator = np.random.default_rng(3)
@@ -78,18 +82,25 @@ def test_slim_networks_trace_to_what_was_predicted(name: str) -> None:
     small = slim(model, spec, keep)
     again = trace(small, inputs)
     widths = {group: len(units) for group, units in keep.items()}
-    assert sum(layer.dense_macs for layer in again.layers) == mac_cost(spec).predict(spec.vector(widths))
+    assert sum(layer.dense_macs for layer in again.layers) == mac_cost(spec).predict(
+        spec.vector(widths)
+    )
     exported = to_onnx(small, inputs)
     cut = plan.cut(keep)
     shapes = {tensor.name: tuple(tensor.dims) for tensor in cut.graph.initializer}
-    assert shapes == {**shapes, **{t.name: tuple(t.dims) for t in exported.graph.initializer if t.name in shapes}}
+    assert shapes == {
+        **shapes,
+        **{t.name: tuple(t.dims) for t in exported.graph.initializer if t.name in shapes},
+    }
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_shapes_are_known_without_building(name: str) -> None:
     _, _, spec, plan = prepared(name)
     widths = {group.name: max(1, group.width - 1) for group in spec.prunable}
-    inferred = onnx.shape_inference.infer_shapes(plan.cut(spec.keep_first(widths)), strict_mode=True)
+    inferred = onnx.shape_inference.infer_shapes(
+        plan.cut(spec.keep_first(widths)), strict_mode=True
+    )
     shapes = plan.shapes(widths)
     for value in inferred.graph.value_info:
         dims = tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim)
@@ -100,8 +111,12 @@ def test_shapes_are_known_without_building(name: str) -> None:
 def test_keeping_everything_changes_nothing() -> None:
     model, inputs, spec, plan = prepared("residual")
     small = slim(model, spec, spec.keep_all())
-    assert all(torch.equal(a, b) for a, b in zip(small.state_dict().values(), model.state_dict().values()))
-    assert plan.cut(spec.keep_all()).ByteSize() == pytest.approx(to_onnx(model, inputs).ByteSize(), rel=0.2)
+    assert all(
+        torch.equal(a, b) for a, b in zip(small.state_dict().values(), model.state_dict().values())
+    )
+    assert plan.cut(spec.keep_all()).ByteSize() == pytest.approx(
+        to_onnx(model, inputs).ByteSize(), rel=0.2
+    )
 
 
 def test_wrong_keeps_are_refused() -> None:
@@ -145,8 +160,11 @@ def test_a_wrong_slice_table_is_caught_in_the_graph() -> None:
     graph = to_onnx(model, inputs)
     group = next(group for group in spec.groups if group.name == "c2")
     moved = tuple(
-        replace(piece, start=piece.start - 1) if piece.role == "in" else piece for piece in group.slices
+        replace(piece, start=piece.start - 1) if piece.role == "in" else piece
+        for piece in group.slices
     )
-    broken = replace(spec, groups=tuple(replace(g, slices=moved) if g.name == "c2" else g for g in spec.groups))
+    broken = replace(
+        spec, groups=tuple(replace(g, slices=moved) if g.name == "c2" else g for g in spec.groups)
+    )
     with pytest.raises(GraphError, match="do not go together"):
         SlicePlan.build(graph, broken)

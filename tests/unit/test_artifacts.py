@@ -14,13 +14,21 @@ from edgeecc.errors import ArtifactError
 
 pytestmark = pytest.mark.device
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**53), 2**53)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
     max_leaves=12,
 )
 
 
-@given(body=st.dictionaries(st.text().filter(lambda key: key not in ("schema", "made_by")), JSON, max_size=5))
+@given(
+    body=st.dictionaries(
+        st.text().filter(lambda key: key not in ("schema", "made_by")), JSON, max_size=5
+    )
+)
 def test_json_reads_back(tmp_path_factory: pytest.TempPathFactory, body: dict) -> None:
     path = tmp_path_factory.mktemp("json") / "a.json"
     artifacts.write_json(path, "edgeecc/x/1", body)
@@ -44,11 +52,15 @@ def test_tensors_read_back(tmp_path: Path) -> None:
 
 def test_another_schema_is_named(tmp_path: Path) -> None:
     artifacts.write_json(tmp_path / "a.json", "edgeecc/profile/0", {})
-    with pytest.raises(ArtifactError, match="schema 'edgeecc/profile/0', expected 'edgeecc/profile/1'"):
+    with pytest.raises(
+        ArtifactError, match="schema 'edgeecc/profile/0', expected 'edgeecc/profile/1'"
+    ):
         artifacts.read_json(tmp_path / "a.json", "edgeecc/profile/1")
 
 
-@pytest.mark.parametrize("text", ["", "[1]", "{", '{"a": NaN}', '{"a": 1e999}x', "[" * 100_000, "\xff"])
+@pytest.mark.parametrize(
+    "text", ["", "[1]", "{", '{"a": NaN}', '{"a": 1e999}x', "[" * 100_000, "\xff"]
+)
 def test_damaged_json_is_one_line(tmp_path: Path, text: str) -> None:
     path = tmp_path / "a.json"
     path.write_bytes(text.encode("latin-1"))

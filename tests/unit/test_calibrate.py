@@ -36,14 +36,23 @@ def small_network(widths=(24, 40)) -> tuple:
     tensors, nodes, groups, layers, last = [], [], [], [], "input"
 
     def add(name: str, shape: tuple) -> ParameterSpec:
-        tensors.append(numpy_helper.from_array(generator.standard_normal(shape).astype(np.float32) * 0.1, name))
+        tensors.append(
+            numpy_helper.from_array(generator.standard_normal(shape).astype(np.float32) * 0.1, name)
+        )
         return ParameterSpec(name, shape, trained=True)
 
     parameters = []
     for index in (1, 2):
         name = f"c{index}"
-        parameters += [add(f"{name}.weight", (sizes[index], sizes[index - 1], 3, 3)), add(f"{name}.bias", (sizes[index],))]
-        nodes.append(helper.make_node("Conv", [last, f"{name}.weight", f"{name}.bias"], [name], name=name, pads=[1] * 4))
+        parameters += [
+            add(f"{name}.weight", (sizes[index], sizes[index - 1], 3, 3)),
+            add(f"{name}.bias", (sizes[index],)),
+        ]
+        nodes.append(
+            helper.make_node(
+                "Conv", [last, f"{name}.weight", f"{name}.bias"], [name], name=name, pads=[1] * 4
+            )
+        )
         nodes.append(helper.make_node("Relu", [name], [f"r{index}"], name=f"r{index}"))
         last = f"r{index}"
         reader = "c2.weight" if index == 1 else "fc.weight"
@@ -63,16 +72,47 @@ def small_network(widths=(24, 40)) -> tuple:
         made = WidthForm(0, ((name, 1),))
         macs = 256 * 9 * sizes[index] * sizes[index - 1]
         square = {"stride": (1, 1), "dilation": (1, 1), "in_size": (16, 16), "out_size": (16, 16)}
-        layers.append(LayerSpec(name, "conv", source, made, (3, 3), groups=1, calls=1, dense_macs=macs, bias=True, **square))
+        layers.append(
+            LayerSpec(
+                name,
+                "conv",
+                source,
+                made,
+                (3, 3),
+                groups=1,
+                calls=1,
+                dense_macs=macs,
+                bias=True,
+                **square,
+            )
+        )
     parameters += [add("fc.weight", (10, sizes[2])), add("fc.bias", (10,))]
     nodes += [
         helper.make_node("GlobalAveragePool", [last], ["pool"], name="pool"),
         helper.make_node("Flatten", ["pool"], ["flat"], name="flat"),
         helper.make_node("Gemm", ["flat", "fc.weight", "fc.bias"], ["output"], name="fc", transB=1),
     ]
-    point = {"kernel": (1, 1), "stride": (1, 1), "dilation": (1, 1), "in_size": (1, 1), "out_size": (1, 1)}
+    point = {
+        "kernel": (1, 1),
+        "stride": (1, 1),
+        "dilation": (1, 1),
+        "in_size": (1, 1),
+        "out_size": (1, 1),
+    }
     reads = WidthForm(0, (("c2", 1),))
-    layers.append(LayerSpec("fc", "linear", reads, WidthForm(10), groups=1, calls=1, dense_macs=10 * sizes[2], bias=True, **point))
+    layers.append(
+        LayerSpec(
+            "fc",
+            "linear",
+            reads,
+            WidthForm(10),
+            groups=1,
+            calls=1,
+            dense_macs=10 * sizes[2],
+            bias=True,
+            **point,
+        )
+    )
     graph = helper.make_graph(
         nodes,
         "small",
@@ -94,12 +134,16 @@ def network() -> tuple:
 def run(network: tuple, folder: Path, device: str = "virtual:tx2", **config: object) -> dict:
     spec, model = network
     protocol = MeasureProtocol() if device.startswith("virtual") else QUICK
-    return calibrate(Job(spec, model, device, folder), CalibrateConfig(**{"samples": 60, **config}), protocol)
+    return calibrate(
+        Job(spec, model, device, folder), CalibrateConfig(**{"samples": 60, **config}), protocol
+    )
 
 
 def rows(folder: Path) -> list:
     with sqlite3.connect(folder / "samples.db") as db:
-        return db.execute("SELECT number, widths, value, standard_error FROM samples ORDER BY number").fetchall()
+        return db.execute(
+            "SELECT number, widths, value, standard_error FROM samples ORDER BY number"
+        ).fetchall()
 
 
 def test_a_calibration_writes_a_profile_that_predicts(network: tuple, tmp_path: Path) -> None:
@@ -111,13 +155,17 @@ def test_a_calibration_writes_a_profile_that_predicts(network: tuple, tmp_path: 
     assert profile.model.meter == f"model of {result['meter']}"
     spec, _ = network
     cost = profile.cost_for(spec)
-    assert cost.predict(spec.vector(spec.dense_widths())) == pytest.approx(profile.anchors["dense"], rel=0.06)
+    assert cost.predict(spec.vector(spec.dense_widths())) == pytest.approx(
+        profile.anchors["dense"], rel=0.06
+    )
     assert "Meter: virtual:tx2 (simulated)" in (tmp_path / "PROTOCOL.md").read_text()
 
 
 @pytest.mark.parametrize("form", ["bilinear", "bilinear+linear"])
 @pytest.mark.parametrize("fit", ["nnls", "adam"])
-def test_every_form_and_fit_ends_in_a_usable_model(network: tuple, tmp_path: Path, form: str, fit: str) -> None:
+def test_every_form_and_fit_ends_in_a_usable_model(
+    network: tuple, tmp_path: Path, form: str, fit: str
+) -> None:
     result = run(network, tmp_path, samples=200, model=form, fit=fit)
     assert result["model"] == form
     assert result["heldout_error"]["mean"] < 0.06
@@ -132,7 +180,10 @@ def test_cpu_latency_is_measured_with_its_spread(network: tuple, tmp_path: Path)
     with sqlite3.connect(tmp_path / "samples.db") as db:
         found = db.execute("SELECT value, spread, windows, runs FROM samples").fetchall()
     assert len(found) == 14
-    assert all(value > 0 and spread >= 0 and windows >= 3 and count >= 1 for value, spread, windows, count in found)
+    assert all(
+        value > 0 and spread >= 0 and windows >= 3 and count >= 1
+        for value, spread, windows, count in found
+    )
 
 
 def test_widths_are_uniform_on_one_to_c(network: tuple) -> None:
@@ -185,8 +236,16 @@ def test_kill_nine_and_resume_gives_the_same_samples(network: tuple, tmp_path: P
     assert kept == sorted(kept)
     assert kept[-1] < 3002, "the kill came too late to prove anything"
     spec, model = network
-    resumed = calibrate(Job(spec, model, "virtual:tx2", tmp_path / "killed"), CalibrateConfig(samples=3000), MeasureProtocol())
-    straight = calibrate(Job(spec, model, "virtual:tx2", tmp_path / "straight"), CalibrateConfig(samples=3000), MeasureProtocol())
+    resumed = calibrate(
+        Job(spec, model, "virtual:tx2", tmp_path / "killed"),
+        CalibrateConfig(samples=3000),
+        MeasureProtocol(),
+    )
+    straight = calibrate(
+        Job(spec, model, "virtual:tx2", tmp_path / "straight"),
+        CalibrateConfig(samples=3000),
+        MeasureProtocol(),
+    )
     assert resumed["resumed_from"] >= kept[-1] - 2 > 0
     assert rows(tmp_path / "killed") == rows(tmp_path / "straight")
     one, other = (load_json(tmp_path / name / "profile.json") for name in ("killed", "straight"))
@@ -203,7 +262,9 @@ def test_another_calibration_in_the_folder_is_refused(network: tuple, tmp_path: 
 
 
 def test_a_damaged_store_is_one_line(network: tuple, tmp_path: Path) -> None:
-    (tmp_path / "samples.db").write_bytes(b"this is no database, but it is long enough to be one" * 40)
+    (tmp_path / "samples.db").write_bytes(
+        b"this is no database, but it is long enough to be one" * 40
+    )
     with pytest.raises(ArtifactError, match="damaged.*move it away"):
         run(network, tmp_path)
 
@@ -229,7 +290,10 @@ def test_a_full_disk_is_one_line(network: tuple, tmp_path: Path) -> None:
     """SQLite's own page limit stands in for a full file system: the same error comes back."""
     with SampleStore(tmp_path / "s.db", {"seed": 0}) as store:
         store._db.execute("PRAGMA max_page_count=5")
-        many = [Row(n, tuple(range(200)), 0.5, None, None, None, 3, 1, converged=True) for n in range(200)]
+        many = [
+            Row(n, tuple(range(200)), 0.5, None, None, None, 3, 1, converged=True)
+            for n in range(200)
+        ]
         with pytest.raises(ArtifactError, match="full; free space"):
             store.add(many)
         assert store.numbers() == set()
@@ -239,7 +303,9 @@ def test_a_profile_of_another_network_is_refused(network: tuple, tmp_path: Path)
     run(network, tmp_path)
     profile = Profile.load(tmp_path / "profile.json")
     other, _ = small_network((8, 9))
-    with pytest.raises(ArtifactError, match="profile is of another network .*run edgeecc calibrate"):
+    with pytest.raises(
+        ArtifactError, match="profile is of another network .*run edgeecc calibrate"
+    ):
         profile.cost_for(other)
 
 
@@ -306,4 +372,3 @@ def test_specs_are_read_from_their_file(network: tuple, tmp_path: Path) -> None:
     write_json(tmp_path / "spec.json", SPEC_SCHEMA, {"spec": 3})
     with pytest.raises(ArtifactError, match="holds no spec"):
         read_spec_file(tmp_path / "spec.json")
-

@@ -20,7 +20,9 @@ def test_a_written_quantity_reads_back(value: float, unit: str) -> None:
 
 @given(st.floats(1e-9, 1e12), st.sampled_from(list(Metric)))
 def test_formatting_loses_only_the_digits_it_drops(value: float, metric: Metric) -> None:
-    assert parse_quantity(format_quantity(value, metric, digits=15)).value == pytest.approx(value, rel=1e-12)
+    assert parse_quantity(format_quantity(value, metric, digits=15)).value == pytest.approx(
+        value, rel=1e-12
+    )
 
 
 def test_prefixes_are_told_apart() -> None:
@@ -31,7 +33,9 @@ def test_prefixes_are_told_apart() -> None:
         parse_quantity("25MJ")
 
 
-@pytest.mark.parametrize("text", ["", "J", "mJ25", "1e400J", "0J", "-3mJ", "nanJ", "inf J", "1 2 J", "0%", "-5%"])
+@pytest.mark.parametrize(
+    "text", ["", "J", "mJ25", "1e400J", "0J", "-3mJ", "nanJ", "inf J", "1 2 J", "0%", "-5%"]
+)
 def test_what_is_no_positive_quantity_is_refused(text: str) -> None:
     with pytest.raises(UnitError):
         parse_budget(text)

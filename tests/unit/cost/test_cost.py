@@ -27,10 +27,16 @@ COEFFICIENTS = [
 ]  # fmt: skip
 
 
-def chain(dense: list, coefficients: list, constant: float, ends: tuple = (3, 1000)) -> ProductModel:
+def chain(
+    dense: list, coefficients: list, constant: float, ends: tuple = (3, 1000)
+) -> ProductModel:
     """Return the model of a chain of layers: input, widths, output."""
     names = [f"g{index}" for index in range(len(dense))]
-    counts = [WidthForm(ends[0]), *(WidthForm(0, ((name, 1),)) for name in names), WidthForm(ends[1])]
+    counts = [
+        WidthForm(ends[0]),
+        *(WidthForm(0, ((name, 1),)) for name in names),
+        WidthForm(ends[1]),
+    ]
     terms = [Term(f"layer{i}", (counts[i], counts[i + 1])) for i in range(len(dense) + 1)]
     return ProductModel(
         Metric.ENERGY, "published", groups=list(zip(names, dense)), terms=terms, coefficients=np.array(coefficients),
@@ -60,7 +66,9 @@ def test_published_alexnet_gradients() -> None:
     np.testing.assert_allclose(gradient, expected, rtol=3e-5)
     assert np.linalg.norm(gradient) == pytest.approx(1.8530e-4, rel=3e-5)
     normalised = gradient * np.array(DENSE) / TX2.predict(np.array(DENSE, dtype=float))
-    np.testing.assert_allclose(normalised, [0.1962, 0.2298, 0.1776, 0.1673, 0.3924, 0.4691, 0.1840], atol=6e-5)
+    np.testing.assert_allclose(
+        normalised, [0.1962, 0.2298, 0.1776, 0.1673, 0.3924, 0.4691, 0.1840], atol=6e-5
+    )
 
 
 @st.composite
@@ -69,7 +77,9 @@ def models(draw: st.DrawFn) -> ProductModel:
     dense = draw(st.lists(st.integers(1, 40), min_size=1, max_size=5))
     names = [f"g{i}" for i in range(len(dense))]
     form = st.builds(
-        lambda fixed, picks: WidthForm(fixed, tuple((name, factor) for name, factor in picks.items())),
+        lambda fixed, picks: WidthForm(
+            fixed, tuple((name, factor) for name, factor in picks.items())
+        ),
         st.integers(1, 9),
         st.dictionaries(st.sampled_from(names), st.integers(1, 4), max_size=3),
     )
@@ -99,7 +109,9 @@ def test_models_are_monotone_and_survive_json(model: ProductModel) -> None:
     least = np.ones(len(dense))
     assert model.predict(least) <= model.predict(dense) + 1e-12
     assert (model.gradient(dense) >= 0.0).all()
-    np.testing.assert_allclose(model.predict_many(np.stack([least, dense])), [model.predict(least), model.predict(dense)])
+    np.testing.assert_allclose(
+        model.predict_many(np.stack([least, dense])), [model.predict(least), model.predict(dense)]
+    )
 
 
 @given(st.integers(0, 10_000), st.integers(1, 12), st.integers(5, 40))
@@ -123,7 +135,9 @@ def test_nnls_does_not_depend_on_units() -> None:
     generator = np.random.default_rng(1)
     matrix, target = generator.random((50, 5)), generator.random(50)
     scale = np.array([1e-9, 1e3, 1.0, 1e6, 1e-3])
-    np.testing.assert_allclose(nnls(matrix * scale, target) * scale, nnls(matrix, target), rtol=1e-8)
+    np.testing.assert_allclose(
+        nnls(matrix * scale, target) * scale, nnls(matrix, target), rtol=1e-8
+    )
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
@@ -136,7 +150,9 @@ def test_nnls_refuses_what_is_not_finite(bad: float) -> None:
 
 def _samples(count: int, noise: float) -> tuple:
     generator = np.random.default_rng(5)
-    widths = np.column_stack([generator.integers(1, width + 1, count) for width in DENSE]).astype(float)
+    widths = np.column_stack([generator.integers(1, width + 1, count) for width in DENSE]).astype(
+        float
+    )
     values = TX2.predict_many(widths)
     return widths, values * (1.0 + noise * generator.standard_normal(count))
 
@@ -193,7 +209,9 @@ def test_a_profile_reads_back(tmp_path) -> None:
     again = Profile.load(path)
     assert again.heldout == HeldoutError(0.01, 0.02, 0.03)
     assert again.margin == 0.02
-    assert again.model.predict(np.array(DENSE, dtype=float)) == TX2.predict(np.array(DENSE, dtype=float))
+    assert again.model.predict(np.array(DENSE, dtype=float)) == TX2.predict(
+        np.array(DENSE, dtype=float)
+    )
     profile(heldout=None).save(path)
     assert Profile.load(path).margin == 0.0
 

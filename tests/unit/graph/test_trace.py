@@ -76,7 +76,11 @@ def test_a_flattened_channel_owns_a_block(specs: dict) -> None:
 
 @pytest.mark.parametrize(
     ("name", "macs", "params"),
-    [("mobilenet_v1", 568_740_352, 4_231_976), ("alexnet", 714_188_480, 61_100_840), ("lenet5", 416_520, 61_706)],
+    [
+        ("mobilenet_v1", 568_740_352, 4_231_976),
+        ("alexnet", 714_188_480, 61_100_840),
+        ("lenet5", 416_520, 61_706),
+    ],
 )
 def test_dense_counts_of_known_networks(name: str, macs: int, params: int) -> None:
     spec = trace(build(name), (torch.zeros(1, *info(name).input_shape),), network=name)
@@ -86,7 +90,9 @@ def test_dense_counts_of_known_networks(name: str, macs: int, params: int) -> No
 
 def test_erfnet_prunes_the_inside_of_its_blocks_and_its_residual_streams() -> None:
     spec = trace(build("erfnet"), (torch.zeros(1, 3, 32, 64),), network="erfnet")
-    inner = [group.name for group in spec.prunable if ".conv" in group.name and "layers" in group.name]
+    inner = [
+        group.name for group in spec.prunable if ".conv" in group.name and "layers" in group.name
+    ]
     assert sum(name.endswith(("conv3x1_1", "conv1x3_1", "conv3x1_2")) for name in inner) == 51
 
 

@@ -21,7 +21,9 @@ class FakeDevice:
 
     name = "fake"
 
-    def __init__(self, power_w: float, run_s: float, *, jitter: float = 0.0, period_s: float = 0.0) -> None:
+    def __init__(
+        self, power_w: float, run_s: float, *, jitter: float = 0.0, period_s: float = 0.0
+    ) -> None:
         self.power_w, self.run_s, self.jitter, self.period_s = power_w, run_s, jitter, period_s
         self.now = 0.0
         self.runs = 0
@@ -35,7 +37,9 @@ class FakeDevice:
         return self.now
 
     def read_j(self) -> float:
-        ticks = self.now if not self.period_s else np.floor(self.now / self.period_s) * self.period_s
+        ticks = (
+            self.now if not self.period_s else np.floor(self.now / self.period_s) * self.period_s
+        )
         return self.power_w * float(ticks)
 
 
@@ -56,7 +60,9 @@ def test_windows_outlast_the_counters_period() -> None:
 
 def test_noisy_readings_are_repeated_until_the_error_is_small() -> None:
     calm = measure((device := FakeDevice(5.0, 0.01, jitter=0.001)).run, device, MeasureProtocol())
-    wild = measure((device := FakeDevice(5.0, 0.01, jitter=0.09)).run, device, MeasureProtocol(max_windows=100))
+    wild = measure(
+        (device := FakeDevice(5.0, 0.01, jitter=0.09)).run, device, MeasureProtocol(max_windows=100)
+    )
     assert calm.windows == MeasureProtocol().min_windows
     assert wild.windows > calm.windows
     assert calm.converged
@@ -66,7 +72,9 @@ def test_noisy_readings_are_repeated_until_the_error_is_small() -> None:
 
 def test_too_few_windows_are_said_so() -> None:
     device = FakeDevice(5.0, 0.01, jitter=0.9)
-    assert not measure(device.run, device, MeasureProtocol(max_windows=5, tolerance=0.001)).converged
+    assert not measure(
+        device.run, device, MeasureProtocol(max_windows=5, tolerance=0.001)
+    ).converged
 
 
 def test_zero_joules_are_an_error_never_a_result() -> None:
@@ -88,7 +96,11 @@ def test_a_clock_that_stands_still_is_an_error() -> None:
 
 
 def test_a_clock_alone_gives_latency_and_no_energy() -> None:
-    found = measure(lambda n: sum(range(200 * n)), ClockMeter("host"), MeasureProtocol(window_s=0.002, tolerance=0.9))
+    found = measure(
+        lambda n: sum(range(200 * n)),
+        ClockMeter("host"),
+        MeasureProtocol(window_s=0.002, tolerance=0.9),
+    )
     assert found.energy_j is None
     assert found.energy_se_j is None
     assert found.latency_s > 0.0

@@ -43,7 +43,14 @@ def problem_of(spec: NetworkSpec, share: float, model: object = None) -> Problem
     return Problem(spec, cost, share * cost.predict(spec.vector(spec.dense_widths())), 0)
 
 
-def solve(setting: tuple, problem: Problem, method: str = "ecc", metric: str = "taylor", steps: int = 30, **trainer: object):
+def solve(
+    setting: tuple,
+    problem: Problem,
+    method: str = "ecc",
+    metric: str = "taylor",
+    steps: int = 30,
+    **trainer: object,
+):
     model, _, split = setting
     model = copy.deepcopy(model)
     config = TrainConfig(batch_size=16, lr=1e-3)
@@ -54,7 +61,9 @@ def solve(setting: tuple, problem: Problem, method: str = "ecc", metric: str = "
 
 @pytest.mark.parametrize(("method", "metric"), METHODS)
 @pytest.mark.parametrize("share", [0.9, 0.5, 0.2, 0.05])
-def test_the_budget_holds_on_the_integer_widths(setting: tuple, method: str, metric: str, share: float) -> None:
+def test_the_budget_holds_on_the_integer_widths(
+    setting: tuple, method: str, metric: str, share: float
+) -> None:
     problem = problem_of(setting[1], share)
     model, solution, _ = solve(setting, problem, method, metric)
     spec = problem.spec
@@ -73,11 +82,16 @@ def test_a_budget_of_dense_changes_nothing(setting: tuple, method: str, metric: 
     model, solution, _ = solve(setting, problem, method, metric)
     assert solution.status == "already_within"
     assert all((solution.keep[g.name] == np.arange(g.width)).all() for g in problem.spec.prunable)
-    assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), setting[0].state_dict().values()))
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(model.state_dict().values(), setting[0].state_dict().values())
+    )
 
 
 @pytest.mark.parametrize(("method", "metric"), METHODS)
-def test_an_infeasible_budget_is_refused_before_the_first_batch(setting: tuple, method: str, metric: str) -> None:
+def test_an_infeasible_budget_is_refused_before_the_first_batch(
+    setting: tuple, method: str, metric: str
+) -> None:
     spec = setting[1]
     lowest = mac_cost(spec).predict(spec.vector(spec.least_widths()))
     problem = Problem(spec, mac_cost(spec), 0.99 * lowest, 0)
@@ -107,7 +121,9 @@ def test_the_same_seed_gives_the_same_run(setting: tuple, metric: str) -> None:
     one, first, _ = solve(setting, problem, metric=metric)
     other, second, _ = solve(setting, problem, metric=metric)
     assert all(np.array_equal(first.keep[name], second.keep[name]) for name in first.keep)
-    assert all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), other.state_dict().values()))
+    assert all(
+        torch.equal(a, b) for a, b in zip(one.state_dict().values(), other.state_dict().values())
+    )
 
 
 def test_the_unit_of_energy_does_not_matter(setting: tuple) -> None:
@@ -115,11 +131,18 @@ def test_the_unit_of_energy_does_not_matter(setting: tuple) -> None:
     spec = setting[1]
     macs = mac_cost(spec)
     milli = ProductModel(
-        macs.metric, "m", groups=macs.groups, terms=macs.terms, coefficients=1000 * macs.coefficients, constant=0.0
+        macs.metric,
+        "m",
+        groups=macs.groups,
+        terms=macs.terms,
+        coefficients=1000 * macs.coefficients,
+        constant=0.0,
     )
     _, one, _ = solve(setting, problem_of(spec, 0.4))
     _, other, _ = solve(setting, problem_of(spec, 0.4, milli))
-    assert [step.values["s"] for step in one.history] == pytest.approx([step.values["s"] for step in other.history], rel=1e-9)
+    assert [step.values["s"] for step in one.history] == pytest.approx(
+        [step.values["s"] for step in other.history], rel=1e-9
+    )
     assert all(np.array_equal(one.keep[name], other.keep[name]) for name in one.keep)
 
 
@@ -163,11 +186,18 @@ def test_a_killed_run_resumes_exactly(setting: tuple, tmp_path: Path, metric: st
         solve(setting, problem, metric=metric, checkpointing=saving, on_step=die)
     seen = []
     resumed, found, _ = solve(
-        setting, problem, metric=metric, checkpointing=saving, on_step=lambda phase, step: seen.append(step.step)
+        setting,
+        problem,
+        metric=metric,
+        checkpointing=saving,
+        on_step=lambda phase, step: seen.append(step.step),
     )
     assert seen[0] == at + 1
     assert all(np.array_equal(expected.keep[name], found.keep[name]) for name in found.keep)
-    assert all(torch.equal(a, b) for a, b in zip(straight.state_dict().values(), resumed.state_dict().values()))
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(straight.state_dict().values(), resumed.state_dict().values())
+    )
     assert [step.loss for step in expected.history] == [step.loss for step in found.history]
 
 
@@ -182,8 +212,12 @@ def test_a_damaged_checkpoint_is_one_line(setting: tuple, tmp_path: Path) -> Non
 
 def test_a_diverging_loss_is_told(setting: tuple) -> None:
     model, spec, split = setting
-    loop = TorchTrainer(copy.deepcopy(model), split, split, config=TrainConfig(batch_size=16, lr=1e30))
-    with pytest.raises(ConfigError, match=r"the loss is (nan|inf) at step \d+ of prune; lower --lr"):
+    loop = TorchTrainer(
+        copy.deepcopy(model), split, split, config=TrainConfig(batch_size=16, lr=1e30)
+    )
+    with pytest.raises(
+        ConfigError, match=r"the loss is (nan|inf) at step \d+ of prune; lower --lr"
+    ):
         loop.train("prune", 20, FixedPattern(problem_of(spec, 1.0), spec.keep_all()))
 
 
@@ -208,7 +242,11 @@ def test_uniform_keeps_the_largest_norms(setting: tuple) -> None:
 def test_sums_and_masks_follow_the_slices(setting: tuple) -> None:
     model, spec, _ = setting
     state = dict(model.named_parameters())
-    sums = dict(zip([g.name for g in spec.prunable], UnitTable(spec).sums(lambda name: state[name].detach())))
+    sums = dict(
+        zip(
+            [g.name for g in spec.prunable], UnitTable(spec).sums(lambda name: state[name].detach())
+        )
+    )
     by_hand = sum(state[f"{name}.weight"].detach().sum((0, 2, 3)) for name in ("c1", "c3"))
     by_hand = by_hand + state["fc.weight"].detach().sum(0)
     np.testing.assert_allclose(sums["stem"], by_hand.numpy(), rtol=1e-5, atol=1e-6)
@@ -229,7 +267,13 @@ def test_size_budgets_work_like_any_other(setting: tuple) -> None:
 def test_unknown_methods_and_settings_are_refused() -> None:
     with pytest.raises(ConfigError, match="known are ecc, uniform"):
         make_solver("magic", EccConfig())
-    for wrong in ({"metric": "x"}, {"rho1": 0.0}, {"importance_decay": 1.0}, {"ramp": 0.0}, {"warmup": -1}):
+    for wrong in (
+        {"metric": "x"},
+        {"rho1": 0.0},
+        {"importance_decay": 1.0},
+        {"ramp": 0.0},
+        {"warmup": -1},
+    ):
         with pytest.raises(ConfigError):
             EccConfig(**wrong)
     for wrong in ({"batch_size": 0}, {"lr": 0.0}, {"weight_decay": -1.0}, {"distill": 1.5}):

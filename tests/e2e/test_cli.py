@@ -1,0 +1,514 @@
+"""The whole way through the command line on real data (scikit-learn's digits), and every kind of bad input."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from click.testing import CliRunner, Result
+from torch import nn
+
+from edgeecc.artifacts import load_json, read_tensors
+from edgeecc.cli.main import cli
+from edgeecc.data.sources import load
+from edgeecc.networks.table import build
+from edgeecc.training.dense import initialise_, train_dense_
+from edgeecc.training.evaluate import top1
+
+ROOT = Path(__file__).resolve().parents[2]
+OWN = """
+from edgeecc.networks.mobilenet import MobileNet
+
+def net():
+    return MobileNet(1, (16, 1), ((32, 2), (256, 2), (1024, 1), (1024, 1)), 10)
+
+def nothing():
+    return 3
+
+def broken():
+    raise RuntimeError("no weights here")
+"""
+FACTORY = ["--network", "own_nets:net", "--input", "1x8x8"]
+QUICK = ["--data", "digits", "--steps", "24", "--finetune-steps", "12", "--batch-size", "64"]
+
+
+def run(*arguments: str, code: int = 0) -> Result:
+    result = CliRunner().invoke(cli, ["-q", *map(str, arguments)])
+    assert not (result.exception and not isinstance(result.exception, SystemExit)), result.exc_info
+    assert result.exit_code == code, result.output
+    return result
+
+
+def run_json(*arguments: str, code: int = 0) -> Any:
+    return json.loads(run(*arguments, "--json", code=code).stdout)
+
+
+def complaint(*arguments: str, code: int = 1) -> str:
+    """Return the one line on stderr of a command that must fail."""
+    result = run(*arguments, code=code)
+    assert result.stdout == ""
+    lines = [line for line in result.stderr.splitlines() if not line.startswith(("Usage:", "Try "))]
+    lines = [line for line in lines if line.strip()]
+    assert len(lines) == 1, lines
+    assert lines[0].startswith("Error: ")
+    return lines[0]
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with a trained network of the user's own."""
+    folder = tmp_path_factory.mktemp("home")
+    (folder / "own_nets.py").write_text(OWN)
+    sys.path.insert(0, str(folder))
+    import own_nets
+
+    model = own_nets.net()
+    initialise_(model, 0)
+    data = load("digits", input_shape=(1, 8, 8))
+    train_dense_(model, data.train, steps=60, batch_size=64, lr=3e-3, seed=0)
+    assert top1(model, data.val) > 0.8
+    torch.save(model.state_dict(), folder / "net.pth")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _at_home(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(home)
+
+
+def test_prune_export_verify_on_an_energy_budget(home: Path) -> None:
+    inspected = run_json("inspect", *FACTORY)
+    state = torch.load("net.pth", weights_only=True)
+    trained = [value for name, value in state.items() if value.ndim and "running" not in name]
+    assert inspected["total"]["params"] == sum(value.numel() for value in trained)
+    assert "simulated" in inspected["meter"]
+    assert inspected["total"]["cost"] > sum(layer["cost"] for layer in inspected["layers"])
+    result = run_json(
+        "prune", "net.pth", *FACTORY, *QUICK, "--budget", "85%", "--run", "runs/energy"
+    )
+    assert {"run", "method", "budget", "dense", "accuracy", "cost", "widths", "steps", "status", "meter", "seconds"} <= set(result)  # fmt: skip
+    assert result["budget"]["unit"] == "J"
+    assert result["budget"]["value"] == pytest.approx(0.85 * result["dense"]["cost"])
+    assert result["cost"] <= result["budget"]["value"]
+    assert result["accuracy"] > 0.6
+    assert all(1 <= kept <= dense for kept, dense in result["widths"].values())
+    exported = run_json("export", "runs/energy")
+    assert exported["engine"] is None
+    verified = exported["verify"]
+    assert verified["within_budget"] is True
+    assert verified["max_abs_error"] < 1e-4
+    assert verified["accuracy"] == pytest.approx(result["accuracy"], abs=0.01)
+    assert verified["energy_j"] <= result["budget"]["value"]
+    assert verified["latency_s"] > 0.0
+    report = load_json(home / "runs/energy/report.json")
+    dense, masked, slim = report["networks"]
+    assert (dense["network"], masked["network"], slim["network"]) == ("dense", "masked", "slim")
+    assert masked["params"] == dense["params"] > slim["params"]
+    assert slim["macs"] < dense["macs"]
+    arrays, _ = read_tensors(home / "runs/energy/slim.safetensors")
+    trained = [v for n, v in arrays.items() if "running" not in n and v.ndim]
+    assert sum(v.size for v in trained) == slim["params"]
+    onnx.checker.check_model(onnx.load(exported["onnx"]), full_check=True)
+    again = run_json("verify", "runs/energy")
+    assert again["energy_j"] == verified["energy_j"]
+
+
+@pytest.mark.parametrize(
+    ("budget", "of", "unit"), [("1.5MMAC", "energy", "MAC"), ("2MB", "energy", "B"), ("40%", "size", "B"), ("30%", "macs", "MAC")]
+)  # fmt: skip
+def test_exact_budgets_need_no_device(budget: str, of: str, unit: str) -> None:
+    folder = f"runs/{budget}-{of}".replace("%", "pct")
+    result = run_json(
+        "prune", "net.pth", *FACTORY, *QUICK, "--budget", budget, "--of", of, "--run", folder
+    )
+    assert result["budget"]["unit"] == unit
+    assert result["meter"] == "exact count"
+    assert result["cost"] <= result["budget"]["value"]
+    assert run_json("export", folder)["verify"]["within_budget"] is True
+
+
+def test_a_latency_budget_takes_a_measured_profile() -> None:
+    text = complaint("prune", "net.pth", *FACTORY, *QUICK, "--budget", "1ms")
+    assert (
+        "make one with: edgeecc calibrate --network own_nets:net --device onnxruntime:cpu" in text
+    )
+    made = run_json(
+        "calibrate",
+        *FACTORY,
+        "--device",
+        "onnxruntime:cpu",
+        "--samples",
+        "25",
+        "--tolerance",
+        "0.2",
+    )
+    assert {
+        "profile",
+        "samples",
+        "heldout_error",
+        "model",
+        "meter",
+        "variants_per_s",
+        "resumed_from",
+    } <= set(made)
+    assert made["meter"] == "onnxruntime:cpu (1 thread)"
+    result = run_json("prune", "net.pth", *FACTORY, *QUICK, "--budget", "70%", "--of", "latency", "--margin", "0.0", "--run", "runs/latency")  # fmt: skip
+    assert result["budget"]["unit"] == "s"
+    assert "model of onnxruntime:cpu" in result["meter"]
+    done = CliRunner().invoke(cli, ["-q", "export", "runs/latency", "--json"])
+    verified = json.loads(done.stdout)["verify"]
+    assert done.exit_code == (0 if verified["within_budget"] else 3)
+
+
+def test_uniform_and_the_published_form_run_too() -> None:
+    for name, options in (("uniform", ["--method", "uniform"]), ("adam", ["--metric", "adam"])):
+        result = run_json("prune", "net.pth", *FACTORY, *QUICK, *options, "--budget", "50%", "--of", "macs", "--run", f"runs/{name}")  # fmt: skip
+        assert result["cost"] <= result["budget"]["value"]
+
+
+def test_a_missed_budget_exits_with_three(home: Path) -> None:
+    run_json("prune", "net.pth", *FACTORY, *QUICK, "--budget", "90%", "--run", "runs/missed")
+    run("export", "runs/missed")
+    path = home / "runs/missed/result.json"
+    document = load_json(path)
+    document["budget"]["value"] *= 0.5
+    path.write_text(json.dumps(document))
+    assert run_json("verify", "runs/missed", code=3)["within_budget"] is False
+
+
+def test_calibrate_resumes_and_needs_no_torch(home: Path) -> None:
+    first = run_json("calibrate", *FACTORY, "--samples", "50")
+    assert first["resumed_from"] == 0
+    again = run_json("calibrate", *FACTORY, "--samples", "80")
+    assert again["resumed_from"] == 50
+    graph = home / "calibration/virtual-tx2/net"
+    code = (
+        "import sys; from edgeecc.cli.main import cli\n"
+        f"try: cli(['-q', 'calibrate', '--graph', {str(graph)!r}, '--samples', '40', '--workspace', 'board'])\n"
+        "except SystemExit as e: sys.exit(e.code or ('torch' in sys.modules) * 9)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+KILLED = (
+    "from edgeecc.cli.main import main; import sys; sys.argv = ['edgeecc', *{arguments!r}]; main()"
+)
+
+
+def test_kill_nine_during_prune_then_resume(home: Path) -> None:
+    arguments = [
+        "prune",
+        "net.pth",
+        *FACTORY,
+        "--data",
+        "digits",
+        "--steps",
+        "80",
+        "--finetune-steps",
+        "40",
+    ]
+    arguments += ["--batch-size", "32", "--budget", "40%", "--of", "macs", "--json"]
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{home}", "OMP_NUM_THREADS": "1"}
+
+    def start(folder: str) -> subprocess.Popen:
+        script = KILLED.format(arguments=[*arguments, "--run", folder, "--checkpoint-s", "0.05"])
+        return subprocess.Popen([sys.executable, "-c", script], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)  # fmt: skip
+
+    straight = start("runs/straight")
+    expected = json.loads(straight.communicate()[0])
+    killed = 0
+    for _ in range(12):
+        process = start("runs/killed")
+        try:
+            process.communicate(timeout=3.5 + 0.6 * killed)
+            break
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.communicate()
+            killed += 1
+            for path in (home / "runs/killed").glob("*"):
+                assert not path.name.endswith(".json") or load_json(path)
+    assert killed >= 1
+    found = load_json(home / "runs/killed/result.json")
+    assert found["widths"] == expected["widths"]
+    assert found["accuracy"] == expected["accuracy"]
+    one, other = (
+        read_tensors(home / f"runs/{name}/masked.safetensors")[0] for name in ("straight", "killed")
+    )
+    assert all(np.array_equal(one[name], other[name]) for name in one)
+    assert not list((home / "runs/killed").glob("*.tmp"))
+
+
+def test_a_finished_run_is_not_overwritten() -> None:
+    command = (
+        "prune",
+        "net.pth",
+        *FACTORY,
+        *QUICK,
+        "--budget",
+        "60%",
+        "--of",
+        "macs",
+        "--run",
+        "runs/once",
+    )
+    run(*command)
+    assert "is finished; export it, or --force" in complaint(*command)
+    other = (
+        "prune",
+        "net.pth",
+        *FACTORY,
+        *QUICK,
+        "--budget",
+        "50%",
+        "--of",
+        "macs",
+        "--run",
+        "runs/once",
+    )
+    assert "holds another run" in complaint(*other)
+    run(*other, "--force")
+
+
+PRUNE = ("prune", "net.pth", *FACTORY, *QUICK)
+
+
+@pytest.mark.parametrize(
+    ("budget", "code", "text"),
+    [
+        ("0.025", 2, "bare number"),
+        ("25Joule", 2, "unknown unit 'Joule'"),
+        ("0J", 2, "positive"),
+        ("-3mJ", 2, "positive"),
+        ("120%", 2, "at most 100%"),
+        ("1uJ", 1, "the lowest that can be met is"),
+        ("5%", 1, "the lowest that can be met is"),
+    ],
+)
+def test_bad_budgets(budget: str, code: int, text: str) -> None:
+    assert text in complaint(*PRUNE, "--budget", budget, code=code)
+
+
+def test_the_lowest_budget_named_can_be_met() -> None:
+    text = complaint(*PRUNE, "--budget", "1uJ")
+    lowest = text.split("can be met is ")[1].split(" (")[0].replace(" ", "")
+    result = run_json(*PRUNE, "--budget", lowest, "--run", "runs/lowest")
+    assert result["cost"] <= result["budget"]["value"]
+
+
+def _pickled(path: Path) -> None:
+    torch.save(nn.Linear(2, 2), path)
+
+
+def _truncated(path: Path) -> None:
+    path.write_bytes(Path("net.pth").read_bytes()[:5000])
+
+
+def _nan(path: Path) -> None:
+    state = torch.load("net.pth", weights_only=True)
+    state["fc.bias"][0] = float("nan")
+    torch.save(state, path)
+
+
+def _surplus(path: Path) -> None:
+    torch.save({**torch.load("net.pth", weights_only=True), "extra": torch.zeros(1)}, path)
+
+
+def _missing_name(path: Path) -> None:
+    state = torch.load("net.pth", weights_only=True)
+    state.pop("fc.bias")
+    torch.save(state, path)
+
+
+def _wrong_shape(path: Path) -> None:
+    torch.save({**torch.load("net.pth", weights_only=True), "fc.bias": torch.zeros(3)}, path)
+
+
+def _list(path: Path) -> None:
+    torch.save([torch.zeros(1)], path)
+
+
+@pytest.mark.parametrize(
+    ("damage", "text"),
+    [
+        (lambda path: None, "no such file"),
+        (_pickled, "torch.save(model.state_dict(), PATH)"),
+        (_truncated, "damaged or no weights file"),
+        (_nan, "fc.bias in bad.pth holds NaN"),
+        (_surplus, "have 'extra', which the network lacks"),
+        (_missing_name, "lack 'fc.bias'"),
+        (_wrong_shape, "have fc.bias (3,), the network (10,)"),
+        (_list, "holds no state dict"),
+        (lambda path: path.write_bytes(b""), "damaged or no weights file"),
+    ],
+)
+def test_bad_weights(damage: Any, text: str, home: Path) -> None:
+    (home / "bad.pth").unlink(missing_ok=True)
+    damage(home / "bad.pth")
+    assert text in complaint("prune", "bad.pth", *FACTORY, *QUICK, "--budget", "50%")
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "text"),
+    [
+        (
+            ["--network", "own_nets:net", "--input", "3x8x8", *QUICK],
+            1,
+            "forward failed in module stem.conv",
+        ),
+        (
+            ["--network", "own_nets:net", "--input", "1x16x16", *QUICK],
+            1,
+            "images of digits are 1x8x8",
+        ),
+        (["--network", "own_nets:net", "--input", "big", *QUICK], 2, "no input shape"),
+        (["--network", "own_nets:net", *QUICK], 1, "give --input"),
+        (
+            ["--network", "own_nets:nothing", "--input", "1x8x8", *QUICK],
+            1,
+            "it must return a torch.nn.Module",
+        ),
+        (["--network", "own_nets:broken", "--input", "1x8x8", *QUICK], 1, "no weights here"),
+        (["--network", "own_nets:absent", "--input", "1x8x8", *QUICK], 1, "has no 'absent'"),
+        (
+            ["--network", "no_such_module:net", "--input", "1x8x8", *QUICK],
+            1,
+            "cannot import 'no_such_module'",
+        ),
+        (["--network", "resnet9000", *QUICK], 1, "unknown network 'resnet9000'; known are alexnet"),
+        (QUICK, 1, "fit no known network; give --network"),
+        ([*FACTORY, "--steps", "3"], 2, "no data to train on"),
+        ([*FACTORY, "--data", "moonlight"], 1, "unknown data set 'moonlight'"),
+        ([*FACTORY, "--data", "imagefolder:nowhere"], 1, "no folder nowhere/train"),
+        ([*FACTORY, "--data", "fashion-mnist:nowhere"], 1, "dataset-fashion-mnist"),
+        ([*FACTORY, "--data", "own_nets:nothing"], 1, "must return (train, validation) datasets"),
+        ([*FACTORY, *QUICK, "--device", "toaster"], 1, "unknown device 'toaster'"),
+        ([*FACTORY, *QUICK, "--method", "magic"], 1, "unknown method 'magic'"),
+        ([*FACTORY, *QUICK, "--lr", "-1"], 1, "must be positive"),
+        ([*FACTORY, *QUICK, "--steps", "-1"], 1, "steps -1 must be at least 0"),
+        ([*FACTORY, *QUICK, "--margin", "1.5"], 1, "margin 1.5 must lie in [0, 1)"),
+        ([*FACTORY, *QUICK, "--profile", "nowhere.json"], 1, "cannot read nowhere.json"),
+        ([*FACTORY, *QUICK, "--device", "onnxruntime:cpu"], 1, "edgeecc calibrate"),
+    ],
+)
+def test_bad_options(options: list, code: int, text: str) -> None:
+    assert text in complaint("prune", "net.pth", "--budget", "85%", *options, code=code)
+
+
+def test_bad_profiles(home: Path) -> None:
+    run("calibrate", *FACTORY, "--samples", "30", "--workspace", "profiles")
+    good = home / "profiles/calibration/virtual-tx2/net/profile.json"
+    bad = home / "bad.json"
+    bad.write_text(good.read_text()[:400])
+    command = (*PRUNE, "--budget", "85%", "--profile", "bad.json")
+    assert "is damaged" in complaint(*command)
+    bad.write_text(good.read_text().replace('"coefficient": ', '"coefficient": -'))
+    assert "is damaged" in complaint(*command)
+    shipped = ROOT / "calibration/virtual-tx2/alexnet/profile.json"
+    assert "profile is of another network" in complaint(
+        *PRUNE, "--budget", "85%", "--profile", str(shipped)
+    )
+    assert "predicts energy" in complaint(*PRUNE, "--budget", "1ms", "--profile", str(good))
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_while_printing_is_one_line() -> None:
+    code = KILLED.format(arguments=["doctor", "--json"])
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert done.returncode != 0
+    assert "Traceback" not in done.stderr
+
+
+def test_an_unwritable_run_folder(home: Path) -> None:
+    (home / "a-file").write_text("")
+    text = complaint(*PRUNE, "--budget", "50%", "--of", "macs", "--run", "a-file/run")
+    assert "cannot write" in text
+    assert "choose another" in text
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_read_only_workspace(home: Path) -> None:
+    locked = home / "locked"
+    locked.mkdir(exist_ok=True)
+    locked.chmod(stat.S_IRUSR | stat.S_IXUSR)
+    text = complaint("calibrate", *FACTORY, "--samples", "20", "--workspace", "locked")
+    assert "cannot write" in text
+
+
+def test_runs_that_are_none_or_not_finished(home: Path) -> None:
+    assert "is no run folder" in complaint("export", "nowhere")
+    assert "run edgeecc export first" in complaint("verify", "nowhere")
+    run(*PRUNE, "--budget", "50%", "--of", "macs", "--run", "runs/tampered")
+    run("export", "runs/tampered")
+    slim = home / "runs/tampered/slim.onnx"
+    slim.write_bytes(slim.read_bytes()[:-3])
+    assert "slim.onnx" in complaint("verify", "runs/tampered")
+    (home / "runs/tampered/keep.json").write_text("{}")
+    assert "schema None" in complaint("export", "runs/tampered")
+    assert "no run in" in complaint("export", "--workspace", str(home / "profiles"))
+
+
+def test_the_run_is_locked_while_it_works(home: Path) -> None:
+    from edgeecc.run_folder import RunFolder
+
+    with RunFolder(home / "runs/busy").locked():
+        text = complaint(*PRUNE, "--budget", "50%", "--of", "macs", "--run", "runs/busy")
+    assert "in use by another process" in text
+
+
+def test_table_networks_are_told_by_their_weights(home: Path) -> None:
+    model = build("mobilenet_v1", width=0.25, classes=7)
+    initialise_(model, 0)
+    torch.save(
+        {"state_dict": {f"module.{name}": value for name, value in model.state_dict().items()}},
+        home / "mb.pth",
+    )
+    inspected = run_json("inspect", "mb.pth", "--input", "3x64x64")
+    assert inspected["network"] == "mobilenet_v1"
+    assert [g for g in inspected["groups"] if not g["prunable"]][0]["width"] == 7
+    assert inspected["layers"][0]["kind"] == "conv"
+
+
+def test_the_shipped_profile_of_mobilenet_is_used(home: Path) -> None:
+    inspected = run_json("inspect", "--network", "mobilenet_v1")
+    assert inspected["total"]["cost"] == pytest.approx(0.0367, rel=0.03)
+    assert inspected["total"]["macs"] == 568_740_352
+    assert not (home / "calibration/virtual-tx2/mobilenet_v1").exists()
+    real = run_json("inspect", "--network", "alexnet", "--device", "jetson-tx2")
+    assert real["total"]["cost"] == pytest.approx(0.04982351)
+    assert real["meter"] == "published model of Jetson TX2 GPU rail, PyTorch"
+
+
+def test_defaults_come_from_edgeecc_toml(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "edgeecc.toml").write_text('[inspect]\nnetwork = "lenet5"\n')
+    assert run_json("inspect")["network"] == "lenet5"
+    (tmp_path / "edgeecc.toml").write_text("[inspect\n")
+    assert "cannot read edgeecc.toml" in complaint("inspect", code=2)
+
+
+def test_doctor_says_what_is_here() -> None:
+    found = run_json("doctor")
+    assert [device["name"] for device in found["devices"]] == ["virtual:tx2", "onnxruntime:cpu"]
+    assert all(item["ok"] or item["hint"] for section in ("devices", "packages", "data", "workspace") for item in found[section])  # fmt: skip
+    assert "virtual:tx2" in run("doctor").stdout
