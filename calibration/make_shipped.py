@@ -71,7 +71,7 @@ def published_profile(spec: NetworkSpec) -> Profile:
         )
     model = ProductModel(
         Metric.ENERGY,
-        f"model of {PUBLISHED_METER} ({PUBLISHED_SOURCE})",
+        f"published model of {PUBLISHED_METER}",
         groups=spec_groups(spec),
         terms=layer_terms(spec),
         coefficients=np.array(PUBLISHED_LAYERS_J),

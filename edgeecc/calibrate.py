@@ -5,10 +5,12 @@ Needs no torch: it works from a spec and a dense ONNX graph, on the device itsel
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import perf_counter
-from typing import Callable, Dict, List, Protocol, Sequence
+from typing import Callable, Dict, List, Optional, Protocol, Sequence
 
 import onnx
 
@@ -110,7 +112,7 @@ def calibrate(
             "protocol": asdict(protocol),
             "seed": config.seed,
             # A store must not mix samples of two laws, should a virtual device's constants ever change.
-            "law": asdict(LAWS[job.device]) if job.device in LAWS else None,
+            "law": _law_fingerprint(job.device),
         }
         with SampleStore(job.folder / "samples.db", identity) as store:
             before = len([n for n in store.numbers() if 0 <= n < config.samples])
@@ -179,6 +181,13 @@ def _measure_missing(
         store.add(pending)  # also on Ctrl-C or when a meter fails: what is measured is kept
     on_sample(done, config.samples, "")
     return meter or bench.measure(DENSE, spec.dense_widths(), protocol).meter
+
+
+def _law_fingerprint(device: str) -> Optional[str]:
+    if device not in LAWS:
+        return None
+    text = json.dumps(asdict(LAWS[device]), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _row(number: int, spec: NetworkSpec, widths: Widths, found: Measurement) -> Row:

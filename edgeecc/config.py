@@ -42,6 +42,10 @@ class MeasureProtocol:
             raise ConfigError(f"tolerance {self.tolerance} must lie in (0, 1)")
 
 
+#: Latency alone: a clock has no counter period to outlast, and short windows show outliers.
+LATENCY_PROTOCOL = MeasureProtocol(window_s=0.05, min_windows=10, max_windows=60)
+
+
 @dataclass(frozen=True)
 class CalibrateConfig:
     """How a device is calibrated.

@@ -6,7 +6,6 @@ later by another command or on another machine.
 
 from __future__ import annotations
 
-import re
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Dict, Mapping, Optional, Tuple, Union
 import torch
 from torch import nn
 
+from edgeecc.calibration_folder import folder_name
 from edgeecc.errors import ArtifactError, ConfigError, GraphError
 from edgeecc.graph.spec import NetworkSpec
 from edgeecc.graph.trace import trace
@@ -42,10 +42,7 @@ class NetworkSource:
     @property
     def folder(self) -> str:
         """A name that is safe as a folder."""
-        return (
-            re.sub(r"[^A-Za-z0-9_.-]", "-", self.reference.rpartition(":")[2]).strip(".")
-            or "network"
-        )
+        return folder_name(self.reference)
 
     def example(self) -> Tuple[torch.Tensor, ...]:
         """Return an example input, batch 1, the same each time."""

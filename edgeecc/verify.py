@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 
 from edgeecc.artifacts import Tensors, number, read_json, read_tensors, write_json
-from edgeecc.config import MeasureProtocol, VerifyConfig
+from edgeecc.config import LATENCY_PROTOCOL, MeasureProtocol, VerifyConfig
 from edgeecc.cost.exact import mac_cost, size_cost
 from edgeecc.errors import ArtifactError
 from edgeecc.graph.onnx_slice import load_model
@@ -23,9 +23,6 @@ from edgeecc.meters.virtual import VirtualDevice
 from edgeecc.run_folder import RESULT_SCHEMA, VERIFY_SCHEMA, RunFolder
 from edgeecc.runtimes.onnxrt import OnnxRuntime
 from edgeecc.units import Metric, format_quantity
-
-#: Windows of the CPU latency are short: the clock has no counter period to outlast.
-LATENCY_PROTOCOL = MeasureProtocol(window_s=0.05, min_windows=10, max_windows=60)
 
 
 def verify(folder: RunFolder, config: Optional[VerifyConfig] = None) -> Dict[str, Any]:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Dict
 
 import click
 
+from edgeecc.calibration_folder import device_metric
 from edgeecc.cli.options import device_option, json_option, network_options, workspace_option
 from edgeecc.cli.output import ProgressLine, emit_json, key_values
-from edgeecc.config import CalibrateConfig, MeasureProtocol
+from edgeecc.config import LATENCY_PROTOCOL, CalibrateConfig, MeasureProtocol
+from edgeecc.units import Metric
 
 _CONFIG, _PROTOCOL = CalibrateConfig(), MeasureProtocol()
 
@@ -53,6 +56,11 @@ _CONFIG, _PROTOCOL = CalibrateConfig(), MeasureProtocol()
     show_default=True,
     help="Repeat until the standard error is below this share.",
 )
+@click.option(
+    "--window-s",
+    type=float,
+    help="Least length of a window.  [default: 1 for energy, 0.05 for latency]",
+)
 @workspace_option
 @json_option
 @click.pass_context
@@ -70,7 +78,11 @@ def calibrate(ctx: click.Context, /, as_json: bool, **options: Any) -> None:
     config = CalibrateConfig(
         samples=options["samples"], seed=options["seed"], model=options["model"], fit=options["fit"]
     )
-    protocol = MeasureProtocol(tolerance=options["tolerance"])
+    metric = device_metric(options["device"])
+    base = LATENCY_PROTOCOL if metric is Metric.LATENCY else MeasureProtocol()
+    protocol = replace(
+        base, tolerance=options["tolerance"], window_s=options["window_s"] or base.window_s
+    )
     from edgeecc import calibration_job
 
     request = calibration_job.Request(

@@ -155,10 +155,14 @@ class SampleStore:
                     n,
                     tuple(int(w) for w in json.loads(widths)),
                     float(value),
-                    *rest[:5],
+                    error,
+                    spread,
+                    latency,
+                    windows,
+                    runs,
                     bool(converged),
                 )
-                for n, widths, value, *rest, converged in found
+                for n, widths, value, error, spread, latency, windows, runs, converged in found
             ]
         except (ValueError, TypeError) as error:
             raise ArtifactError(

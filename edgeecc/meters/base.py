@@ -65,7 +65,8 @@ class Measurement:
 
     Args:
         energy_j: mean over the windows; None when the meter is only a clock.
-        energy_se_j: standard error of that mean.
+        energy_median_j: median over the windows: far from the mean, some windows were disturbed.
+        energy_se_j: standard error of the mean.
         energy_iqr_j: interquartile range over the windows.
         latency_s: median over the windows of seconds per inference.
         latency_iqr_s: interquartile range over the windows.
@@ -76,6 +77,7 @@ class Measurement:
     """
 
     energy_j: Optional[float]
+    energy_median_j: Optional[float]
     energy_se_j: Optional[float]
     energy_iqr_j: Optional[float]
     latency_s: float
@@ -143,6 +145,10 @@ def _window(run: Callable[[int], None], meter: Meter, runs: int) -> Tuple[Option
     if first_j is None or last_j is None:
         return None, seconds / runs
     joules = last_j - first_j
+    if not math.isfinite(joules):
+        raise MeterError(
+            f"{meter.name} read {first_j} J, then {last_j} J: no count; check the meter"
+        )
     if joules < 0.0:
         raise MeterError(
             f"{meter.name} counted {joules:.3g} J: the counter ran backwards; it wrapped or was reset"
@@ -171,6 +177,7 @@ def _summary(
     has = bool(energies)
     return Measurement(
         energy_j=float(joules.mean()) if has else None,
+        energy_median_j=float(np.median(joules)) if has else None,
         energy_se_j=float(joules.std(ddof=1) / math.sqrt(len(joules))) if has else None,
         energy_iqr_j=float(np.subtract(*np.percentile(joules, [75, 25]))) if has else None,
         latency_s=float(np.median(seconds)),

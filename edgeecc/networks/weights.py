@@ -72,7 +72,7 @@ def _load_torch(path: Path) -> object:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as error:
+    except PermissionError as error:
         raise ArtifactError(f"cannot read {path}: {error.strerror}; check the path") from error
     except Exception as error:
         if zipfile.is_zipfile(path):

@@ -26,6 +26,7 @@ from edgeecc.training.dense import initialise_, train_dense_
 from edgeecc.training.evaluate import top1
 
 ROOT = Path(__file__).resolve().parents[2]
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
 OWN = """
 from edgeecc.networks.mobilenet import MobileNet
 
@@ -96,7 +97,19 @@ def test_prune_export_verify_on_an_energy_budget(home: Path) -> None:
     result = run_json(
         "prune", "net.pth", *FACTORY, *QUICK, "--budget", "85%", "--run", "runs/energy"
     )
-    assert {"run", "method", "budget", "dense", "accuracy", "cost", "widths", "steps", "status", "meter", "seconds"} <= set(result)  # fmt: skip
+    assert {
+        "run",
+        "method",
+        "budget",
+        "dense",
+        "accuracy",
+        "cost",
+        "widths",
+        "steps",
+        "status",
+        "meter",
+        "seconds",
+    } <= set(result)
     assert result["budget"]["unit"] == "J"
     assert result["budget"]["value"] == pytest.approx(0.85 * result["dense"]["cost"])
     assert result["cost"] <= result["budget"]["value"]
@@ -124,8 +137,14 @@ def test_prune_export_verify_on_an_energy_budget(home: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("budget", "of", "unit"), [("1.5MMAC", "energy", "MAC"), ("2MB", "energy", "B"), ("40%", "size", "B"), ("30%", "macs", "MAC")]
-)  # fmt: skip
+    ("budget", "of", "unit"),
+    [
+        ("1.5MMAC", "energy", "MAC"),
+        ("2MB", "energy", "B"),
+        ("40%", "size", "B"),
+        ("30%", "macs", "MAC"),
+    ],
+)
 def test_exact_budgets_need_no_device(budget: str, of: str, unit: str) -> None:
     folder = f"runs/{budget}-{of}".replace("%", "pct")
     result = run_json(
@@ -162,7 +181,20 @@ def test_a_latency_budget_takes_a_measured_profile() -> None:
         "resumed_from",
     } <= set(made)
     assert made["meter"] == "onnxruntime:cpu (1 thread)"
-    result = run_json("prune", "net.pth", *FACTORY, *QUICK, "--budget", "70%", "--of", "latency", "--margin", "0.0", "--run", "runs/latency")  # fmt: skip
+    result = run_json(
+        "prune",
+        "net.pth",
+        *FACTORY,
+        *QUICK,
+        "--budget",
+        "70%",
+        "--of",
+        "latency",
+        "--margin",
+        "0.0",
+        "--run",
+        "runs/latency",
+    )
     assert result["budget"]["unit"] == "s"
     assert "model of onnxruntime:cpu" in result["meter"]
     done = CliRunner().invoke(cli, ["-q", "export", "runs/latency", "--json"])
@@ -172,7 +204,19 @@ def test_a_latency_budget_takes_a_measured_profile() -> None:
 
 def test_uniform_and_the_published_form_run_too() -> None:
     for name, options in (("uniform", ["--method", "uniform"]), ("adam", ["--metric", "adam"])):
-        result = run_json("prune", "net.pth", *FACTORY, *QUICK, *options, "--budget", "50%", "--of", "macs", "--run", f"runs/{name}")  # fmt: skip
+        result = run_json(
+            "prune",
+            "net.pth",
+            *FACTORY,
+            *QUICK,
+            *options,
+            "--budget",
+            "50%",
+            "--of",
+            "macs",
+            "--run",
+            f"runs/{name}",
+        )
         assert result["cost"] <= result["budget"]["value"]
 
 
@@ -197,7 +241,8 @@ def test_calibrate_resumes_and_needs_no_torch(home: Path) -> None:
         f"try: cli(['-q', 'calibrate', '--graph', {str(graph)!r}, '--samples', '40', '--workspace', 'board'])\n"
         "except SystemExit as e: sys.exit(e.code or ('torch' in sys.modules) * 9)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
 
@@ -219,11 +264,16 @@ def test_kill_nine_during_prune_then_resume(home: Path) -> None:
         "40",
     ]
     arguments += ["--batch-size", "32", "--budget", "40%", "--of", "macs", "--json"]
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{home}", "OMP_NUM_THREADS": "1"}
+    environment = ENVIRONMENT
 
     def start(folder: str) -> subprocess.Popen:
         script = KILLED.format(arguments=[*arguments, "--run", folder, "--checkpoint-s", "0.05"])
-        return subprocess.Popen([sys.executable, "-c", script], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)  # fmt: skip
+        return subprocess.Popen(
+            [sys.executable, "-c", script],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
 
     straight = start("runs/straight")
     expected = json.loads(straight.communicate()[0])
@@ -428,6 +478,7 @@ def test_a_full_disk_while_printing_is_one_line() -> None:
     with open("/dev/full", "w") as full:
         done = subprocess.run(
             [sys.executable, "-c", code],
+            env=ENVIRONMENT,
             stdout=full,
             stderr=subprocess.PIPE,
             text=True,
@@ -483,7 +534,7 @@ def test_table_networks_are_told_by_their_weights(home: Path) -> None:
     )
     inspected = run_json("inspect", "mb.pth", "--input", "3x64x64")
     assert inspected["network"] == "mobilenet_v1"
-    assert [g for g in inspected["groups"] if not g["prunable"]][0]["width"] == 7
+    assert next(g for g in inspected["groups"] if not g["prunable"])["width"] == 7
     assert inspected["layers"][0]["kind"] == "conv"
 
 
@@ -510,5 +561,9 @@ def test_defaults_come_from_edgeecc_toml(
 def test_doctor_says_what_is_here() -> None:
     found = run_json("doctor")
     assert [device["name"] for device in found["devices"]] == ["virtual:tx2", "onnxruntime:cpu"]
-    assert all(item["ok"] or item["hint"] for section in ("devices", "packages", "data", "workspace") for item in found[section])  # fmt: skip
+    assert all(
+        item["ok"] or item["hint"]
+        for section in ("devices", "packages", "data", "workspace")
+        for item in found[section]
+    )
     assert "virtual:tx2" in run("doctor").stdout

@@ -118,8 +118,8 @@ def test_what_is_no_number_is_refused(value: object) -> None:
 
 
 def test_a_folder_is_held_by_one_process_at_a_time(tmp_path: Path) -> None:
-    with artifacts.exclusive(tmp_path, "wait"):
-        with pytest.raises(ArtifactError, match="in use by another process; wait"):
-            artifacts.exclusive(tmp_path, "wait").__enter__()
+    again = pytest.raises(ArtifactError, match="in use by another process; wait")
+    with artifacts.exclusive(tmp_path, "wait"), again:
+        artifacts.exclusive(tmp_path, "wait").__enter__()
     with artifacts.exclusive(tmp_path, "wait"):
         assert (tmp_path / ".lock").exists()

@@ -11,7 +11,7 @@ from edgeecc.artifacts import load_json, write_json
 from edgeecc.cost.fit import HeldoutError, adam, heldout_error, split
 from edgeecc.cost.nnls import nnls
 from edgeecc.cost.product import Features, ProductModel, Term
-from edgeecc.cost.profile import SCHEMA, Profile
+from edgeecc.cost.profile import Profile
 from edgeecc.errors import ArtifactError, ConfigError
 from edgeecc.graph.spec import WidthForm
 from edgeecc.units import Metric
@@ -83,7 +83,10 @@ def models(draw: st.DrawFn) -> ProductModel:
         st.integers(1, 9),
         st.dictionaries(st.sampled_from(names), st.integers(1, 4), max_size=3),
     )
-    terms = draw(st.lists(st.builds(lambda f: Term("t", tuple(f)), st.lists(form, min_size=1, max_size=3)), min_size=1, max_size=6))  # fmt: skip
+    products = st.builds(
+        lambda factors: Term("t", tuple(factors)), st.lists(form, min_size=1, max_size=3)
+    )
+    terms = draw(st.lists(products, min_size=1, max_size=6))
     coefficients = draw(st.lists(st.floats(0.0, 10.0), min_size=len(terms), max_size=len(terms)))
     return ProductModel(
         Metric.ENERGY, "m", groups=list(zip(names, dense)), terms=terms, coefficients=np.array(coefficients),
@@ -126,9 +129,8 @@ def test_nnls_equals_scipy(seed: int, columns: int, rows: int) -> None:
     theirs, residual = optimize.nnls(matrix, target)
     assert (ours >= 0.0).all()
     assert np.linalg.norm(matrix @ ours - target) == pytest.approx(residual, rel=1e-8, abs=1e-10)
-    if seed % 3:
-        if rows > columns:
-            np.testing.assert_allclose(ours, theirs, atol=1e-8)
+    if seed % 3 and rows > columns:
+        np.testing.assert_allclose(ours, theirs, atol=1e-8)
 
 
 def test_nnls_does_not_depend_on_units() -> None:

@@ -107,8 +107,15 @@ def test_a_clock_alone_gives_latency_and_no_energy() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"window_s": 0.0}, {"min_windows": 1}, {"min_windows": 9, "max_windows": 8}, {"tolerance": 1.0}, {"warmup_runs": -1}]
-)  # fmt: skip
+    "wrong",
+    [
+        {"window_s": 0.0},
+        {"min_windows": 1},
+        {"min_windows": 9, "max_windows": 8},
+        {"tolerance": 1.0},
+        {"warmup_runs": -1},
+    ],
+)
 def test_protocols_out_of_range_are_refused(wrong: dict) -> None:
     with pytest.raises(ConfigError):
         MeasureProtocol(**wrong)
