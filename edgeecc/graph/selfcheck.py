@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
-from typing import Dict, List, Tuple
+from typing import Dict, List, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -36,12 +36,19 @@ def prove(
     if not _fault(lively, inputs, spec, _random_keep(spec)):
         return {}
     failures: Dict[str, str] = {}
-    for group in spec.prunable:
-        fault = _fault(
-            lively, inputs, _only(spec, group.name), _random_keep(_only(spec, group.name))
-        )
-        if fault:
-            failures[group.name] = fault
+    everything = [group.name for group in spec.prunable]
+    suspects = [everything[: len(everything) // 2], everything[len(everything) // 2 :]]
+    while (
+        suspects
+    ):  # halve what fails until single groups are left: few fail, and a forward may take seconds
+        names = suspects.pop()
+        part = _only(spec, names)
+        fault = _fault(lively, inputs, part, _random_keep(part))
+        if fault and len(names) == 1:
+            failures[names[0]] = fault
+        elif fault:
+            half = len(names) // 2
+            suspects += [names[half:], names[:half]]
     rest = _without(spec, failures)
     fault = _fault(lively, inputs, rest, _random_keep(rest))
     if fault:
@@ -112,9 +119,9 @@ def _random_keep(spec: NetworkSpec) -> Dict[str, IntArray]:
     }
 
 
-def _only(spec: NetworkSpec, name: str) -> NetworkSpec:
+def _only(spec: NetworkSpec, names: Sequence[str]) -> NetworkSpec:
     return replace(
-        spec, groups=tuple(replace(g, prunable=g.prunable and g.name == name) for g in spec.groups)
+        spec, groups=tuple(replace(g, prunable=g.prunable and g.name in names) for g in spec.groups)
     )
 
 

@@ -16,12 +16,14 @@ from edgeecc.calibration_job import Request, run
 from edgeecc.config import CalibrateConfig, MeasureProtocol
 from edgeecc.errors import ArtifactError, MeterError
 from edgeecc.meters.base import measure
-from edgeecc.meters.virtual import LAWS, TX2
+from edgeecc.meters.virtual import LAWS, TX2, VirtualDevice
 from edgeecc.run_folder import SPEC_SCHEMA
+from edgeecc.workload import NodeWork
 from tests.unit.test_calibrate import small_network
 
 pytestmark = pytest.mark.device
 SAMPLES = CalibrateConfig(samples=20)
+CONV = NodeWork("c", "Conv", 1e6, 4e3, 2e5, 1e5, in_channels=16, out_channels=16)
 
 
 def calibrated(folder: Path) -> Path:
@@ -82,6 +84,14 @@ def test_a_graph_folder_cannot_write_outside_the_workspace(tmp_path: Path) -> No
     result = run(request, SAMPLES, MeasureProtocol(), lambda *_: None)
     assert workspace.resolve() in Path(str(result["profile"])).resolve().parents
     assert sorted(path.name for path in tmp_path.iterdir()) == ["graph", "workspace"]
+
+
+def test_a_meter_that_reads_nan_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    device = VirtualDevice.named(TX2.name)
+    device.load([CONV])
+    monkeypatch.setattr(device, "read_j", lambda: float("nan"))
+    with pytest.raises(MeterError, match="no count; check the meter"):
+        measure(device.run, device, MeasureProtocol())
 
 
 @pytest.mark.parametrize("stop", [KeyboardInterrupt, MeterError])
