@@ -117,14 +117,15 @@ def write_tensors(
     target: Path, tensors: Mapping[str, npt.NDArray[np.generic]], metadata: Mapping[str, str]
 ) -> None:
     """Write named arrays as safetensors, atomically."""
+    from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
+    contiguous = {name: np.asarray(value, order="C") for name, value in tensors.items()}
     with atomic_path(target) as temporary:
-        save_file(
-            {name: np.asarray(value, order="C") for name, value in tensors.items()},
-            temporary,
-            dict(metadata),
-        )
+        try:
+            save_file(contiguous, temporary, dict(metadata))
+        except SafetensorError as error:
+            raise OSError(None, f"{error}") from error  # a full disk, in safetensors' own words
 
 
 def read_tensors(source: Path) -> tuple[Tensors, Dict[str, str]]:

@@ -211,7 +211,8 @@ def _result(
         "widths": {
             group.name: [len(keep[group.name]), group.width] for group in ready.spec.prunable
         },
-        "steps": {"prune": ready.steps, "finetune": ready.finetune_steps},
+        "steps": 0 if request.pruning.method == "uniform" else ready.steps,
+        "finetune_steps": _finetune_steps(request, ready),
         "status": "",
         "meter": ready.price.cost.meter,
         "device": ready.price.device,

@@ -34,7 +34,7 @@ class EdgeeccGroup(click.Group):
             raise click.ClickException(one_line(str(error))) from error
         except KeyboardInterrupt:
             click.echo(
-                "interrupted; everything so far is kept, run the same command to go on", err=True
+                "interrupted; what was saved is kept, give the same command to go on", err=True
             )
             ctx.exit(EXIT_INTERRUPTED)
         except OSError as error:

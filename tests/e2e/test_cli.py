@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
+import sqlite3
 import stat
 import subprocess
 import sys
+import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Iterator
 
 import numpy as np
 import onnx
@@ -300,6 +303,32 @@ def test_kill_nine_during_prune_then_resume(home: Path) -> None:
     assert not list((home / "runs/killed").glob("*.tmp"))
 
 
+def _count(database: Path) -> int:
+    try:
+        with contextlib.closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as db:
+            return int(db.execute("SELECT count(*) FROM samples").fetchone()[0])
+    except sqlite3.Error:
+        return 0
+
+
+def test_ctrl_c_exits_with_130_and_keeps_the_samples(home: Path) -> None:
+    arguments = ["calibrate", *FACTORY, "--samples", "30000", "--workspace", "interrupted"]
+    command = [sys.executable, "-c", KILLED.format(arguments=arguments)]
+    process = subprocess.Popen(command, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True)
+    database = home / "interrupted/calibration/virtual-tx2/net/samples.db"
+    for _ in range(600):
+        time.sleep(0.05)
+        if database.exists() and _count(database) > 100:
+            break
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert "interrupted; what was saved is kept" in errors
+    assert "Traceback" not in errors
+    resumed = run_json("calibrate", *FACTORY, "--samples", "60", "--workspace", "interrupted")
+    assert resumed["resumed_from"] == 60
+
+
 def test_a_finished_run_is_not_overwritten() -> None:
     command = (
         "prune",
@@ -486,6 +515,32 @@ def test_a_full_disk_while_printing_is_one_line() -> None:
         )
     assert done.returncode != 0
     assert "Traceback" not in done.stderr
+
+
+@pytest.fixture
+def tiny_disk(tmp_path: Path) -> Iterator[Path]:
+    """Yield a file system of 300 kB, where this user may mount one."""
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", str(tmp_path)],
+        capture_output=True,
+        check=False,
+    )
+    if done.returncode:
+        pytest.skip("needs the right to mount a tmpfs")
+    yield tmp_path
+    subprocess.run(["umount", "-l", str(tmp_path)], capture_output=True, check=False)
+
+
+def test_a_full_disk_is_one_line_and_loses_nothing(tiny_disk: Path) -> None:
+    text = complaint(*PRUNE, "--budget", "50%", "--of", "macs", "--run", str(tiny_disk / "run"))
+    assert "cannot write" in text
+    assert "free space" in text
+    text = complaint(
+        "calibrate", "--network", "lenet5", "--samples", "5000", "--workspace", str(tiny_disk)
+    )
+    assert "cannot write" in text
+    left = [path.name for path in tiny_disk.rglob("*") if path.is_file()]
+    assert not [name for name in left if name.endswith(".tmp")], left
 
 
 def test_an_unwritable_run_folder(home: Path) -> None:
