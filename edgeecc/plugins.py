@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import sys
+from pathlib import Path
 from typing import Mapping
 
 from edgeecc.errors import ConfigError, RuntimeUnavailableError
@@ -27,6 +29,29 @@ def resolve(reference: str) -> object:
     except AttributeError as error:
         raise ConfigError(
             f"module {module_name!r} has no {attribute!r}; check the name after the colon"
+        ) from error
+
+
+def call_own(reference: str) -> object:
+    """Call a function of the user's own, looked for in the working directory too, and return its result.
+
+    Raises: ConfigError when it cannot be found, is no function, or fails.
+    """
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(
+            0, here
+        )  # a console script does not look in the working directory by itself
+    function = resolve(reference)
+    if not callable(function):
+        raise ConfigError(
+            f"{reference} is no function; name one that can be called without arguments"
+        )
+    try:
+        return function()
+    except Exception as error:
+        raise ConfigError(
+            f"{reference}() failed: {type(error).__name__}: {error}; try it in Python first"
         ) from error
 
 

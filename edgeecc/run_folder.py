@@ -23,6 +23,7 @@ import numpy as np
 from edgeecc.artifacts import exclusive, read_json, write_json
 from edgeecc.errors import ArtifactError
 from edgeecc.graph.spec import IntArray, NetworkSpec
+from edgeecc.graph.spec_io import read_spec
 
 RUN_SCHEMA = "edgeecc/run/1"
 SPEC_SCHEMA = "edgeecc/spec/1"
@@ -111,7 +112,7 @@ def read_spec_file(path: Path) -> NetworkSpec:
     spec = read_json(path, SPEC_SCHEMA).get("spec")
     if not isinstance(spec, dict):
         raise ArtifactError(f"{path} is damaged: it holds no spec; make it again")
-    return NetworkSpec.from_json(spec)
+    return read_spec(spec)
 
 
 def latest_run(workspace: Path) -> RunFolder:

@@ -6,7 +6,6 @@ later by another command or on another machine.
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Dict, Mapping, Optional, Tuple, Union
@@ -20,7 +19,7 @@ from edgeecc.graph.spec import NetworkSpec
 from edgeecc.graph.trace import trace
 from edgeecc.networks.table import NETWORKS, build, infer, info
 from edgeecc.networks.weights import load_into, load_state
-from edgeecc.plugins import resolve
+from edgeecc.plugins import call_own
 
 OptionValue = Union[int, float, str, bool]
 
@@ -153,20 +152,7 @@ def _input_shape(reference: str, given: Optional[Tuple[int, ...]]) -> Tuple[int,
 
 
 def _own_network(reference: str) -> nn.Module:
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(
-            0, here
-        )  # a console script does not look in the working directory by itself
-    factory = resolve(reference)
-    if not callable(factory):
-        raise ConfigError(f"{reference} is no function; name one that returns a torch.nn.Module")
-    try:
-        model = factory()
-    except Exception as error:
-        raise ConfigError(
-            f"{reference}() failed: {type(error).__name__}: {error}; try it in Python first"
-        ) from error
+    model = call_own(reference)
     if not isinstance(model, nn.Module):
         raise ConfigError(
             f"{reference}() returned {type(model).__name__}; it must return a torch.nn.Module"

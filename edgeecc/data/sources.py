@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional, Tuple
@@ -14,7 +13,7 @@ from edgeecc.data.fashion_mnist import DEFAULT_FOLDER, load_fashion_mnist
 from edgeecc.data.imagefolder import load_imagefolder
 from edgeecc.data.splits import DatasetSplit, Split, TensorSplit
 from edgeecc.errors import ConfigError, DataError
-from edgeecc.plugins import resolve
+from edgeecc.plugins import call_own
 
 KNOWN = "digits, fashion-mnist[:FOLDER], imagefolder:PATH, package.module:function"
 
@@ -102,24 +101,12 @@ def _digits() -> DataBundle:
 
 
 def _own(text: str) -> DataBundle:
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(
-            0, here
-        )  # a console script does not look in the working directory by itself
-    function = resolve(text)
-    if not callable(function):
-        raise ConfigError(
-            f"{text} is no function; name one that returns (train, validation) datasets"
+    made = call_own(text)
+    if not isinstance(made, (tuple, list)) or len(made) != 2:
+        raise DataError(
+            f"{text}() must return (train, validation) datasets, got {type(made).__name__}"
         )
-    try:
-        train, val = function()
-    except Exception as error:
-        message = (
-            f"{text}() must return (train, validation) datasets: {type(error).__name__}: {error}"
-        )
-        raise DataError(message) from error
-    return DataBundle(text, DatasetSplit(train, text), DatasetSplit(val, text), None)
+    return DataBundle(text, DatasetSplit(made[0], text), DatasetSplit(made[1], text), None)
 
 
 def _by(shape: Tuple[int, ...]) -> str:

@@ -5,7 +5,6 @@ A variant costs milliseconds and needs no torch, so thousands can be made on the
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Dict, List, Mapping, Sequence, Tuple
@@ -16,8 +15,9 @@ import onnx
 from onnx import numpy_helper
 
 from edgeecc.errors import ArtifactError, GraphError
+from edgeecc.graph.channels import trace_channels
 from edgeecc.graph.onnx_rules import is_depthwise
-from edgeecc.graph.provenance import FREE, Tag, touched, trace_channels
+from edgeecc.graph.provenance import FREE, Tag, touched
 from edgeecc.graph.spec import IntArray, Keep, NetworkSpec, Widths
 
 #: Largest ONNX file that is read: protobuf's own limit.
@@ -260,8 +260,3 @@ def _add_tensor(
     tensor.data_type = data_type
     tensor.dims.extend(array.shape)
     tensor.raw_data = array.tobytes()
-
-
-def elements(shape: Sequence[int]) -> int:
-    """Return the number of elements of a shape."""
-    return math.prod(shape)

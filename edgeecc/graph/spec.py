@@ -286,18 +286,8 @@ class NetworkSpec:
         return WidthForm(fixed, tuple(factors.items()))
 
     def to_json(self) -> Dict[str, object]:
-        """Return the spec as JSON-ready values."""
+        """Return the spec as JSON-ready values; `spec_io.read_spec` reads them."""
         return json.loads(json.dumps(asdict(self)))  # type: ignore[no-any-return]  # tuples become lists
-
-    @staticmethod
-    def from_json(data: Mapping[str, object]) -> NetworkSpec:
-        """Read what `to_json` wrote, checking every field.
-
-        Raises: GraphError when a field is missing, of the wrong kind, or out of bounds.
-        """
-        from edgeecc.graph.spec_io import read_spec
-
-        return read_spec(data)
 
     def fingerprint(self) -> str:
         """Return a short hash of everything that a profile depends on: inputs, groups and layers, no weights."""

@@ -107,13 +107,16 @@ def _shapes_of(name: str, options: Mapping[str, OptionValue]) -> Dict[str, Tuple
 
 
 def _mobilenet(
-    stem_width: int,
+    last_width: int,
 ) -> Callable[[Mapping[str, Tuple[int, ...]]], Optional[Dict[str, OptionValue]]]:
     def read(shapes: Mapping[str, Tuple[int, ...]]) -> Optional[Dict[str, OptionValue]]:
         stem, head = shapes.get("stem.conv.weight"), shapes.get("fc.weight")
-        if stem is None or head is None:
+        if stem is None or head is None or len(head) != 2:
             return None
-        return {"width": stem[0] / stem_width, "classes": head[0]}
+        return {
+            "width": head[1] / last_width,
+            "classes": head[0],
+        }  # the widest layer tells it most exactly
 
     return read
 
@@ -131,9 +134,9 @@ def _classes(
 
 
 _READERS = {
-    "mobilenet_v1": _mobilenet(32),
-    "fashion_mobilenet": _mobilenet(16),
-    "digits_mobilenet": _mobilenet(32),
+    "mobilenet_v1": _mobilenet(1024),
+    "fashion_mobilenet": _mobilenet(128),
+    "digits_mobilenet": _mobilenet(1536),
     "alexnet": _classes("classifier.6.weight"),
     "lenet5": _classes("fc3.weight"),
     "erfnet": _classes("decoder.output_conv.weight"),

@@ -21,7 +21,7 @@ steps are spent before the budget is met the rest is cut by `sstep.flow`, and th
 from __future__ import annotations
 
 import math
-from typing import Dict, List, Mapping, Tuple
+from typing import Dict, List, Mapping
 
 import numpy as np
 import torch
@@ -320,8 +320,3 @@ def _chosen(
     kept = np.zeros(len(a), dtype=bool)
     kept[top(np.where(living, a, -1.0), width)] = True
     return kept
-
-
-def bounds_of(hooks: _EccHooks) -> Tuple[FloatArray, FloatArray]:
-    """Return (s, integer widths) of a solve in progress."""
-    return hooks.s, widths_of(hooks.alive)

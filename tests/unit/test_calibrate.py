@@ -22,6 +22,7 @@ from edgeecc.cost.samples import DENSE, THINNEST, Row, SampleStore, as_arrays, s
 from edgeecc.errors import ArtifactError, ConfigError
 from edgeecc.graph.onnx_slice import SlicePlan, load_model
 from edgeecc.graph.spec import ChannelGroup, LayerSpec, NetworkSpec, ParameterSpec, Slice, WidthForm
+from edgeecc.graph.spec_io import read_spec
 from edgeecc.run_folder import SPEC_SCHEMA, read_spec_file
 
 pytestmark = pytest.mark.device
@@ -123,7 +124,7 @@ def small_network(widths=(24, 40)) -> tuple:
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
     onnx.checker.check_model(model)
     spec = NetworkSpec("small", ((1, 3, 16, 16),), tuple(groups), tuple(layers), tuple(parameters))
-    return NetworkSpec.from_json(spec.to_json()), model
+    return read_spec(spec.to_json()), model
 
 
 @pytest.fixture(scope="module")
