@@ -28,6 +28,9 @@ from edgeecc.errors import ArtifactError
 #: Largest JSON artefact that is read; a spec of ResNet-50 takes about 200 kB.
 MAX_JSON_BYTES = 64 * 2**20
 
+#: Ending of files that are being written.
+_SUFFIX = ".tmp"
+
 Tensors = Dict[str, npt.NDArray[np.generic]]
 
 
@@ -39,7 +42,9 @@ def atomic_path(target: Path) -> Iterator[Path]:
     """
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)
+        handle, name = tempfile.mkstemp(
+            prefix=f".{target.name}.", suffix=_SUFFIX, dir=target.parent
+        )
         os.close(handle)
     except OSError as error:
         raise _unwritable(target, error) from error
@@ -170,6 +175,8 @@ def exclusive(folder: Path, hint: str) -> Iterator[None]:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise ArtifactError(f"{folder} is in use by another process; {hint}") from error
+        for leftover in folder.glob(f".*{_SUFFIX}"):
+            leftover.unlink()  # of a writer that was killed: nobody else writes here now
         yield
     finally:
         os.close(handle)
