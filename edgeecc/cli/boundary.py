@@ -13,6 +13,9 @@ EXIT_ERROR = 1
 EXIT_BUDGET_MISSED = 3
 EXIT_INTERRUPTED = 130
 
+#: Packages of the host tier: a board does without them, and says which command cannot.
+_HOST_PACKAGES = ("torch", "torch_pruning", "onnxscript", "sklearn", "PIL")
+
 #: Operating system errors that are the user's to mend, with what to do.
 _OS_HINTS = {
     errno.ENOSPC: "free some space",
@@ -37,6 +40,14 @@ class EdgeeccGroup(click.Group):
                 "interrupted; what was saved is kept, give the same command to go on", err=True
             )
             ctx.exit(EXIT_INTERRUPTED)
+        except ModuleNotFoundError as error:
+            package = (error.name or "").partition(".")[0]
+            if package not in _HOST_PACKAGES:
+                raise
+            message = (
+                f"this command needs {package}, which is not here; pip install 'edgeecc[host]'"
+            )
+            raise click.ClickException(message) from error
         except OSError as error:
             if error.errno not in _OS_HINTS:
                 raise

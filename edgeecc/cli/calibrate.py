@@ -17,7 +17,7 @@ from edgeecc.units import Metric
 _CONFIG, _PROTOCOL = CalibrateConfig(), MeasureProtocol()
 
 
-@click.command()
+@click.command(short_help="Measure width variants, fit the cost model.")
 @click.option(
     "--samples",
     type=int,

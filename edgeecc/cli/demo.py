@@ -15,7 +15,7 @@ from edgeecc.run_folder import REPORT_SCHEMA
 from edgeecc.units import Metric, format_quantity
 
 
-@click.command()
+@click.command(short_help="Run the main job on real data.")
 @workspace_option
 @json_option
 @click.pass_context

@@ -10,7 +10,7 @@ from edgeecc.cli.options import json_option, workspace_option
 from edgeecc.cli.output import emit_json
 
 
-@click.command()
+@click.command(short_help="Say what this machine can measure and run.")
 @workspace_option
 @json_option
 def doctor(workspace: Path, as_json: bool) -> None:

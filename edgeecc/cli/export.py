@@ -14,7 +14,7 @@ from edgeecc.run_folder import RunFolder, latest_run
 from edgeecc.units import Metric, format_quantity
 
 
-@click.command()
+@click.command(short_help="Slim, write ONNX, verify against the budget.")
 @click.argument("run", required=False, type=click.Path(path_type=Path))
 @workspace_option
 @json_option
@@ -40,7 +40,7 @@ def export(ctx: click.Context, run: Optional[Path], workspace: Path, as_json: bo
     _leave(ctx, result["verify"])
 
 
-@click.command()
+@click.command(short_help="Check an exported network again.")
 @click.argument("run", required=False, type=click.Path(path_type=Path))
 @workspace_option
 @json_option

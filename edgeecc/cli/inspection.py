@@ -12,7 +12,7 @@ from edgeecc.cli.output import emit_json, print_table
 from edgeecc.units import Metric, format_quantity
 
 
-@click.command()
+@click.command(short_help="Show what can be pruned, and what layers cost.")
 @click.argument("model", required=False, type=click.Path(path_type=Path))
 @network_options
 @device_option("virtual:tx2")

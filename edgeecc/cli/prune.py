@@ -21,9 +21,7 @@ def training_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--lr",
             type=float,
-            default=_TRAINING.lr,
-            show_default=True,
-            help="Learning rate of Adam.",
+            help="Learning rate of Adam.  [default: 1e-3 for images up to 64x64, else 1e-4]",
         ),
         click.option(
             "--batch-size",
@@ -68,7 +66,7 @@ def training_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-@click.command()
+@click.command(short_help="Prune a trained network to a budget.")
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option(
     "--budget",
