@@ -1,7 +1,7 @@
 """ECC against uniform width on Fashion-MNIST at equal training steps: accuracy, mean and spread over seeds.
 
 The network has 16-32-64-64-128-128-128 channels. Its energy is a tenth fixed and nine tenths in proportion to
-each layer's multiply-accumulates, dense = 1, the model of docs/ecc.md. Both methods get the same batches, the
+each layer's multiply-accumulates, dense = 1. Both methods get the same batches, the
 same distillation from the same dense network and the same number of steps; uniform spends all of them on
 fine-tuning. Results are kept as they come, a second call goes on.
 
