@@ -45,7 +45,7 @@ def demo(workspace: Path, on_stage: OnStage, seed: int = 0) -> Dict[str, object]
     weights = folder.path / "trained.safetensors"
     write_tensors(weights, tensors_of(model), {"network": NETWORK})
     calibrated = run(
-        Request(NETWORK, None, None, DEVICE, workspace),
+        Request(NETWORK, None, None, DEVICE, folder.path),
         CalibrateConfig(),
         MeasureProtocol(),
         lambda done, total, note: on_stage("calibrate", done, total, note),
@@ -56,7 +56,7 @@ def demo(workspace: Path, on_stage: OnStage, seed: int = 0) -> Dict[str, object]
         data=DATA,
         network=NETWORK,
         device=DEVICE,
-        workspace=workspace,
+        workspace=folder.path,
         run=folder.path,
         force=True,
         pruning=PruneConfig(steps=PRUNE_STEPS, finetune_steps=FINETUNE_STEPS),

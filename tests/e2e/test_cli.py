@@ -329,7 +329,9 @@ def _count(database: Path) -> int:
 
 def test_ctrl_c_exits_with_130_and_keeps_the_samples(home: Path) -> None:
     arguments = ["calibrate", *FACTORY, "--samples", "30000", "--workspace", "interrupted"]
-    command = [sys.executable, "-c", KILLED.format(arguments=arguments)]
+    # A shell that starts its jobs in the background has them ignore Ctrl-C; this one shall hear it.
+    hear = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    command = [sys.executable, "-c", hear + KILLED.format(arguments=arguments)]
     process = subprocess.Popen(command, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True)
     database = home / "interrupted/calibration/virtual-tx2/net/samples.db"
     for _ in range(600):
