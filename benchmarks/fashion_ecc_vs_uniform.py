@@ -39,7 +39,7 @@ from edgeecc.training.evaluate import top1
 from edgeecc.training.loop import TorchTrainer
 
 NETWORK = "fashion_mobilenet"
-DENSE_STEPS, DENSE_LR, BATCH = 469 * 4, 4e-3, 128
+DENSE_LR, BATCH = 4e-3, 128
 
 
 def energy_model(spec: NetworkSpec) -> ProductModel:
@@ -56,17 +56,18 @@ def energy_model(spec: NetworkSpec) -> ProductModel:
     )
 
 
-def dense_network(seed: int, data: DataBundle, folder: Path) -> nn.Module:
-    """Return the trained dense network of a seed, from its file when it is there."""
+def dense_network(seed: int, data: DataBundle, folder: Path, passes: int) -> nn.Module:
+    """Return the dense network of a seed after so many passes, from its file when it is there."""
     model = build(NETWORK)
-    path = folder / f"dense-{seed}.safetensors"
+    path = folder / f"dense-{passes}-{seed}.safetensors"
     if path.is_file():
         model.load_state_dict(
             {name: torch.from_numpy(value.copy()) for name, value in read_tensors(path)[0].items()}
         )
         return model
     initialise_(model, seed)
-    train_dense_(model, data.train, steps=DENSE_STEPS, batch_size=BATCH, lr=DENSE_LR, seed=seed)
+    steps = passes * (len(data.train) // BATCH)
+    train_dense_(model, data.train, steps=steps, batch_size=BATCH, lr=DENSE_LR, seed=seed)
     write_tensors(path, {name: value.numpy() for name, value in model.state_dict().items()}, {})
     return model
 
@@ -107,8 +108,14 @@ def run(
         "cost": cost.predict(np.array(widths, dtype=np.float64)),
         "widths": widths,
         "seconds": perf_counter() - started,
-        "settings": [args.steps, args.finetune_steps, args.lr, args.metric, args.decay, args.ramp],
+        "settings": settings(args),
     }
+
+
+def settings(args: argparse.Namespace) -> List[object]:
+    """Return what a row depends on beside its method, budget and seed; rows of other settings are not mixed in."""
+    pruning = [args.steps, args.finetune_steps, args.lr, args.metric, args.decay, args.ramp]
+    return [*pruning, args.dense_passes]
 
 
 def table(rows: List[Dict[str, object]], budgets: List[float]) -> str:
@@ -133,9 +140,9 @@ def _spread(values: List[float]) -> str:
     return f"{mean(values):.4f} ± {stdev(values) if len(values) > 1 else 0.0:.4f}"
 
 
-def _read(path: Path, settings: List[object]) -> List[Dict[str, object]]:
+def _read(path: Path, wanted: List[object]) -> List[Dict[str, object]]:
     rows = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
-    return [row for row in rows if row["settings"] == settings]
+    return [row for row in rows if row["settings"] == wanted]
 
 
 def main() -> None:
@@ -146,6 +153,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/fashion"))
     parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--finetune-steps", type=int, default=469)
+    parser.add_argument("--dense-passes", type=int, default=4, help="of the dense training")
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--metric", default="taylor")
     parser.add_argument("--decay", type=float, default=EccConfig().importance_decay)
@@ -156,19 +164,11 @@ def main() -> None:
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     data = load("fashion-mnist", input_shape=info(NETWORK).input_shape)
-    settings: List[object] = [
-        args.steps,
-        args.finetune_steps,
-        args.lr,
-        args.metric,
-        args.decay,
-        args.ramp,
-    ]
     results = args.out / "results.jsonl"
-    rows = _read(results, settings)
+    rows = _read(results, settings(args))
     done = {_key(row) for row in rows}
     for seed in args.seeds:
-        dense = dense_network(seed, data, args.out)
+        dense = dense_network(seed, data, args.out, args.dense_passes)
         for budget in args.budgets:
             for method in args.methods:
                 if (method, budget, seed) in done:

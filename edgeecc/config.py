@@ -6,6 +6,7 @@ resolved values go into every artefact.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal, Optional
 
@@ -79,6 +80,7 @@ class CalibrateConfig:
             )
         if self.fit not in ("nnls", "adam"):
             raise ConfigError(f"unknown fit {self.fit!r}; known are nnls, adam")
+        _check_seed(self.seed)
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,7 @@ class TrainConfig:
         lr: learning rate of Adam (alpha of the paper); None takes 1e-3 for images up to 64x64, else 1e-4.
         weight_decay: coupled L2 on weights.
         distill: share q of the distillation loss, 0..1.
-        seed: seed of the batch order.
+        seed: seed of the batch order, 0..2^32-1.
     """
 
     batch_size: int = 128  # ECC section 4.2
@@ -100,10 +102,15 @@ class TrainConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.batch_size < 1 or self.learning_rate <= 0.0 or self.weight_decay < 0.0:
+        if (
+            self.batch_size < 1
+            or not 0.0 < self.learning_rate < math.inf
+            or not 0.0 <= self.weight_decay < math.inf
+        ):
             raise ConfigError(
                 "batch size and learning rate must be positive, weight decay at least 0"
             )
+        _check_seed(self.seed)
         if not 0.0 <= self.distill <= 1.0:
             raise ConfigError(f"distillation share {self.distill} must lie in 0..1")
 
@@ -121,7 +128,7 @@ class EccConfig:
         metric: "taylor" is the scale-free form (ours); "adam" is as published.
         rho1: penalty and dual step of the widths.
         rho2: penalty and dual step of the budget ("adam" only; the scale-free form follows a schedule).
-        epsilon: least slope that the budget's dual must leave on the fastest group.
+        epsilon: least slope that the budget's dual must leave on the fastest group ("adam" only).
         importance_decay: decay of the running importance ("taylor" only).
         beta: step of the widths ("adam" only), channels.
         warmup: steps before the first removal, in which importance settles, at most a tenth of all ("taylor").
@@ -140,7 +147,8 @@ class EccConfig:
     def __post_init__(self) -> None:
         if self.metric not in ("taylor", "adam"):
             raise ConfigError(f"unknown importance metric {self.metric!r}; known are taylor, adam")
-        if min(self.rho1, self.rho2, self.epsilon, self.beta) <= 0.0:
+        steps = (self.rho1, self.rho2, self.epsilon, self.beta)
+        if not all(0.0 < value < math.inf for value in steps):
             raise ConfigError("rho1, rho2, epsilon and beta must be positive")
         if self.warmup < 0 or not 0.0 < self.ramp <= 1.0:
             raise ConfigError(
@@ -191,3 +199,8 @@ class VerifyConfig:
 
     max_abs_error: float = 1e-4  # ours: float32 rounding of a few hundred summands
     check_bytes: int = 64 * 2**20
+
+
+def _check_seed(seed: int) -> None:
+    if not 0 <= seed < 2**32:
+        raise ConfigError(f"seed {seed} must lie in 0..{2**32 - 1}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import math
 import zlib
 from pathlib import Path
 from typing import Tuple
@@ -58,10 +59,10 @@ def read_idx(path: Path) -> npt.NDArray[np.uint8]:
     start = 4 + 4 * rank
     if raw[:3] != b"\0\0\x08" or not 1 <= rank <= 4 or len(raw) < start:
         raise DataError(f"{path} is no IDX file of bytes; copy it again")
-    sizes = np.frombuffer(raw, dtype=">u4", count=rank, offset=4).astype(np.int64)
-    if len(raw) - start != int(np.prod(sizes)):
+    sizes = np.frombuffer(raw, dtype=">u4", count=rank, offset=4).tolist()
+    if len(raw) - start != math.prod(sizes):  # Python's integers: a product of sizes may pass 2^64
         raise DataError(
-            f"{path} promises {tuple(sizes)} bytes and holds {len(raw) - start}; copy it again"
+            f"{path} promises {'x'.join(map(str, sizes))} bytes and holds {len(raw) - start}; copy it again"
         )
     values: npt.NDArray[np.uint8] = (
         np.frombuffer(raw, dtype=np.uint8, offset=start).reshape(tuple(sizes)).copy()

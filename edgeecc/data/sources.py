@@ -74,7 +74,7 @@ def load(text: str, *, input_shape: Tuple[int, ...], seed: int = 0) -> DataBundl
         return DataBundle(text, train, val, 10)
     if name == "imagefolder" and rest:
         train_set, val_set, classes = load_imagefolder(Path(rest), input_shape, seed)
-        return DataBundle(text, DatasetSplit(train_set, text), DatasetSplit(val_set, text), classes)
+        return DataBundle(text, train_set, val_set, classes)
     if rest:
         return _own(text)
     raise ConfigError(f"unknown data set {text!r}; known are {KNOWN}")

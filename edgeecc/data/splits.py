@@ -18,8 +18,13 @@ class Split(Protocol):
     def __len__(self) -> int:
         """Return the number of images."""
 
-    def take(self, indices: Sequence[int]) -> Batch:
-        """Return images, float32 (n, C, H, W), and labels, int64 (n,)."""
+    def take(self, indices: Sequence[int], turn: int = 0) -> Batch:
+        """Return images, float32 (n, C, H, W), and labels, int64 (n,).
+
+        Args:
+            indices: of the images.
+            turn: which pass over the data this is; random augmentation draws anew in each.
+        """
 
 
 @dataclass(frozen=True)
@@ -43,14 +48,15 @@ class TensorSplit:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def take(self, indices: Sequence[int]) -> Batch:
+    def take(self, indices: Sequence[int], turn: int = 0) -> Batch:
         """Return the images and labels at `indices`."""
+        del turn
         places = torch.as_tensor(list(indices), dtype=torch.int64)
         return self.images[places], self.labels[places]
 
 
 class DatasetSplit:
-    """A map-style torch dataset of (image, label) pairs: the user's own, or a folder of images."""
+    """A map-style torch dataset of (image, label) pairs, the user's own."""
 
     def __init__(self, dataset: Any, name: str) -> None:  # any object with __len__ and __getitem__
         if not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")):
@@ -64,12 +70,13 @@ class DatasetSplit:
     def __len__(self) -> int:
         return len(self._dataset)
 
-    def take(self, indices: Sequence[int]) -> Batch:
+    def take(self, indices: Sequence[int], turn: int = 0) -> Batch:
         """Return the images and labels at `indices`.
 
-        Raises: DataError when an item is not an image tensor and a label.
+        Raises: DataError when an item cannot be had or is not an image tensor and a label.
         """
-        items = [self._dataset[int(index)] for index in indices]
+        del turn
+        items = [self._item(int(index)) for index in indices]
         try:
             images = torch.stack([torch.as_tensor(image) for image, _ in items]).float()
             labels = torch.tensor([int(label) for _, label in items], dtype=torch.int64)
@@ -78,6 +85,26 @@ class DatasetSplit:
                 f"{self._name} must give (image, label) pairs of one shape: {error}"
             ) from error
         return images, labels
+
+    def _item(self, index: int) -> Any:  # whatever the user's dataset gives
+        try:
+            return self._dataset[index]
+        except Exception as error:
+            raise DataError(
+                f"image {index} of {self._name} failed: {type(error).__name__}: {error}; take it out or mend it"
+            ) from error
+
+
+def check_labels(labels: torch.Tensor, classes: int) -> None:
+    """Check that labels, (n,), lie in 0..classes-1.
+
+    Raises: DataError naming one that does not.
+    """
+    wrong = labels[(labels < 0) | (labels >= classes)]
+    if len(wrong):
+        raise DataError(
+            f"the data holds label {int(wrong[0])}, the network tells 0..{classes - 1}; use its own data"
+        )
 
 
 class Batches:
@@ -103,4 +130,5 @@ class Batches:
             self._order = (turn, torch.randperm(len(self._split), generator=generator))
         order = self._order[1]
         assert order is not None  # noqa: S101  # for the type checker
-        return self._split.take(order[place * self._size : (place + 1) * self._size].tolist())
+        chosen = order[place * self._size : (place + 1) * self._size].tolist()
+        return self._split.take(chosen, turn)

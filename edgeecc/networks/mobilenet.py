@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Sequence, Tuple
+from typing import Optional, Sequence, Tuple
 
 import torch
 from torch import nn
@@ -28,6 +28,16 @@ _DIGITS = (
     (1536, 1),
     (1536, 1),
 )
+
+
+#: Stem width and pair widths of each family at width multiplier 1.
+BASE_WIDTHS = {
+    "mobilenet_v1": (32, *(width for width, _ in _V1)),
+    "fashion_mobilenet": (16, *(width for width, _ in _FASHION)),
+    "digits_mobilenet": (32, *(width for width, _ in _DIGITS)),
+}
+#: Largest width multiplier.
+WIDEST = 16.0
 
 
 class ConvBnRelu(nn.Sequential):
@@ -91,10 +101,24 @@ def digits_mobilenet(width: float = 1.0, classes: int = 10) -> MobileNet:
     return _scaled(1, (32, 1), _DIGITS, width, classes)
 
 
+def multiplier(base: Sequence[int], found: Sequence[int]) -> Optional[float]:
+    """Return a width multiplier that rounds the base widths to those found, the one with fewest decimals, or None."""
+    if len(base) != len(found):
+        return None
+    low = max((n - 0.5) / b if n > 1 else 0.0 for n, b in zip(found, base))
+    high = min(WIDEST, min((n + 0.5) / b for n, b in zip(found, base)))
+    if low >= high:
+        return None
+    candidates = (round((low + high) / 2.0, digits) for digits in range(1, 9))
+    return next((value for value in candidates if low < value < high), None)
+
+
 def _scaled(
     inputs: int, stem: Tuple[int, int], pairs: Sequence[Tuple[int, int]], width: float, classes: int
 ) -> MobileNet:  # fmt: skip
-    if not 0.0 < width <= 16.0 or classes < 1:
-        raise ConfigError(f"width {width} must lie in (0, 16] and classes {classes} be at least 1")
+    if not 0.0 < width <= WIDEST or classes < 1:
+        raise ConfigError(
+            f"width {width} must lie in (0, {WIDEST:g}] and classes {classes} be at least 1"
+        )
     scaled = [(max(1, round(outputs * width)), stride) for outputs, stride in pairs]
     return MobileNet(inputs, (max(1, round(stem[0] * width)), stem[1]), scaled, classes)

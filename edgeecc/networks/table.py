@@ -10,9 +10,13 @@ import torch
 from torch import nn
 
 from edgeecc.errors import ConfigError
+from edgeecc.networks.mobilenet import BASE_WIDTHS, multiplier
 from edgeecc.plugins import lookup
 
 OptionValue = Union[int, float, str, bool]
+Shapes = Mapping[str, Tuple[int, ...]]
+#: Shapes of a state dict -> the builder's options, or None where they are another network's.
+Reader = Callable[[Shapes], Optional[Dict[str, OptionValue]]]
 
 
 @dataclass(frozen=True)
@@ -87,9 +91,7 @@ def infer(state: Mapping[str, torch.Tensor]) -> Optional[Tuple[str, Dict[str, Op
         if not name.endswith("num_batches_tracked")
     }
     for name in _INFERRED:
-        reader: Callable[[Mapping[str, Tuple[int, ...]]], Optional[Dict[str, OptionValue]]]
-        reader = _READERS[name]
-        options = reader(shapes)
+        options = _READERS[name](shapes)
         if options is not None and _shapes_of(name, options) == shapes:
             return name, options
     return None
@@ -106,37 +108,33 @@ def _shapes_of(name: str, options: Mapping[str, OptionValue]) -> Dict[str, Tuple
     }
 
 
-def _mobilenet(
-    last_width: int,
-) -> Callable[[Mapping[str, Tuple[int, ...]]], Optional[Dict[str, OptionValue]]]:
-    def read(shapes: Mapping[str, Tuple[int, ...]]) -> Optional[Dict[str, OptionValue]]:
-        stem, head = shapes.get("stem.conv.weight"), shapes.get("fc.weight")
-        if stem is None or head is None or len(head) != 2:
+def _mobilenet(name: str) -> Reader:
+    def read(shapes: Shapes) -> Optional[Dict[str, OptionValue]]:
+        base, head = BASE_WIDTHS[name], shapes.get("fc.weight")
+        convolutions = ["stem", *(f"pw.{pair}" for pair in range(len(base) - 1))]
+        found = [shapes.get(f"{place}.conv.weight", ())[:1] for place in convolutions]
+        if head is None or len(head) != 2 or 0 in head or not all(found):
             return None
-        return {
-            "width": head[1] / last_width,
-            "classes": head[0],
-        }  # the widest layer tells it most exactly
+        width = multiplier(base, [size[0] for size in found])
+        return None if width is None else {"width": width, "classes": head[0]}
 
     return read
 
 
-def _classes(
-    weight: str,
-) -> Callable[[Mapping[str, Tuple[int, ...]]], Optional[Dict[str, OptionValue]]]:
-    def read(shapes: Mapping[str, Tuple[int, ...]]) -> Optional[Dict[str, OptionValue]]:
+def _classes(weight: str) -> Reader:
+    def read(shapes: Shapes) -> Optional[Dict[str, OptionValue]]:
         shape = shapes.get(weight)
-        if shape is None:
+        if shape is None or len(shape) < 2 or 0 in shape:
             return None
         return {"classes": shape[1] if len(shape) == 4 else shape[0]}
 
     return read
 
 
-_READERS = {
-    "mobilenet_v1": _mobilenet(1024),
-    "fashion_mobilenet": _mobilenet(128),
-    "digits_mobilenet": _mobilenet(1536),
+_READERS: Dict[str, Reader] = {
+    "mobilenet_v1": _mobilenet("mobilenet_v1"),
+    "fashion_mobilenet": _mobilenet("fashion_mobilenet"),
+    "digits_mobilenet": _mobilenet("digits_mobilenet"),
     "alexnet": _classes("classifier.6.weight"),
     "lenet5": _classes("fc3.weight"),
     "erfnet": _classes("decoder.output_conv.weight"),

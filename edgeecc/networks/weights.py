@@ -10,10 +10,11 @@ from typing import Dict, Mapping
 import torch
 from torch import nn
 
-from edgeecc.artifacts import read_tensors
 from edgeecc.errors import ArtifactError
 
 State = Dict[str, torch.Tensor]
+#: What torch.save wrote before version 1.6 begins with this.
+_OLD_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 _WRAPPERS = ("state_dict", "model", "model_state_dict")
 
 
@@ -26,9 +27,7 @@ def load_state(path: Path) -> State:
     if not path.is_file():
         raise ArtifactError(f"cannot read {path}: no such file; check the path")
     if path.suffix == ".safetensors":
-        content: object = {
-            name: torch.from_numpy(value.copy()) for name, value in read_tensors(path)[0].items()
-        }
+        content: object = _load_safetensors(path)
     else:
         content = _load_torch(path)
     state = _tensors(content, path)
@@ -67,6 +66,18 @@ def load_into(model: nn.Module, state: Mapping[str, torch.Tensor]) -> None:
     model.load_state_dict(dict(state), strict=False)
 
 
+def _load_safetensors(path: Path) -> State:
+    """Read safetensors as torch tensors: numpy knows no bfloat16."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(str(path), framework="pt") as handle:
+            names = list(handle.keys())
+            return {name: handle.get_tensor(name) for name in names}  # the handle is no mapping
+    except (SafetensorError, OSError, ValueError, TypeError) as error:
+        raise ArtifactError(f"{path} is damaged: {error}; copy or save it again") from error
+
+
 def _load_torch(path: Path) -> object:
     try:
         with warnings.catch_warnings():
@@ -75,7 +86,7 @@ def _load_torch(path: Path) -> object:
     except PermissionError as error:
         raise ArtifactError(f"cannot read {path}: {error.strerror}; check the path") from error
     except Exception as error:
-        if zipfile.is_zipfile(path):
+        if zipfile.is_zipfile(path) or _is_old_pickle(path, error):
             way_out = (
                 "save it again with torch.save(model.state_dict(), PATH) and give its --network"
             )
@@ -85,6 +96,12 @@ def _load_torch(path: Path) -> object:
         raise ArtifactError(
             f"{path} is damaged or no weights file; copy or save it again"
         ) from error
+
+
+def _is_old_pickle(path: Path, error: Exception) -> bool:
+    """Tell a whole file of torch before 1.6, refused for what it pickles, from a damaged one."""
+    with path.open("rb") as stream:
+        return stream.read(len(_OLD_MAGIC)) == _OLD_MAGIC and "Weights only" in str(error)
 
 
 def _tensors(content: object, path: Path) -> State:

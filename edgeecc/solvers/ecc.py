@@ -28,11 +28,12 @@ import torch
 from torch import nn
 
 from edgeecc.config import EccConfig
+from edgeecc.errors import ConfigError
 from edgeecc.graph.spec import FloatArray
 from edgeecc.solvers.base import Problem, Solution, Trainer
 from edgeecc.solvers.feasibility import check_feasible
 from edgeecc.solvers.prox import survivors, top, trim
-from edgeecc.solvers.sstep import flow, marginal, published_step
+from edgeecc.solvers.sstep import SNAP, flow, marginal, published_step
 from edgeecc.solvers.units import Alive, UnitTable, keep_of, mask_weights_, widths_of
 
 
@@ -96,6 +97,13 @@ class _EccHooks:
         """Keep dead units dead."""
         mask_weights_(model, optimizer, self._masks)
 
+    def weigh_by_norm(self, model: nn.Module) -> None:
+        """Take squared norms, as shares of their group's, for importance where no step has measured any (ours)."""
+        if not any(a.any() for a in self.importance):
+            parameters = dict(model.named_parameters())
+            norms = self.table.sums(lambda name: parameters[name].detach() ** 2)
+            self.importance = [norm / (norm.sum() + 1e-30) for norm in norms]
+
     def cut_to(self, bound: float) -> None:
         """Bring integer widths within the bound: flow, round down, give back what still fits."""
         ranked = [np.sort(a[living])[::-1] for a, living in zip(self.importance, self.alive)]
@@ -104,7 +112,9 @@ class _EccHooks:
         s, _ = flow(
             np.minimum(self.s, now), ranked, energy=cost.predict, slope=cost.gradient, target=bound
         )
-        widths = np.maximum(1.0, np.floor(s + 1e-9))
+        widths = np.maximum(1.0, np.floor(s + SNAP))
+        if cost.predict(widths) > bound:  # snapping up may cost a rounding error too much
+            widths = np.maximum(1.0, np.floor(s))
         widths = give_back(widths, now, ranked, problem=self.problem, bound=bound)
         self.s = widths
         self.set_alive(
@@ -141,18 +151,21 @@ class TaylorHooks(_EccHooks):
     def __init__(self, problem: Problem, config: EccConfig) -> None:
         super().__init__(problem, config)
         self.dense = problem.cost.predict(self.s)
-        self.seen = 0
 
     def after_backward(self, model: nn.Module) -> None:
         """Average the squared Taylor term of every unit."""
-        gradients = {
-            name: p.detach() * p.grad for name, p in model.named_parameters() if p.grad is not None
-        }
+        parameters = dict(model.named_parameters())
+
+        def first_order(name: str) -> torch.Tensor:
+            gradient = parameters[name].grad
+            if gradient is None:
+                raise _untrained(name)
+            return parameters[name].detach() * gradient
+
         decay = self.config.importance_decay
-        for average, total in zip(self.importance, self.table.sums(gradients.__getitem__)):
+        for average, total in zip(self.importance, self.table.sums(first_order)):
             average *= decay
             average += (1.0 - decay) * total**2
-        self.seen += 1
 
     def after_step(
         self, model: nn.Module, optimizer: torch.optim.Optimizer, step: int, steps: int
@@ -173,8 +186,8 @@ class TaylorHooks(_EccHooks):
 
     def finish(self, model: nn.Module) -> str:
         """Make sure of the bound (a phase of no steps has made no round)."""
-        del model
         if self.cost() > self.problem.bound:
+            self.weigh_by_norm(model)
             self.cut_to(self.problem.bound)
             return "cut_without_training"
         return "converged"
@@ -236,8 +249,8 @@ class AdamHooks(_EccHooks):
 
     def finish(self, model: nn.Module) -> str:
         """Cut what the steps did not reach."""
-        del model
         if self.cost() > self.problem.bound:
+            self.weigh_by_norm(model)
             self.cut_to(self.problem.bound)
             return "cut_after_steps"
         return "converged"
@@ -250,7 +263,9 @@ class AdamHooks(_EccHooks):
 
         def weighted(name: str) -> torch.Tensor:
             parameter = parameters[name].detach()
-            state = optimizer.state[parameters[name]]
+            state = optimizer.state.get(parameters[name])
+            if not state:
+                raise _untrained(name)
             corrected = state["exp_avg_sq"] / (1.0 - 0.999 ** float(state["step"]))
             weight: torch.Tensor = parameter**2 * (corrected.sqrt() + 1e-8)
             return weight
@@ -312,6 +327,12 @@ def _proximal(
     kept[top(a, min(least, len(a)))] = True
     kept[survivors(np.maximum(a, 0.0), float(least) if up else s, y, rho1=rho1, alpha=alpha)] = True
     return kept
+
+
+def _untrained(name: str) -> ConfigError:
+    return ConfigError(
+        f"{name} gets no gradient, so ecc cannot weigh the channels it reads; unfreeze it or use --method uniform"
+    )
 
 
 def _chosen(

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from edgeecc.config import TrainConfig
-from edgeecc.data.splits import Batches, Split
+from edgeecc.data.splits import Batches, Split, check_labels
 from edgeecc.errors import ConfigError
 from edgeecc.solvers.base import Hooks, Step
 from edgeecc.training import checkpoint
@@ -83,8 +83,13 @@ class TorchTrainer:
     def train(self, phase: str, steps: int, hooks: Hooks) -> List[Step]:
         """Run a phase; see `Trainer.train`.
 
-        Raises: ConfigError when the loss stops being finite.
+        Raises: ConfigError when the loss stops being finite, no weight can be trained, or the network fails on a
+            batch; DataError for a label that the network cannot tell.
         """
+        if steps and not any(p.requires_grad for p in self._model.parameters()):
+            raise ConfigError(
+                "every weight of the network is frozen; set requires_grad in its factory"
+            )
         optimizer = torch.optim.Adam(
             self._model.parameters(),
             lr=self._config.learning_rate,
@@ -113,7 +118,9 @@ class TorchTrainer:
         images, labels = self._batches.batch(index)
         with torch.no_grad():
             teacher = self._teacher(images)
-        loss = distillation_loss(self._model(images), teacher, labels, self._config.distill)
+        logits = self._logits(images)
+        check_labels(labels, logits.shape[1])
+        loss = distillation_loss(logits, teacher, labels, self._config.distill)
         value = float(loss.detach())
         if not math.isfinite(value):
             raise ConfigError(f"the loss is {value} at step {index + 1} of {phase}; lower --lr")
@@ -123,6 +130,17 @@ class TorchTrainer:
         optimizer.step()
         values = dict(hooks.after_step(self._model, optimizer, index + 1, steps))
         return Step(index + 1, steps, value, values.pop("cost"), values)
+
+    def _logits(self, images: torch.Tensor) -> torch.Tensor:
+        """Run the network in training mode, where it may fail for reasons of its own: batch norm on one value."""
+        try:
+            logits: torch.Tensor = self._model(images)
+        except (RuntimeError, ValueError) as error:
+            detail = " ".join(str(error).split())[:160]
+            raise ConfigError(
+                f"the network fails in training on a batch of {len(images)}: {detail}; try another --batch-size"
+            ) from error
+        return logits
 
     def _learning_rate(self, phase: str, index: int, steps: int) -> float:
         """Return the rate of a step: constant while pruning, then a cosine to nearly zero (ECC section 4.2)."""
