@@ -22,7 +22,6 @@ from edgeecc.cost.profile import Profile
 from edgeecc.graph.onnx_slice import SlicePlan
 from edgeecc.graph.onnx_work import work
 from edgeecc.graph.spec import FloatArray
-from edgeecc.graph.to_onnx import to_onnx
 from edgeecc.meters.virtual import TX2, law_energy_j
 from edgeecc.sources import open_network, trace_source
 
@@ -42,7 +41,8 @@ def wide_truths(plan: SlicePlan) -> Tuple[FloatArray, FloatArray]:
 def evaluate(name: str, seeds: Sequence[int], samples: int) -> None:
     """Calibrate one network and print its rows; forms and fits share the samples of a seed."""
     model, source = open_network(name, None, None)
-    spec, graph = trace_source(model, source), to_onnx(model, source.example())
+    traced = trace_source(model, source)
+    spec, graph = traced.spec, traced.graph
     widths, truths = wide_truths(SlicePlan.build(graph, spec))
     with tempfile.TemporaryDirectory() as folder:
         for form, fit in CASES:

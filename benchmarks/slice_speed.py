@@ -16,7 +16,6 @@ from edgeecc.cost.samples import sample_widths
 from edgeecc.graph.onnx_slice import SlicePlan
 from edgeecc.graph.onnx_work import work
 from edgeecc.graph.spec import Widths
-from edgeecc.graph.to_onnx import to_onnx
 from edgeecc.sources import open_network, trace_source
 
 
@@ -39,7 +38,8 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     model, source = open_network(args.network, None, None)
-    spec, graph = trace_source(model, source), to_onnx(model, source.example())
+    traced = trace_source(model, source)
+    spec, graph = traced.spec, traced.graph
     started = perf_counter()
     plan = SlicePlan.build(graph, spec)
     print(

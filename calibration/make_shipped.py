@@ -25,7 +25,6 @@ from edgeecc.cost.product import ProductModel, layer_terms, spec_groups
 from edgeecc.cost.profile import Profile
 from edgeecc.errors import ArtifactError
 from edgeecc.graph.spec import NetworkSpec
-from edgeecc.graph.to_onnx import to_onnx
 from edgeecc.sources import open_network, trace_source
 from edgeecc.units import Metric
 
@@ -52,7 +51,8 @@ PUBLISHED_NOTE = f"{PUBLISHED_SOURCE}. The held-out error of this very file is n
 def open_traced(name: str) -> Tuple[NetworkSpec, onnx.ModelProto]:
     """Return the spec and the dense graph of a table network, fresh weights: neither cost nor profile sees them."""
     model, source = open_network(name, None, None)
-    return trace_source(model, source), to_onnx(model, source.example())
+    traced = trace_source(model, source)
+    return traced.spec, traced.graph
 
 
 def published_profile(spec: NetworkSpec) -> Profile:

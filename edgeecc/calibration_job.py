@@ -62,8 +62,8 @@ def run(
 
 
 def _traced(request: Request) -> Tuple[NetworkSpec, onnx.ModelProto, str]:
-    from edgeecc.graph.to_onnx import to_onnx
     from edgeecc.sources import open_network, trace_source
 
     model, source = open_network(request.network, request.input_shape, None)
-    return trace_source(model, source), to_onnx(model, source.example()), source.folder
+    traced = trace_source(model, source)
+    return traced.spec, traced.graph, source.folder

@@ -27,9 +27,10 @@ class InspectRequest:
 def inspect(request: InspectRequest) -> Dict[str, object]:
     """Return groups, layers and totals of a network, as `edgeecc inspect --json` prints them."""
     model, source = open_network(request.network, request.input_shape, request.weights)
-    spec = trace_source(model, source)
+    traced = trace_source(model, source)
+    spec = traced.spec
     query = PriceQuery(device_metric(request.device), request.device, None, request.workspace)
-    priced = price(spec, model, source, query)
+    priced = price(traced, source, query)
     layers = [_layer(layer, spec, priced) for layer in spec.layers]
     total = {
         "macs": sum(layer.dense_macs for layer in spec.layers),

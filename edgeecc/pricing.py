@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
 
-from torch import nn
-
 from edgeecc.calibrate import Job, calibrate
 from edgeecc.calibration_folder import find_profile, network_folder
 from edgeecc.config import CalibrateConfig, MeasureProtocol
@@ -16,9 +14,7 @@ from edgeecc.cost.base import CostModel
 from edgeecc.cost.exact import mac_cost, size_cost
 from edgeecc.cost.profile import Profile
 from edgeecc.errors import ArtifactError, ConfigError
-from edgeecc.graph.spec import NetworkSpec
-from edgeecc.graph.to_onnx import to_onnx
-from edgeecc.sources import NetworkSource
+from edgeecc.sources import NetworkSource, Traced
 from edgeecc.units import Metric, format_quantity
 
 logger = logging.getLogger(__name__)
@@ -63,7 +59,7 @@ class PriceQuery:
     margin: Optional[float] = None
 
 
-def price(spec: NetworkSpec, model: nn.Module, source: NetworkSource, query: PriceQuery) -> Price:
+def price(traced: Traced, source: NetworkSource, query: PriceQuery) -> Price:
     """Return the cost model for a network.
 
     MACs and bytes are counted exactly. Energy and latency need a profile of this network; on a virtual
@@ -71,12 +67,13 @@ def price(spec: NetworkSpec, model: nn.Module, source: NetworkSource, query: Pri
 
     Raises: ArtifactError when no profile fits.
     """
+    spec = traced.spec
     if query.metric is Metric.MACS:
         return Price(mac_cost(spec), "", query.margin or 0.0, None)
     if query.metric is Metric.SIZE:
         return Price(size_cost(spec), "", query.margin or 0.0, None)
     device = query.device or DEFAULT_DEVICE[query.metric]
-    profile = _profile(spec, model, source, query, device)
+    profile = _profile(traced, source, query, device)
     if profile.metric is not query.metric:
         unit, found = query.metric.unit, profile.metric.value
         raise ConfigError(
@@ -89,15 +86,13 @@ def price(spec: NetworkSpec, model: nn.Module, source: NetworkSource, query: Pri
     return Price(cost, profile.device, margin, profile)
 
 
-def _profile(
-    spec: NetworkSpec, model: nn.Module, source: NetworkSource, query: PriceQuery, device: str
-) -> Profile:  # fmt: skip
+def _profile(traced: Traced, source: NetworkSource, query: PriceQuery, device: str) -> Profile:
     if query.profile is not None:
         return Profile.load(query.profile)
     path = find_profile(device, source.folder, query.workspace)
     if path is not None:
         found = Profile.load(path)
-        if not device.startswith("virtual:") or found.fits(spec):
+        if not device.startswith("virtual:") or found.fits(traced.spec):
             return found
     if not device.startswith("virtual:"):
         asked = f"--network {source.reference} --device {device}"
@@ -105,7 +100,6 @@ def _profile(
             f"no profile of {source.reference} on {device}; make one with: edgeecc calibrate {asked}"
         )
     logger.warning("no profile of this %s on %s; calibrating on it now", source.reference, device)
-    folder = network_folder(query.workspace, device, f"{source.folder}-{spec.fingerprint()}")
-    dense = to_onnx(model, source.example())
-    calibrate(Job(spec, dense, device, folder), CalibrateConfig(), MeasureProtocol())
+    folder = network_folder(query.workspace, device, f"{source.folder}-{traced.spec.fingerprint()}")
+    calibrate(Job(traced.spec, traced.graph, device, folder), CalibrateConfig(), MeasureProtocol())
     return Profile.load(folder / "profile.json")

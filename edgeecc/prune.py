@@ -106,7 +106,8 @@ def prepare(request: PruneRequest) -> Prepared:
     """Open, trace and price the network, and check the budget against what is feasible."""
     model, source = open_network(request.network, request.input_shape, request.weights)
     data = load_data(request.data, input_shape=source.input_shape, seed=request.training.seed)
-    spec = trace_source(model, source)
+    traced = trace_source(model, source)
+    spec = traced.spec
     data.check_fits(model, source.example())
     query = PriceQuery(
         request.budget.metric,
@@ -115,7 +116,7 @@ def prepare(request: PruneRequest) -> Prepared:
         request.workspace,
         request.pruning.margin,
     )
-    priced = price(spec, model, source, query)
+    priced = price(traced, source, query)
     dense_cost = priced.cost.predict(spec.vector(spec.dense_widths()))
     steps, finetune_steps = _step_counts(request, len(data.train))
     ready = Prepared(

@@ -10,12 +10,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Dict, Mapping, Optional, Tuple, Union
 
+import onnx
 import torch
 from torch import nn
 
 from edgeecc.calibration_folder import folder_name
 from edgeecc.errors import ArtifactError, ConfigError, GraphError
+from edgeecc.graph.settle import settle
 from edgeecc.graph.spec import NetworkSpec
+from edgeecc.graph.to_onnx import to_onnx
 from edgeecc.graph.trace import trace
 from edgeecc.networks.table import NETWORKS, build, infer, info
 from edgeecc.networks.weights import load_into, load_state
@@ -105,10 +108,23 @@ def open_network(
     return model, source
 
 
-def trace_source(model: nn.Module, source: NetworkSource) -> NetworkSpec:
-    """Trace a network on its example input; what cannot run on it is the input's fault, and is said so."""
+@dataclass(frozen=True)
+class Traced:
+    """A network's spec, and its dense ONNX graph, in which every prunable group can be cut."""
+
+    spec: NetworkSpec
+    graph: onnx.ModelProto
+
+
+def trace_source(model: nn.Module, source: NetworkSource) -> Traced:
+    """Trace and export a network on its example input.
+
+    Raises: GraphError when it cannot run on the input, which is said, or be traced or exported.
+    """
     try:
-        return trace(model, source.example(), network=source.reference)
+        spec = trace(model, source.example(), network=source.reference)
+        graph = to_onnx(model, source.example())
+        return Traced(settle(spec, graph), graph)
     except GraphError as error:
         raise GraphError(
             f"{error} (input {'x'.join(map(str, source.input_shape))}, see --input)"

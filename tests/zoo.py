@@ -237,13 +237,137 @@ def transposed_chain() -> nn.Module:
     )  # fmt: skip
 
 
+def upsampled() -> nn.Module:
+    def forward(m: nn.Module, x: torch.Tensor) -> torch.Tensor:
+        x = F.interpolate(torch.relu(m.c1(x)), size=(16, 12), mode="bilinear", align_corners=False)
+        x = F.interpolate(torch.relu(m.c2(x)), scale_factor=2, mode="nearest")
+        return m.out(torch.relu(m.c3(x)))
+
+    return Fn(forward, c1=conv(3, 6), c2=conv(6, 5), c3=conv(5, 4), out=conv(4, 3, 1))
+
+
+def depthwise() -> nn.Module:
+    return Fn(
+        lambda m, x: m.fc(pool(torch.relu(m.c2(torch.relu(m.up(m.dw(torch.relu(m.c1(x))))))))),
+        c1=conv(3, 8), dw=conv(8, 8, groups=8), up=nn.ConvTranspose2d(8, 8, 2, stride=2, groups=8),
+        c2=conv(8, 6, 1), fc=head(6),
+    )  # fmt: skip
+
+
+def selected() -> nn.Module:
+    def forward(m: nn.Module, x: torch.Tensor) -> torch.Tensor:
+        return m.fc(torch.relu(m.c2(torch.relu(m.c1(x))))[:, :, 0, -1])
+
+    return Fn(forward, c1=conv(3, 8), c2=conv(8, 6), fc=head(6))
+
+
+def cropped() -> nn.Module:
+    return Fn(
+        lambda m, x: m.fc(pool(torch.relu(m.c2(F.pad(torch.relu(m.c1(x))[:, :, 1:-1, ::2], (1, 1, 1, 1)))))),
+        c1=conv(3, 8), c2=conv(8, 6), fc=head(6),
+    )  # fmt: skip
+
+
+def plain_norms() -> nn.Module:
+    """Norms without weights, of one width: their ones and zeros are shared constants in the graph."""
+    return Fn(
+        lambda m, x: m.fc(pool(torch.relu(m.b2(m.c2(torch.relu(m.b1(m.c1(x)))))))),
+        c1=conv(3, 8), b1=nn.BatchNorm2d(8, affine=False), c2=conv(8, 8), b2=nn.BatchNorm2d(8, affine=False),
+        fc=head(8),
+    )  # fmt: skip
+
+
+def constant_gate() -> nn.Module:
+    def forward(m: nn.Module, x: torch.Tensor) -> torch.Tensor:
+        x = torch.relu(m.c1(x))
+        x = m.c2(x * torch.full_like(x, 0.5))
+        return m.fc(pool(torch.relu(x + torch.ones_like(x))))
+
+    return Fn(forward, c1=conv(3, 8), c2=conv(8, 6), fc=head(6))
+
+
+def spatial_attention() -> nn.Module:
+    def forward(m: nn.Module, x: torch.Tensor) -> torch.Tensor:
+        x = torch.relu(m.c1(x))
+        return m.fc(pool(torch.relu(m.c2(x * torch.sigmoid(m.gate(x))))))
+
+    return Fn(forward, c1=conv(3, 8), gate=conv(8, 1), c2=conv(8, 6), fc=head(6))
+
+
+def tokens() -> nn.Module:
+    def forward(m: nn.Module, x: torch.Tensor) -> torch.Tensor:
+        x = torch.relu(m.c1(x)).flatten(2).transpose(1, 2)
+        return m.fc(m.b(torch.relu(m.a(x))).mean(1))
+
+    return Fn(forward, c1=conv(3, 8), a=nn.Linear(8, 12), b=nn.Linear(12, 6), fc=head(6))
+
+
+def pixel_shuffle() -> nn.Module:
+    return Fn(
+        lambda m, x: m.out(F.pixel_shuffle(m.c2(torch.relu(m.c1(x))), 2)),
+        c1=conv(3, 8), c2=conv(8, 12), out=conv(3, 3),
+    )  # fmt: skip
+
+
+def adaptive() -> nn.Module:
+    return Fn(
+        lambda m, x: m.f2(F.hardswish(m.b(m.f1(F.adaptive_avg_pool2d(F.silu(m.c1(x)), 2).flatten(1))))),
+        c1=conv(3, 6), f1=nn.Linear(24, 10), b=nn.BatchNorm1d(10), f2=head(10),
+    )  # fmt: skip
+
+
+def instance_norm() -> nn.Module:
+    return Fn(
+        lambda m, x: m.fc(pool(torch.relu(m.c2(torch.relu(m.norm(m.c1(x))))))),
+        c1=conv(3, 8), norm=nn.InstanceNorm2d(8, affine=True), c2=conv(8, 6), fc=head(6),
+    )  # fmt: skip
+
+
+def layer_norm() -> nn.Module:
+    return Fn(
+        lambda m, x: m.fc(torch.relu(m.f2(m.norm(m.f1(pool(torch.relu(m.c1(x)))))))),
+        c1=conv(3, 8), f1=nn.Linear(8, 10), norm=nn.LayerNorm(10), f2=nn.Linear(10, 7), fc=head(7),
+    )  # fmt: skip
+
+
+def padded_shortcut() -> nn.Module:
+    def forward(m: nn.Module, x: torch.Tensor) -> torch.Tensor:
+        x = torch.relu(m.c1(x))
+        return m.fc(pool(torch.relu(m.c2(x)) + F.pad(x, (0, 0, 0, 0, 0, 2))))
+
+    return Fn(forward, c1=conv(3, 8), c2=conv(8, 10), fc=head(10))
+
+
+def split_concat() -> nn.Module:
+    def forward(m: nn.Module, x: torch.Tensor) -> torch.Tensor:
+        a, b = torch.cat([torch.relu(m.a(x)), torch.relu(m.b(x))], 1).split([6, 4], 1)
+        return m.fc(pool(torch.relu(m.c(a) + m.d(b))))
+
+    return Fn(forward, a=conv(3, 6), b=conv(3, 4), c=conv(6, 5), d=conv(4, 5), fc=head(5))
+
+
+def deep() -> nn.Module:
+    """Thirty layers: what is wrong with the first must be visible behind the last."""
+    layers = {f"c{place}": conv(6, 6) for place in range(1, 30)}
+
+    def forward(m: nn.Module, x: torch.Tensor) -> torch.Tensor:
+        x = torch.tanh(m.c0(x))
+        for place in range(1, 30):
+            x = torch.tanh(getattr(m, f"c{place}")(x))
+        return m.fc(pool(x))
+
+    return Fn(forward, c0=conv(3, 6), **layers, fc=head(6))
+
+
 IMAGE = (1, 3, 8, 8)
 ZOO: Dict[str, Entry] = {
     builder.__name__: (builder, (IMAGE,))
     for builder in (
         plain, residual, projection, dense_concat, concat_twice, inverted_residual, squeeze_excite, inception,
         unet, grouped, shuffle, dilated, flatten, two_outputs, shared, prelu, group_norm, multiplier, hard_view,
-        chunk, channel_softmax, transposed_chain,
+        chunk, channel_softmax, transposed_chain, upsampled, depthwise, selected, cropped, plain_norms, constant_gate,
+        spatial_attention, tokens, pixel_shuffle, adaptive, instance_norm, layer_norm, padded_shortcut, split_concat,
+        deep,
     )
 }  # fmt: skip
 ZOO["two_inputs"] = (two_inputs, (IMAGE, (1, 1, 8, 8)))
@@ -273,6 +397,21 @@ PRUNABLE = {
     "transposed_chain": {"u1": True, "u2": True},
     "chunk": {"c1": False, "c2": True},
     "shuffle": {"c2": True},
+    "upsampled": {"c1": True, "c2": True, "c3": True},
+    "depthwise": {"c1": True, "c2": True},
+    "selected": {"c1": True, "c2": True},
+    "cropped": {"c1": True, "c2": True},
+    "plain_norms": {"c1": True, "c2": True},
+    "constant_gate": {"c1": True, "c2": True},
+    "spatial_attention": {"c2": True},
+    "tokens": {"c1": True, "a": True, "b": True},
+    "pixel_shuffle": {"c1": True, "c2": False},
+    "adaptive": {"c1": True, "f1": True},
+    "instance_norm": {"c1": True, "c2": True},
+    "layer_norm": {"c1": True, "f1": False, "f2": True},
+    "padded_shortcut": {"c1": False},
+    "split_concat": {"a": False, "c": True},
+    "deep": {f"c{place}": True for place in range(30)},
 }
 
 
@@ -282,7 +421,7 @@ def build(name: str) -> Tuple[nn.Module, Tuple[torch.Tensor, ...]]:
     generator = torch.Generator().manual_seed(7)
     model = builder().eval()
     for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
+        if isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d)):
             module.running_mean.normal_(0.0, 0.2, generator=generator)
             module.running_var.uniform_(0.5, 1.5, generator=generator)
     return model, tuple(torch.randn(shape, generator=generator) for shape in shapes)

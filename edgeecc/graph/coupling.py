@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from edgeecc.errors import GraphError
+from edgeecc.graph.outputs import tensors
 
 Side = Literal["out", "in", "through"]
 #: (module name, side, index)
@@ -71,7 +72,8 @@ def find_units(model: nn.Module, example_inputs: Tuple[torch.Tensor, ...]) -> Li
     try:
         with warnings.catch_warnings(), torch.enable_grad():
             warnings.simplefilter("ignore")
-            graph.build_dependency(model, example_inputs=example_inputs, verbose=False)
+            inputs = tuple(x.clone() for x in example_inputs)  # forward may work in place
+            graph.build_dependency(model, inputs, output_transform=tensors, verbose=False)
             return _Coupling(model, graph).units()
     except GraphError:
         raise

@@ -64,7 +64,8 @@ def _group(model: nn.Module, maker: str, units: Sequence[Unit], taken: Set[str])
     taken.add(name)
     slices: List[Slice] = []
     reason = units[0].obstacle
-    known = dict(model.state_dict())
+    known = model.state_dict()
+    aliases = shared_names(model)
     for place in sorted(units[0].places):
         module = model.get_submodule(place[0])
         for parameter, axis, modulus in _axes(module, place[1]):
@@ -74,6 +75,8 @@ def _group(model: nn.Module, maker: str, units: Sequence[Unit], taken: Set[str])
                     reason or f"{place[0]} keeps its {parameter} under another name (parametrised)"
                 )
                 continue
+            if full in aliases:
+                reason = reason or f"{full} and {aliases[full]} are one tensor"
             rows = [sorted({index % modulus for index in unit.places[place]}) for unit in units]
             pieces = affine_slices(full, axis, _role(place[1]), rows)
             if pieces is None:
@@ -82,6 +85,20 @@ def _group(model: nn.Module, maker: str, units: Sequence[Unit], taken: Set[str])
                 slices.extend(pieces)
     reason = reason or _plain_reason(units, slices)
     return ChannelGroup(name, len(units), tuple(slices), prunable=not reason, reason=reason)
+
+
+def shared_names(model: nn.Module) -> Dict[str, str]:
+    """Return parameter name -> another name of the same tensor.
+
+    Cut by one name, the tensor would keep its size under the other.
+    """
+    first: Dict[int, str] = {}
+    aliases: Dict[str, str] = {}
+    for name, value in model.named_parameters(remove_duplicate=False):
+        other = first.setdefault(id(value), name)
+        if other != name:
+            aliases[name], aliases[other] = other, name
+    return aliases
 
 
 def _plain_reason(units: Sequence[Unit], slices: Sequence[Slice]) -> str:

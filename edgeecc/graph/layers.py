@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Dict, List, Mapping, Sequence, Tuple
+from typing import Dict, List, Mapping, Optional, Sequence, Tuple
 
 import torch
 from torch import nn
@@ -16,11 +16,18 @@ from edgeecc.graph.spec import ChannelGroup, LayerKind, LayerSpec, WidthForm
 
 @dataclass
 class Call:
-    """What was seen of one layer: shapes of its first call, without batch, and the number of calls."""
+    """What was seen of one layer.
+
+    Args:
+        in_shape, out_shape: of its first call, leading dimensions included.
+        positions: places that its kernel or matrix is applied to, over all calls and leading dimensions.
+        calls: how often it ran.
+    """
 
     in_shape: Tuple[int, ...]
     out_shape: Tuple[int, ...]
-    calls: int = 1
+    positions: int = 0
+    calls: int = 0
 
 
 def observe(model: nn.Module, example_inputs: Tuple[torch.Tensor, ...]) -> Dict[str, Call]:
@@ -32,11 +39,11 @@ def observe(model: nn.Module, example_inputs: Tuple[torch.Tensor, ...]) -> Dict[
     stack: List[Tuple[str, object]] = []
     handles = []
     for name, module in model.named_modules():
-        handles.append(module.register_forward_pre_hook(_enter(stack, name)))
-        handles.append(module.register_forward_hook(_leave(stack, seen, name)))
+        handles.append(module.register_forward_pre_hook(_enter(stack, name), with_kwargs=True))
+        handles.append(module.register_forward_hook(_leave(stack, seen, name), with_kwargs=True))
     try:
         with torch.no_grad():
-            model(*example_inputs)
+            model(*(x.clone() for x in example_inputs))
     except Exception as error:
         name, shape = stack[-1] if stack else ("", "")
         where = f"module {name or '(root)'} with input {shape}"
@@ -64,7 +71,7 @@ def layer_specs(
 
 def _layer(name: str, module: nn.Module, call: Call, groups: Sequence[ChannelGroup]) -> LayerSpec:
     if isinstance(module, nn.Linear):
-        positions = math.prod(call.out_shape[:-1])
+        rows = math.prod(call.out_shape[:-1])
         return LayerSpec(
             name=name,
             kind="linear",
@@ -74,10 +81,10 @@ def _layer(name: str, module: nn.Module, call: Call, groups: Sequence[ChannelGro
             stride=(1, 1),
             dilation=(1, 1),
             groups=1,
-            in_size=(1, positions),
-            out_size=(1, positions),
+            in_size=(1, rows),
+            out_size=(1, rows),
             calls=call.calls,
-            dense_macs=call.calls * positions * module.in_features * module.out_features,
+            dense_macs=call.positions * module.in_features * module.out_features,
             bias=module.bias is not None,
         )
     if not isinstance(module, CONV):
@@ -95,8 +102,8 @@ def _conv_layer(
     outer, inner = (1, 0) if transposed else (0, 1)
     kernel, in_size, out_size = (
         _pair(module.kernel_size),
-        _pair(call.in_shape[1:]),
-        _pair(call.out_shape[1:]),
+        _pair(call.in_shape[-len(module.kernel_size) :]),
+        _pair(call.out_shape[-len(module.kernel_size) :]),
     )
     weight = f"{name}.weight"
     if is_depthwise(module):
@@ -109,7 +116,6 @@ def _conv_layer(
             _form(weight, inner, module.in_channels, in_factor, groups),
             _form(weight, outer, module.out_channels, out_factor, groups),
         )
-    positions = math.prod(in_size if transposed else out_size)
     per_position = math.prod(kernel) * module.in_channels * module.out_channels // module.groups
     return LayerSpec(
         name=name,
@@ -123,7 +129,7 @@ def _conv_layer(
         in_size=in_size,
         out_size=out_size,
         calls=call.calls,
-        dense_macs=call.calls * positions * per_position,
+        dense_macs=call.positions * per_position,
         bias=module.bias is not None,
     )
 
@@ -161,22 +167,44 @@ def _pair(values: Sequence[object]) -> Tuple[int, int]:
     return (1, numbers[0]) if len(numbers) == 1 else (numbers[0], numbers[1])
 
 
+def _positions(module: nn.Module, in_shape: Tuple[int, ...], out_shape: Tuple[int, ...]) -> int:
+    """Return how many places one call applies the layer to; a leading dimension may hold more than a batch."""
+    if isinstance(module, nn.Linear):
+        return math.prod(out_shape[:-1])
+    assert isinstance(module, CONV)  # noqa: S101  # for the type checker
+    shape = in_shape if isinstance(module, TRANSPOSED) else out_shape
+    rank = len(module.kernel_size)
+    return math.prod(shape[: -rank - 1]) * math.prod(shape[-rank:])
+
+
+def _first_tensor(
+    inputs: Tuple[object, ...], named: Mapping[str, object]
+) -> Optional[torch.Tensor]:
+    return next((x for x in (*inputs, *named.values()) if isinstance(x, torch.Tensor)), None)
+
+
 def _enter(stack: List[Tuple[str, object]], name: str):  # type: ignore[no-untyped-def]
-    def hook(_: nn.Module, inputs: Tuple[object, ...]) -> None:
-        first = inputs[0] if inputs else None
-        stack.append((name, tuple(first.shape) if isinstance(first, torch.Tensor) else "unknown"))
+    def hook(_: nn.Module, inputs: Tuple[object, ...], named: Mapping[str, object]) -> None:
+        first = _first_tensor(inputs, named)
+        stack.append((name, "unknown" if first is None else tuple(first.shape)))
 
     return hook
 
 
 def _leave(stack: List[Tuple[str, object]], seen: Dict[str, Call], name: str):  # type: ignore[no-untyped-def]
-    def hook(module: nn.Module, inputs: Tuple[object, ...], output: object) -> None:
+    def hook(
+        module: nn.Module, inputs: Tuple[object, ...], named: Mapping[str, object], output: object
+    ) -> None:
         stack.pop()
-        if isinstance(module, (*LAYERS, nn.Conv3d, nn.ConvTranspose3d)):
-            first = inputs[0]
-            if name in seen:
-                seen[name].calls += 1
-            elif isinstance(first, torch.Tensor) and isinstance(output, torch.Tensor):
-                seen[name] = Call(tuple(first.shape[1:]), tuple(output.shape[1:]))
+        first = _first_tensor(inputs, named)
+        if not isinstance(module, (*LAYERS, nn.Conv3d, nn.ConvTranspose3d)):
+            return
+        if first is None or not isinstance(output, torch.Tensor):
+            return
+        shapes = tuple(first.shape), tuple(output.shape)
+        call = seen.setdefault(name, Call(*shapes))
+        call.calls += 1
+        if isinstance(module, LAYERS):
+            call.positions += _positions(module, *shapes)
 
     return hook

@@ -5,6 +5,7 @@ A variant costs milliseconds and needs no torch, so thousands can be made on the
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Dict, List, Mapping, Sequence, Tuple
@@ -17,7 +18,7 @@ from onnx import numpy_helper
 from edgeecc.errors import ArtifactError, GraphError
 from edgeecc.graph.channels import trace_channels
 from edgeecc.graph.onnx_rules import is_depthwise
-from edgeecc.graph.provenance import FREE, Tag, touched
+from edgeecc.graph.provenance import FREE, FollowError, Tag, touched, units_of
 from edgeecc.graph.spec import IntArray, Keep, NetworkSpec, Widths
 
 #: Largest ONNX file that is read: protobuf's own limit.
@@ -30,7 +31,7 @@ BoolArray = npt.NDArray[np.bool_]
 class _Fix:
     """A constant of a node that depends on the widths: its initializer, and one provenance per entry.
 
-    kind "sizes": entry i becomes the kept length of axes[i] where that axis is pruned. kind "bounds": entry
+    kind "sizes": entry i becomes the kept length of axes[i] where it is that axis's dense length. kind "bounds": entry
     i counts the kept indices before its dense value.
     """
 
@@ -45,8 +46,10 @@ class SlicePlan:
 
     def __init__(self, model: onnx.ModelProto, spec: NetworkSpec, tags: Mapping[str, Tag]) -> None:
         self.spec = spec
-        self.tags = tags
-        self._arrays = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
+        self.tags = dict(tags)
+        self._arrays: Dict[str, npt.NDArray[np.generic]] = {
+            t.name: _array(t) for t in model.graph.initializer
+        }
         self._types = {t.name: t.data_type for t in model.graph.initializer}
         self._skeleton = onnx.ModelProto()
         self._skeleton.CopyFrom(model)
@@ -65,9 +68,10 @@ class SlicePlan:
     def build(model: onnx.ModelProto, spec: NetworkSpec) -> SlicePlan:
         """Follow the channels of `spec` through `model`.
 
-        Raises: GraphError naming the node that cannot be followed.
+        Raises: FollowError naming the node that cannot be followed; GraphError where the graph has no fixed shapes.
         """
-        return SlicePlan(model, spec, trace_channels(model, spec))
+        separate = _unshared(model, spec)
+        return SlicePlan(separate, spec, trace_channels(separate, spec))
 
     @property
     def graph(self) -> onnx.GraphProto:
@@ -76,7 +80,7 @@ class SlicePlan:
 
     @property
     def constants(self) -> Mapping[str, npt.NDArray[np.generic]]:
-        """Return the dense initializers."""
+        """Return the dense initializers, the mended ones under names of their own."""
         return self._arrays
 
     def cut(self, keep: Keep) -> onnx.ModelProto:
@@ -139,7 +143,7 @@ class SlicePlan:
         elif touched(made):
             place = 3 if node.op_type == "Resize" else 1
             if len(node.input) > place and node.input[place]:
-                self._fix(node, place, made, "sizes")
+                self._fix(node, place, self._sized_axes(node, place, made), "sizes")
 
     def _prepare_split(self, node: onnx.NodeProto) -> None:
         axis = next((a.i for a in node.attribute if a.name == "axis"), 0)
@@ -155,6 +159,15 @@ class SlicePlan:
             node, 1, pieces, "sizes", np.array([len(piece) for piece in pieces], dtype=np.int64)
         )
 
+    def _sized_axes(self, node: onnx.NodeProto, place: int, made: Tag) -> Tuple[IntArray, ...]:
+        """Return the axes that the entries of a shape constant stand for."""
+        if node.op_type == "Resize":
+            axes = next((list(a.ints) for a in node.attribute if a.name == "axes"), None)
+            return made if axes is None else tuple(made[axis] for axis in axes)
+        if node.op_type == "Expand":  # aligned at the last axis
+            return made[-self._arrays[node.input[place]].size :]
+        return made
+
     def _slice_axes(self, node: onnx.NodeProto) -> Tuple[IntArray, ...]:
         tag = self.tags[node.input[0]]
         given = self._arrays.get(node.input[3]) if len(node.input) > 3 else None
@@ -168,15 +181,17 @@ class SlicePlan:
             return
         if dense is None:
             if node.input[place] not in self._arrays:
-                raise GraphError(
-                    f"ONNX node {node.name} ({node.op_type}) computes its shape; export with static shapes"
+                raise FollowError(
+                    f"ONNX node {node.name} ({node.op_type}) computes its shape",
+                    units_of(tuple(axes)),
                 )
             dense = self._arrays[node.input[place]]
         name = f"{node.output[0]}/{node.op_type}/{place}"
+        values = np.asarray(dense, dtype=np.int64).reshape(-1)
         node.input[place] = name
-        self._fixes.append(
-            _Fix(name, np.asarray(dense, dtype=np.int64).reshape(-1), tuple(axes), kind)
-        )
+        self._arrays[name] = values
+        self.tags[name] = (np.full(len(values), FREE, dtype=np.int64),)
+        self._fixes.append(_Fix(name, values, tuple(axes), kind))
 
 
 class _KeptIndices:
@@ -236,13 +251,41 @@ def load_model(path: Path, max_bytes: int = MAX_MODEL_BYTES) -> onnx.ModelProto:
     return model
 
 
+def _array(tensor: onnx.TensorProto) -> npt.NDArray[np.generic]:
+    try:
+        return numpy_helper.to_array(tensor)
+    except Exception as error:
+        raise GraphError(
+            f"{tensor.name} of the ONNX graph is of data type {tensor.data_type}, which is not known; export it again"
+        ) from error
+
+
+def _unshared(model: onnx.ModelProto, spec: NetworkSpec) -> onnx.ModelProto:
+    """Return the graph with every constant that is no parameter read once: each use may lose other channels."""
+    own = {parameter.name for parameter in spec.parameters}
+    loose = {tensor.name: tensor for tensor in model.graph.initializer if tensor.name not in own}
+    uses = Counter(name for node in model.graph.node for name in node.input if name in loose)
+    if max(uses.values(), default=0) < 2:
+        return model
+    separate = onnx.ModelProto()
+    separate.CopyFrom(model)
+    for node in separate.graph.node:
+        for place, name in enumerate(node.input):
+            if uses[name] > 1:
+                uses[name] -= 1
+                node.input[place] = f"{name}/{uses[name]}"
+                separate.graph.initializer.add().CopyFrom(loose[name])
+                separate.graph.initializer[-1].name = node.input[place]
+    return separate
+
+
 def _mended(fix: _Fix, alive: BoolArray) -> IntArray:
     values: IntArray = fix.dense.copy()
     for place, owners in enumerate(fix.axes[: len(values)]):
         if not bool((owners != FREE).any()):
             continue
         if fix.kind == "sizes":
-            if values[place] > 0:
+            if values[place] == len(owners):  # 0, -1 and a broadcast 1 follow by themselves
                 values[place] = int(alive[owners].sum())
         else:
             bound = min(

@@ -8,7 +8,6 @@ from typing import Dict, List, Optional, Tuple
 import numpy as np
 import onnx
 
-from edgeecc.graph.onnx_rules import is_depthwise
 from edgeecc.graph.onnx_slice import SlicePlan
 from edgeecc.graph.spec import NetworkSpec, Widths
 from edgeecc.workload import NodeWork
@@ -77,12 +76,13 @@ def _product(node: onnx.NodeProto, shapes: Shapes) -> Tuple[float, int, int, int
     if node.op_type == "Gemm":
         summed = first[0] if _attribute(node, "transA", 0) else first[1]
         return float(math.prod(made) * summed), summed, made[1], 1
-    groups = _attribute(node, "group", 1)
-    if (groups > 1 and is_depthwise(groups, groups, second[0])) or second[1] == 1 == made[1]:
-        groups = first[1]  # a depthwise convolution's groups follow its width
     kernel = math.prod(second[2:])
     if node.op_type == "Conv":
+        groups = (
+            first[1] // second[1]
+        )  # not the dense node's: a depthwise convolution's follow its width
         return float(math.prod(made) * kernel * second[1]), second[1], made[1] // groups, groups
+    groups = made[1] // second[1]
     return float(math.prod(first) * kernel * second[1]), first[1] // groups, second[1], groups
 
 

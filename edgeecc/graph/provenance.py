@@ -3,13 +3,14 @@
 For every tensor and axis we know which unit owns each index (*provenance*): a global unit number, or FREE for
 an index that always stays. Parameters get theirs from the spec; nodes pass it on. Where two sides meet (a
 weight and its input, the operands of an addition) they must agree, which checks the traced groups a second
-time, independently of torch.
+time, independently of torch. A constant that is no parameter of the network, such as the ones of a batch norm
+without weights, has no owner of its own: it follows the channels that it meets.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import List, Mapping, Optional, Sequence, Tuple
+from typing import Dict, FrozenSet, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 import onnx
@@ -23,6 +24,20 @@ FREE = -1
 Tag = Tuple[IntArray, ...]
 
 
+class FollowError(GraphError):
+    """Channels that cannot be followed through an ONNX graph.
+
+    Args:
+        what: what was seen, naming the node.
+        units: global numbers of the units concerned.
+    """
+
+    def __init__(self, what: str, units: FrozenSet[int]) -> None:
+        super().__init__(f"{what}; keep its channels whole or report the network")
+        self.what = what
+        self.units = units
+
+
 @dataclass(frozen=True)
 class Context:
     """What the rules of the operators look things up in.
@@ -30,11 +45,13 @@ class Context:
     Args:
         shapes: tensor name -> dense shape.
         constants: names of small integer constants -> values.
+        loose: names of constants that are no parameter of the network and are read once.
         opset: version of the default operator set.
     """
 
     shapes: Mapping[str, Tuple[int, ...]]
     constants: Mapping[str, IntArray]
+    loose: FrozenSet[str]
     opset: int
 
 
@@ -48,7 +65,10 @@ class Node:
         self.name = proto.name or (proto.output[0] if proto.output else proto.op_type)
         self.inputs = list(proto.input)
         self.outputs = list(proto.output)
-        self.tags = tags
+        self.tags = list(tags)
+        self.opset = context.opset
+        #: Constants that follow the channels they met here.
+        self.adopted: Dict[str, Tag] = {}
         self._context = context
         self._attributes = {
             item.name: onnx.helper.get_attribute_value(item) for item in proto.attribute
@@ -105,6 +125,14 @@ class Node:
         """Return the provenance of an output that no group touches."""
         return tuple(np.full(size, FREE, dtype=np.int64) for size in self.shape(output))
 
+    def adopt(self, place: int, axis: int, owners: IntArray) -> None:
+        """Let a constant input that nobody owns follow the channels it meets index by index."""
+        tag, name = self.tag(place), self.inputs[place]
+        fits = name in self._context.loose and len(tag[axis]) == len(owners)
+        if fits and not is_touched(tag[axis]):
+            axis %= len(tag)
+            self.tags[place] = self.adopted[name] = (*tag[:axis], owners, *tag[axis + 1 :])
+
     def same(self, one: IntArray, other: IntArray, what: str) -> None:
         """Check that two sides that meet agree.
 
@@ -118,16 +146,27 @@ class Node:
 
         Raises: GraphError naming the node.
         """
-        if bool((axis_tag != FREE).any()):
+        if is_touched(axis_tag):
             raise self.fault(f"works across prunable channels ({what})")
 
-    def fault(self, what: str) -> GraphError:
-        """Return an error that names this node."""
-        return GraphError(
-            f"ONNX node {self.name} ({self.op}) {what}; keep its channels whole or report the network"
+    def fault(self, what: str) -> FollowError:
+        """Return an error that names this node and the units that arrive at it."""
+        return FollowError(
+            f"ONNX node {self.name} ({self.op}) {what}",
+            frozenset().union(*(units_of(tag) for tag in self.tags if tag is not None)),
         )
+
+
+def is_touched(axis_tag: IntArray) -> bool:
+    """Return whether a group owns an index of this axis."""
+    return bool((axis_tag != FREE).any())
 
 
 def touched(tag: Tag) -> bool:
     """Return whether any index belongs to a group."""
-    return any(bool((axis != FREE).any()) for axis in tag)
+    return any(is_touched(axis) for axis in tag)
+
+
+def units_of(tag: Tag) -> FrozenSet[int]:
+    """Return the units that own an index."""
+    return frozenset(int(unit) for axis in tag for unit in np.unique(axis)) - {FREE}

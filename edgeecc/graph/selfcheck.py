@@ -1,56 +1,47 @@
 """The proof that a group may be pruned: cutting it out gives what masking it gives, on a network at random.
 
-The check runs on a copy with random, lively parameters, so that dead channels or zero weights in the user's
-network cannot hide a mistake, and in float64, so that rounding cannot either.
+Equality proves nothing where the group does not matter, so a group must also be seen to matter: masking it
+has to move the outputs by far more than rounding does. What cannot be shown stays whole.
 """
 
 from __future__ import annotations
 
-import copy
+import warnings
 from dataclasses import replace
 from typing import Dict, List, Sequence, Tuple
 
 import numpy as np
 import torch
 from torch import nn
+from torch.func import functional_call
 
 from edgeecc.errors import GraphError
-from edgeecc.graph.spec import IntArray, NetworkSpec
-from edgeecc.graph.surgery import mask_, slim
+from edgeecc.graph.lively import Trial, lively_trial
+from edgeecc.graph.outputs import tensors
+from edgeecc.graph.spec import IntArray, Keep, NetworkSpec
+from edgeecc.graph.surgery import mask_tensors, slim
 
-#: Relative to the largest output; float64 rounding stays near 1e-14.
-TOLERANCE = 1e-8
+#: Random networks tried before a group that moves no output is given up.
+SEEDS = (1, 2, 3)
+#: Masking a group must move an output by this many times the rounding.
+POWER = 100.0
 
 
 def prove(
     model: nn.Module, example_inputs: Tuple[torch.Tensor, ...], spec: NetworkSpec
 ) -> Dict[str, str]:
-    """Return the groups that fail, with the reason; empty when slim equals mask for all at once.
+    """Return the groups that are not proved, with the reason; empty when all pass together.
 
-    Raises: GraphError when groups that pass alone fail together.
+    Raises: GraphError when groups that pass alone fail together, or no random network runs.
     """
-    lively, inputs = (
-        _lively(model),
-        tuple(x.double() if x.is_floating_point() else x for x in example_inputs),
-    )
-    if not _fault(lively, inputs, spec, _random_keep(spec)):
+    if not spec.prunable:
         return {}
-    failures: Dict[str, str] = {}
-    everything = [group.name for group in spec.prunable]
-    suspects = [everything[: len(everything) // 2], everything[len(everything) // 2 :]]
-    while (
-        suspects
-    ):  # halve what fails until single groups are left: few fail, and a forward may take seconds
-        names = suspects.pop()
-        part = _only(spec, names)
-        fault = _fault(lively, inputs, part, _random_keep(part))
-        if fault and len(names) == 1:
-            failures[names[0]] = fault
-        elif fault:
-            half = len(names) // 2
-            suspects += [names[half:], names[:half]]
-    rest = _without(spec, failures)
-    fault = _fault(lively, inputs, rest, _random_keep(rest))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a slim forward may warn of what is about to be refused
+        trial, failures = _telling_trial(model, example_inputs, spec)
+        failures.update(_failing(trial, _without(spec, failures)))
+        rest = _without(spec, failures)
+        fault = _fault(trial, rest) if failures else ""
     if fault:
         raise GraphError(
             f"{spec.network or 'the network'} cannot be slimmed: {fault}; report it with the network"
@@ -58,65 +49,98 @@ def prove(
     return failures
 
 
-def _fault(
-    model: nn.Module, inputs: Tuple[torch.Tensor, ...], spec: NetworkSpec, keep: Dict[str, IntArray]
-) -> str:
-    """Return what goes wrong when the kept units are cut out, or nothing."""
-    if not spec.prunable:
-        return ""
-    masked = copy.deepcopy(model)
-    mask_(masked, spec, keep)
-    with torch.no_grad():
-        expected = tensors(masked(*inputs))
+def _telling_trial(
+    model: nn.Module, example_inputs: Tuple[torch.Tensor, ...], spec: NetworkSpec
+) -> Tuple[Trial, Dict[str, str]]:  # fmt: skip
+    """Return the random network in which most groups matter, and the groups that do not even there."""
+    best: Tuple[Trial, List[str]] = (lively_trial(model, example_inputs, SEEDS[0]), [])
+    for seed in SEEDS:
+        trial = best[0] if seed == SEEDS[0] else lively_trial(model, example_inputs, seed)
+        idle = _idle(trial, spec)
+        if seed == SEEDS[0] or len(idle) < len(best[1]):
+            best = (trial, idle)
+        if not idle:
+            break
+    reason = "its channels do not move the outputs, so nothing can be proved about them"
+    return best[0], {name: reason for name in best[1]}
+
+
+def _idle(trial: Trial, spec: NetworkSpec) -> List[str]:
+    """Return the groups that can be masked without moving any output visibly."""
+    dense = trial.run(trial.model)
+    idle = []
+    for group in spec.prunable:
+        part = _only(spec, [group.name])
+        masked = _masked(trial, part, _keeps(part)[0])
+        if all(_close(one, other, POWER * trial.tolerance) for one, other in zip(dense, masked)):
+            idle.append(group.name)
+    return idle
+
+
+def _failing(trial: Trial, spec: NetworkSpec) -> Dict[str, str]:
+    """Return the groups that fail, found by halving: few do, and a forward may take seconds."""
+    failures: Dict[str, str] = {}
+    suspects = [[group.name for group in spec.prunable]]
+    while suspects:
+        names = suspects.pop()
+        fault = _fault(trial, _only(spec, names))
+        if fault and len(names) == 1:
+            failures[names[0]] = fault
+        elif fault:
+            half = len(names) // 2
+            suspects += [names[half:], names[:half]]
+    return failures
+
+
+def _fault(trial: Trial, spec: NetworkSpec) -> str:
+    """Return what goes wrong when units are cut out, or nothing."""
+    for keep in _keeps(spec) if spec.prunable else ():
+        expected = _masked(trial, spec, keep)
         try:
-            found = tensors(slim(model, spec, keep)(*inputs))
+            found = trial.run(slim(trial.model, spec, keep))
         except Exception as error:  # anything that forward may raise is a reason
             detail = " ".join(str(error).split())[:160]
             return f"forward fails without its channels ({type(error).__name__}: {detail})"
-    if [x.shape for x in expected] != [x.shape for x in found]:
-        return "its channels are an output of the network"
-    for one, other in zip(expected, found):
-        scale = float(one.abs().max()) + 1e-30
-        if not float((one - other).abs().max()) <= TOLERANCE * scale:
+        if [x.shape for x in expected] != [x.shape for x in found]:
+            return "its channels are an output of the network"
+        if not all(_close(one, other, trial.tolerance) for one, other in zip(expected, found)):
             return "removing its channels changes the function"
     return ""
 
 
-def tensors(output: object) -> List[torch.Tensor]:
-    """Return the tensors of a forward result, which may be nested in tuples, lists and dicts."""
-    if isinstance(output, torch.Tensor):
-        return [output]
-    if isinstance(output, dict):
-        output = list(output.values())
-    if isinstance(output, (list, tuple)):
-        return [tensor for item in output for tensor in tensors(item)]
-    return []
-
-
-def _lively(model: nn.Module) -> nn.Module:
-    """Return a float64 copy in eval mode with random parameters in which no channel is dead."""
-    generator = torch.Generator().manual_seed(1)
-    lively = copy.deepcopy(model).cpu().double().eval()
-    with torch.no_grad():
-        for name, value in [*lively.named_parameters(), *lively.named_buffers()]:
-            if not value.is_floating_point():
-                continue
-            if name.endswith("running_var") or (value.ndim == 1 and name.endswith("weight")):
-                value.uniform_(0.5, 1.5, generator=generator)
-            elif value.ndim >= 2:
-                value.normal_(0.0, 1.0 / max(1, value[0].numel()) ** 0.5, generator=generator)
-            else:
-                value.normal_(0.0, 0.1, generator=generator)
-    return lively
-
-
-def _random_keep(spec: NetworkSpec) -> Dict[str, IntArray]:
-    """Return a random half of every group, so that order and place of the kept units matter."""
-    generator = np.random.default_rng(0)
-    return {
-        group.name: np.sort(generator.choice(group.width, max(1, group.width // 2), replace=False))
-        for group in spec.prunable
+def _masked(trial: Trial, spec: NetworkSpec, keep: Keep) -> List[torch.Tensor]:
+    weights = dict(trial.model.named_parameters(remove_duplicate=False))
+    masked = {
+        name: weights[name].detach() * mask.to(weights[name])
+        for name, mask in mask_tensors(spec, keep).items()
     }
+    with torch.no_grad():
+        outputs = functional_call(trial.model, masked, tuple(x.clone() for x in trial.inputs))
+    return tensors(outputs)
+
+
+def _close(one: torch.Tensor, other: torch.Tensor, tolerance: float) -> bool:
+    """Return whether two outputs are equal up to `tolerance` of the largest value; not a number never is."""
+    one, other = one.double(), other.double()
+    finite = one[one.isfinite()].abs()
+    bound = tolerance * (float(finite.max()) if finite.numel() else 0.0)
+    return bool(((one == other) | ((one - other).abs() <= bound)).all())
+
+
+def _keeps(spec: NetworkSpec) -> Tuple[Dict[str, IntArray], ...]:
+    """Return what to keep: a random half, the other half, and all but one.
+
+    A maximum over channels sits in one of the halves, so it cannot survive both. All but one shares no
+    factor with the width, so it does not fit where forward splits channels evenly.
+    """
+    generator = np.random.default_rng(0)
+    half, other, most = {}, {}, {}
+    for group in spec.prunable:
+        order = generator.permutation(group.width)
+        half[group.name] = np.sort(order[: group.width // 2])
+        other[group.name] = np.sort(order[group.width // 2 :])
+        most[group.name] = np.sort(order[1:])
+    return half, other, most
 
 
 def _only(spec: NetworkSpec, names: Sequence[str]) -> NetworkSpec:
@@ -126,8 +150,4 @@ def _only(spec: NetworkSpec, names: Sequence[str]) -> NetworkSpec:
 
 
 def _without(spec: NetworkSpec, failures: Dict[str, str]) -> NetworkSpec:
-    groups = tuple(
-        replace(g, prunable=False, reason=failures[g.name]) if g.name in failures else g
-        for g in spec.groups
-    )
-    return replace(spec, groups=groups)
+    return _only(spec, [group.name for group in spec.prunable if group.name not in failures])

@@ -22,6 +22,9 @@ _SIZE_ATTRIBUTES = {
     nn.BatchNorm1d: (("num_features", 0),),
     nn.BatchNorm2d: (("num_features", 0),),
     nn.BatchNorm3d: (("num_features", 0),),
+    nn.InstanceNorm1d: (("num_features", 0),),
+    nn.InstanceNorm2d: (("num_features", 0),),
+    nn.InstanceNorm3d: (("num_features", 0),),
     nn.PReLU: (("num_parameters", 0),),
 }
 
@@ -45,7 +48,7 @@ def mask_tensors(spec: NetworkSpec, keep: Keep) -> Dict[str, torch.Tensor]:
 
 def mask_(model: nn.Module, spec: NetworkSpec, keep: Keep) -> None:
     """Zero in place what removed channels feed."""
-    parameters = dict(model.named_parameters())
+    parameters = dict(model.named_parameters(remove_duplicate=False))
     with torch.no_grad():
         for name, mask in mask_tensors(spec, keep).items():
             parameters[name].mul_(mask.to(parameters[name]))
@@ -61,7 +64,10 @@ def slim(model: nn.Module, spec: NetworkSpec, keep: Keep) -> nn.Module:
     """
     checked = spec.checked_keep(keep)
     small = copy.deepcopy(model)
-    tensors = {**dict(small.named_parameters()), **dict(small.named_buffers())}
+    tensors = {
+        **dict(small.named_parameters(remove_duplicate=False)),
+        **dict(small.named_buffers(remove_duplicate=False)),
+    }
     for parameter in spec.parameters:
         tensor = tensors.get(parameter.name)
         if tensor is None or tuple(tensor.shape) != parameter.shape:

@@ -23,21 +23,23 @@ def trace(
     """Describe a network: channel groups, layers and parameters.
 
     Every group that is called prunable has been proved so: on this network with random parameters, cutting
-    half of each group out gives what masking it gives. A group that fails stays whole, with the reason.
+    parts of each group out gives what masking them gives. A group that fails stays whole, with the reason.
 
     Args:
         model: any module; left as it is.
-        example_inputs: the forward arguments, batch 1.
+        example_inputs: the forward arguments, batch 1; left as they are.
         network: name that goes into the spec.
     Raises: GraphError naming the module when forward fails or the network cannot be followed.
     """
     if any(x.shape[0] != 1 for x in example_inputs if x.ndim):
         raise GraphError("the example input must have batch 1; costs are counted per image")
-    work = copy.deepcopy(model).cpu().eval()
+    example_inputs = tuple(x.detach().cpu() for x in example_inputs)
+    work = _copied(model)
     calls = observe(work, example_inputs)
     order = {name: place for place, name in enumerate(calls)}
     for parameter in work.parameters():
-        parameter.requires_grad_(True)  # torch-pruning follows gradients
+        if parameter.is_floating_point():
+            parameter.requires_grad_(True)  # torch-pruning follows gradients
     groups = group_units(work, find_units(work, example_inputs), order)
     spec = _assemble(work, example_inputs, network, groups, calls)
     failures = prove(work, example_inputs, spec)
@@ -45,6 +47,20 @@ def trace(
         groups = tuple(_kept_whole(group, failures) for group in groups)
         spec = _assemble(work, example_inputs, network, groups, calls)
     return spec
+
+
+def _copied(model: nn.Module) -> nn.Module:
+    """Return a copy in eval mode on the CPU.
+
+    Raises: GraphError when a module holds a computed tensor, as the old `weight_norm` does.
+    """
+    try:
+        return copy.deepcopy(model).cpu().eval()
+    except RuntimeError as error:
+        detail = " ".join(str(error).split())[:160]
+        raise GraphError(
+            f"the network cannot be copied: {detail}; store computed weights (remove_weight_norm) first"
+        ) from error
 
 
 def _assemble(

@@ -72,7 +72,7 @@ def test_shipped_profiles_still_fit_our_networks(tmp_path: Path, network: str) -
     pytest.importorskip("torch")
     from edgeecc.sources import open_network, trace_source
 
-    spec = trace_source(*open_network(network, None, None))
+    spec = trace_source(*open_network(network, None, None)).spec
     for device, name in SHIPPED:
         if name == network:
             shipped(device, name, tmp_path).cost_for(spec)
