@@ -18,7 +18,7 @@ from edgeecc.units import parse_budget
 
 NETWORK, DATA, DEVICE, BUDGET = "digits_mobilenet", "digits", "virtual:tx2", "50%"
 #: Twelve passes over the training digits: enough for this network, and quick on two cores.
-DENSE_STEPS, DENSE_LR, BATCH = 260, 2e-3, 64
+DENSE_STEPS, DENSE_LR, BATCH = 260, 5e-3, 64
 PRUNE_STEPS, FINETUNE_STEPS = 150, 100
 #: Called with (stage, done, total, note).
 OnStage = Callable[[str, int, int, str], None]

@@ -7,7 +7,6 @@ has to move the outputs by far more than rounding does. What cannot be shown sta
 from __future__ import annotations
 
 import warnings
-from dataclasses import replace
 from typing import Dict, List, Sequence, Tuple
 
 import numpy as np
@@ -39,8 +38,8 @@ def prove(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a slim forward may warn of what is about to be refused
         trial, failures = _telling_trial(model, example_inputs, spec)
-        failures.update(_failing(trial, _without(spec, failures)))
-        rest = _without(spec, failures)
+        failures.update(_failing(trial, spec.with_whole(failures)))
+        rest = spec.with_whole(failures)
         fault = _fault(trial, rest) if failures else ""
     if fault:
         raise GraphError(
@@ -144,10 +143,5 @@ def _keeps(spec: NetworkSpec) -> Tuple[Dict[str, IntArray], ...]:
 
 
 def _only(spec: NetworkSpec, names: Sequence[str]) -> NetworkSpec:
-    return replace(
-        spec, groups=tuple(replace(g, prunable=g.prunable and g.name in names) for g in spec.groups)
-    )
-
-
-def _without(spec: NetworkSpec, failures: Dict[str, str]) -> NetworkSpec:
-    return _only(spec, [group.name for group in spec.prunable if group.name not in failures])
+    """Return the spec in which only these groups are prunable."""
+    return spec.with_whole({g.name: "not tried" for g in spec.prunable if g.name not in names})

@@ -5,7 +5,7 @@ Found before anything is measured or trained, not after: an export that refuses 
 
 from __future__ import annotations
 
-from dataclasses import replace
+from typing import List
 
 import onnx
 
@@ -25,19 +25,16 @@ def settle(spec: NetworkSpec, graph: onnx.ModelProto) -> NetworkSpec:
         except FollowError as error:
             if not error.units:
                 raise
-            spec = _whole(spec, error)
+            spec = spec.with_whole(dict.fromkeys(_names(spec, error), error.what))
         else:
             return spec
 
 
-def _whole(spec: NetworkSpec, error: FollowError) -> NetworkSpec:
-    offset, names = 0, set()
+def _names(spec: NetworkSpec, error: FollowError) -> List[str]:
+    """Return the groups of the units that an error is about."""
+    offset, names = 0, []
     for group in spec.prunable:
         if not error.units.isdisjoint(range(offset, offset + group.width)):
-            names.add(group.name)
+            names.append(group.name)
         offset += group.width
-    groups = tuple(
-        replace(group, prunable=False, reason=error.what) if group.name in names else group
-        for group in spec.groups
-    )
-    return replace(spec, groups=groups)
+    return names

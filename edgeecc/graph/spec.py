@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Dict, Literal, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
@@ -111,6 +111,12 @@ class WidthForm:
         """Return the channel count for the given widths."""
         return self.fixed + sum(factor * int(widths[group]) for group, factor in self.terms)
 
+    def with_fixed(self, widths: Widths) -> WidthForm:
+        """Return the form in which the groups of `widths` have that width for good."""
+        free = tuple((group, factor) for group, factor in self.terms if group not in widths)
+        owned = sum(factor * widths[group] for group, factor in self.terms if group in widths)
+        return WidthForm(self.fixed + owned, free)
+
 
 @dataclass(frozen=True)
 class LayerSpec:
@@ -185,6 +191,25 @@ class NetworkSpec:
     def prunable(self) -> Tuple[ChannelGroup, ...]:
         """Prunable groups in forward order: the order of every width vector."""
         return tuple(group for group in self.groups if group.prunable)
+
+    def with_whole(self, reasons: Mapping[str, str]) -> NetworkSpec:
+        """Return the spec in which the prunable groups of `reasons` stay whole, for these reasons."""
+        groups = tuple(
+            replace(group, prunable=False, reason=reasons[group.name])
+            if group.prunable and group.name in reasons
+            else group
+            for group in self.groups
+        )
+        fixed = {group.name: group.width for group in self.prunable if group.name in reasons}
+        layers = tuple(
+            replace(
+                layer,
+                input=layer.input.with_fixed(fixed),
+                output=layer.output.with_fixed(fixed),
+            )
+            for layer in self.layers
+        )
+        return replace(self, groups=groups, layers=layers)
 
     def dense_widths(self) -> Dict[str, int]:
         """Return the dense width of every prunable group."""

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import replace
-from typing import Dict, Mapping, Tuple
+from typing import Mapping, Tuple
 
 import torch
 from torch import nn
@@ -42,11 +41,7 @@ def trace(
             parameter.requires_grad_(True)  # torch-pruning follows gradients
     groups = group_units(work, find_units(work, example_inputs), order)
     spec = _assemble(work, example_inputs, network, groups, calls)
-    failures = prove(work, example_inputs, spec)
-    if failures:
-        groups = tuple(_kept_whole(group, failures) for group in groups)
-        spec = _assemble(work, example_inputs, network, groups, calls)
-    return spec
+    return spec.with_whole(prove(work, example_inputs, spec))
 
 
 def _copied(model: nn.Module) -> nn.Module:
@@ -78,9 +73,3 @@ def _assemble(
     )
     shapes = tuple(tuple(int(n) for n in x.shape) for x in example_inputs)
     return NetworkSpec(network, shapes, groups, layer_specs(model, calls, groups), parameters)
-
-
-def _kept_whole(group: ChannelGroup, failures: Dict[str, str]) -> ChannelGroup:
-    if group.name not in failures:
-        return group
-    return replace(group, prunable=False, reason=failures[group.name])

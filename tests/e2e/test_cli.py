@@ -32,10 +32,28 @@ from edgeecc.training.evaluate import top1
 ROOT = Path(__file__).resolve().parents[2]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
 OWN = """
+import torch
+from torch import nn
 from edgeecc.networks.mobilenet import MobileNet
 
 def net():
     return MobileNet(1, (16, 1), ((32, 2), (256, 2), (1024, 1), (1024, 1)), 10)
+
+class Running(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.c1, self.c2, self.c3 = nn.Conv2d(1, 8, 3), nn.Conv2d(8, 12, 3), nn.Conv2d(12, 16, 3)
+        self.fc = nn.Linear(16, 10)
+
+    def forward(self, x):
+        x = torch.relu(self.c2(torch.cumsum(torch.relu(self.c1(x)), 3)))
+        return self.fc(torch.relu(self.c3(x)).mean((2, 3)))
+
+def running():
+    return Running()
+
+def frozen():
+    return net().requires_grad_(False)
 
 def nothing():
     return 3
@@ -138,6 +156,26 @@ def test_prune_export_verify_on_an_energy_budget(home: Path) -> None:
     onnx.checker.check_model(onnx.load(exported["onnx"]), full_check=True)
     again = run_json("verify", "runs/energy")
     assert again["energy_j"] == verified["energy_j"]
+
+
+def test_a_group_that_the_graph_cannot_follow_stays_whole(home: Path) -> None:
+    """Torch could cut c1; ONNX cannot be followed through a running sum. That is known before training."""
+    import own_nets
+
+    model = own_nets.running()
+    initialise_(model, 0)
+    torch.save(model.state_dict(), "running.pth")
+    running = ["--network", "own_nets:running", "--input", "1x8x8"]
+    inspected = run_json("inspect", *running)
+    groups = {group["name"]: group for group in inspected["groups"]}
+    assert "CumSum" in groups["c1"]["reason"]
+    assert groups["c2"]["prunable"]
+    budget = f"{0.7e-6 * inspected['total']['macs']}MMAC"
+    result = run_json(
+        "prune", "running.pth", *running, *QUICK, "--budget", budget, "--run", "runs/r"
+    )
+    assert sorted(result["widths"]) == ["c2", "c3"]
+    assert run_json("export", "runs/r")["verify"]["within_budget"] is True
 
 
 @pytest.mark.parametrize(
@@ -493,6 +531,13 @@ def test_bad_weights(damage: Any, text: str, home: Path) -> None:
         ([*FACTORY, *QUICK, "--device", "toaster"], 1, "unknown device 'toaster'"),
         ([*FACTORY, *QUICK, "--method", "magic"], 1, "unknown method 'magic'"),
         ([*FACTORY, *QUICK, "--lr", "-1"], 1, "must be positive"),
+        ([*FACTORY, *QUICK, "--lr", "nan"], 1, "must be positive"),
+        ([*FACTORY, *QUICK, "--seed", "-1"], 1, "seed -1 must lie in 0..4294967295"),
+        (
+            ["--network", "own_nets:frozen", "--input", "1x8x8", *QUICK],
+            1,
+            "every weight of the network is frozen",
+        ),
         ([*FACTORY, *QUICK, "--steps", "-1"], 1, "steps -1 must be at least 0"),
         ([*FACTORY, *QUICK, "--margin", "1.5"], 1, "margin 1.5 must lie in [0, 1)"),
         ([*FACTORY, *QUICK, "--profile", "nowhere.json"], 1, "cannot read nowhere.json"),
