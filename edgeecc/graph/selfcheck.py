@@ -38,10 +38,12 @@ def prove(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a slim forward may warn of what is about to be refused
         trial, failures = _telling_trial(model, example_inputs, spec)
-        failures.update(_failing(trial, spec.with_whole(failures)))
+        for keep in _keeps(spec):
+            failures.update(_failing(trial, spec.with_whole(failures), keep))
         rest = spec.with_whole(failures)
-        fault = _fault(trial, rest) if failures else ""
-    if fault:
+        faults = [_fault(trial, rest, keep) for keep in _keeps(spec) if failures]
+    if any(faults):
+        fault = next(fault for fault in faults if fault)
         raise GraphError(
             f"{spec.network or 'the network'} cannot be slimmed: {fault}; report it with the network"
         )
@@ -65,24 +67,64 @@ def _telling_trial(
 
 
 def _idle(trial: Trial, spec: NetworkSpec) -> List[str]:
-    """Return the groups that can be masked without moving any output visibly."""
-    dense = trial.run(trial.model)
+    """Return the groups that can be masked without moving any output visibly.
+
+    One backward pass tells most groups from dead ones; a forward without its units decides on the others.
+    """
+    keep = _keeps(spec)[0]
+    moving = _first_order(trial, spec, keep)
+    dense: List[torch.Tensor] = []
     idle = []
     for group in spec.prunable:
-        part = _only(spec, [group.name])
-        masked = _masked(trial, part, _keeps(part)[0])
+        if moving.get(group.name, 0.0) > POWER * trial.tolerance:
+            continue
+        dense = dense or trial.run(trial.model)
+        masked = _masked(trial, _only(spec, [group.name]), keep)
         if all(_close(one, other, POWER * trial.tolerance) for one, other in zip(dense, masked)):
             idle.append(group.name)
     return idle
 
 
-def _failing(trial: Trial, spec: NetworkSpec) -> Dict[str, str]:
+def _first_order(trial: Trial, spec: NetworkSpec, keep: Keep) -> Dict[str, float]:
+    """Return how far masking each group moves a random projection of the outputs, to first order, relative.
+
+    Empty where the network cannot be differentiated.
+    """
+    weights = dict(trial.model.named_parameters(remove_duplicate=False))
+    generator = torch.Generator().manual_seed(0)
+    try:
+        outputs = [
+            x for x in tensors(trial.model(*(x.clone() for x in trial.inputs))) if x.requires_grad
+        ]
+        projected = [
+            (x * torch.randn(x.shape, generator=generator, dtype=x.dtype)).sum()
+            / (float(x.detach().abs().max()) * x.numel() ** 0.5)
+            for x in outputs
+        ]
+        gradients = torch.autograd.grad(sum(projected), list(weights.values()), allow_unused=True)
+    except (RuntimeError, ZeroDivisionError):
+        return {}
+    slopes = {name: slope for name, slope in zip(weights, gradients) if slope is not None}
+    moves = {}
+    for group in spec.prunable:
+        alone = _only(spec, [group.name])
+        masks = mask_tensors(alone, _part(alone, keep))
+        lost = [
+            ((1 - mask.to(weights[name])) * weights[name].detach() * slopes[name]).sum()
+            for name, mask in masks.items()
+            if name in slopes
+        ]
+        moves[group.name] = abs(float(sum(lost)))
+    return moves
+
+
+def _failing(trial: Trial, spec: NetworkSpec, keep: Keep) -> Dict[str, str]:
     """Return the groups that fail, found by halving: few do, and a forward may take seconds."""
     failures: Dict[str, str] = {}
     suspects = [[group.name for group in spec.prunable]]
     while suspects:
         names = suspects.pop()
-        fault = _fault(trial, _only(spec, names))
+        fault = _fault(trial, _only(spec, names), keep)
         if fault and len(names) == 1:
             failures[names[0]] = fault
         elif fault:
@@ -91,19 +133,18 @@ def _failing(trial: Trial, spec: NetworkSpec) -> Dict[str, str]:
     return failures
 
 
-def _fault(trial: Trial, spec: NetworkSpec) -> str:
-    """Return what goes wrong when units are cut out, or nothing."""
-    for keep in _keeps(spec) if spec.prunable else ():
-        expected = _masked(trial, spec, keep)
-        try:
-            found = trial.run(slim(trial.model, spec, keep))
-        except Exception as error:  # anything that forward may raise is a reason
-            detail = " ".join(str(error).split())[:160]
-            return f"forward fails without its channels ({type(error).__name__}: {detail})"
-        if [x.shape for x in expected] != [x.shape for x in found]:
-            return "its channels are an output of the network"
-        if not all(_close(one, other, trial.tolerance) for one, other in zip(expected, found)):
-            return "removing its channels changes the function"
+def _fault(trial: Trial, spec: NetworkSpec, keep: Keep) -> str:
+    """Return what goes wrong when all units that are not kept are cut out, or nothing."""
+    try:
+        found = trial.run(slim(trial.model, spec, _part(spec, keep)))
+    except Exception as error:  # anything that forward may raise is a reason
+        detail = " ".join(str(error).split())[:160]
+        return f"forward fails without its channels ({type(error).__name__}: {detail})"
+    expected = _masked(trial, spec, keep)
+    if [x.shape for x in expected] != [x.shape for x in found]:
+        return "its channels are an output of the network"
+    if not all(_close(one, other, trial.tolerance) for one, other in zip(expected, found)):
+        return "removing its channels changes the function"
     return ""
 
 
@@ -111,7 +152,7 @@ def _masked(trial: Trial, spec: NetworkSpec, keep: Keep) -> List[torch.Tensor]:
     weights = dict(trial.model.named_parameters(remove_duplicate=False))
     masked = {
         name: weights[name].detach() * mask.to(weights[name])
-        for name, mask in mask_tensors(spec, keep).items()
+        for name, mask in mask_tensors(spec, _part(spec, keep)).items()
     }
     with torch.no_grad():
         outputs = functional_call(trial.model, masked, tuple(x.clone() for x in trial.inputs))
@@ -140,6 +181,10 @@ def _keeps(spec: NetworkSpec) -> Tuple[Dict[str, IntArray], ...]:
         other[group.name] = np.sort(order[group.width // 2 :])
         most[group.name] = np.sort(order[1:])
     return half, other, most
+
+
+def _part(spec: NetworkSpec, keep: Keep) -> Keep:
+    return {group.name: keep[group.name] for group in spec.prunable}
 
 
 def _only(spec: NetworkSpec, names: Sequence[str]) -> NetworkSpec:
