@@ -97,12 +97,28 @@ class _EccHooks:
         """Keep dead units dead."""
         mask_weights_(model, optimizer, self._masks)
 
-    def weigh_by_norm(self, model: nn.Module) -> None:
-        """Take squared norms, as shares of their group's, for importance where no step has measured any (ours)."""
+    def numbers(self) -> Mapping[str, float]:
+        """Return what a step reports: the cost, the duals (y as the largest), and the sum of the bounds."""
+        return {
+            "cost": self.cost(),
+            "z": self.z,
+            "y": float(self.y.max(initial=0.0)),
+            "s": float(self.s.sum()),
+        }
+
+    def forced(self, model: nn.Module) -> bool:
+        """Cut what the steps did not reach; return whether there was any.
+
+        Where no step has measured importance, squared norms, as shares of their group's, stand in (ours).
+        """
+        if self.cost() <= self.problem.bound:
+            return False
         if not any(a.any() for a in self.importance):
             parameters = dict(model.named_parameters())
             norms = self.table.sums(lambda name: parameters[name].detach() ** 2)
             self.importance = [norm / (norm.sum() + 1e-30) for norm in norms]
+        self.cut_to(self.problem.bound)
+        return True
 
     def cut_to(self, bound: float) -> None:
         """Bring integer widths within the bound: flow, round down, give back what still fits."""
@@ -177,20 +193,11 @@ class TaylorHooks(_EccHooks):
             target = self.dense * (self.problem.bound / self.dense) ** share
             self._round(target, last=share >= 1.0)
         self.mask_(model, optimizer)
-        return {
-            "cost": self.cost(),
-            "z": self.z,
-            "y": float(self.y.max(initial=0.0)),
-            "s": float(self.s.sum()),
-        }
+        return self.numbers()
 
     def finish(self, model: nn.Module) -> str:
         """Make sure of the bound (a phase of no steps has made no round)."""
-        if self.cost() > self.problem.bound:
-            self.weigh_by_norm(model)
-            self.cut_to(self.problem.bound)
-            return "cut_without_training"
-        return "converged"
+        return "cut_without_training" if self.forced(model) else "converged"
 
     def _round(self, target: float, *, last: bool) -> None:
         if last:
@@ -240,20 +247,11 @@ class AdamHooks(_EccHooks):
             self.mask_(model, optimizer)
             if self.cost() <= self.problem.bound:
                 self.met_at = step
-        return {
-            "cost": self.cost(),
-            "z": self.z,
-            "y": float(self.y.max(initial=0.0)),
-            "s": float(self.s.sum()),
-        }
+        return self.numbers()
 
     def finish(self, model: nn.Module) -> str:
         """Cut what the steps did not reach."""
-        if self.cost() > self.problem.bound:
-            self.weigh_by_norm(model)
-            self.cut_to(self.problem.bound)
-            return "cut_after_steps"
-        return "converged"
+        return "cut_after_steps" if self.forced(model) else "converged"
 
     def _weighted_norms(
         self, model: nn.Module, optimizer: torch.optim.Optimizer
