@@ -17,7 +17,7 @@ import sys
 import tempfile
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Dict, Iterator, Mapping
+from typing import Any, Dict, Iterator, Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -25,8 +25,15 @@ import numpy.typing as npt
 from edgeecc import __version__
 from edgeecc.errors import ArtifactError
 
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
 #: Largest JSON artefact that is read; a spec of ResNet-50 takes about 200 kB.
 MAX_JSON_BYTES = 64 * 2**20
+#: Largest TOML file that is read: people write these by hand.
+MAX_TOML_BYTES = 2**20
 
 #: Ending of files that are being written.
 _SUFFIX = ".tmp"
@@ -115,6 +122,24 @@ def load_json(source: Path) -> Dict[str, object]:
         ) from error
     if not isinstance(document, dict):
         raise ArtifactError(f"{source} holds no JSON object; is it the right file?")
+    return document
+
+
+def read_toml(source: Path) -> Dict[str, Any]:
+    """Read a TOML file that a person wrote, bounded in size.
+
+    Raises: ArtifactError when it is missing, too large, or no TOML.
+    """
+    try:
+        if source.stat().st_size > MAX_TOML_BYTES:
+            raise ArtifactError(
+                f"{source} is larger than {MAX_TOML_BYTES} bytes; is it the right file?"
+            )
+        document: Dict[str, Any] = tomllib.loads(source.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ArtifactError(f"cannot read {source}: {error.strerror}; check the path") from error
+    except (ValueError, RecursionError) as error:
+        raise ArtifactError(f"cannot read {source}: {error}; mend it or move it away") from error
     return document
 
 

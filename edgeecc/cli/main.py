@@ -10,6 +10,7 @@ from typing import Any, Dict
 import click
 
 from edgeecc import __version__
+from edgeecc.artifacts import read_toml
 from edgeecc.cli.boundary import EdgeeccGroup, one_line
 from edgeecc.cli.calibrate import calibrate
 from edgeecc.cli.demo import demo
@@ -17,11 +18,7 @@ from edgeecc.cli.doctor import doctor
 from edgeecc.cli.export import export, verify
 from edgeecc.cli.inspection import inspect
 from edgeecc.cli.prune import prune
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from edgeecc.errors import ArtifactError
 
 CONFIG_FILE = Path("edgeecc.toml")
 
@@ -58,11 +55,9 @@ def _file_defaults(path: Path) -> Dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise click.UsageError(
-            one_line(f"cannot read {path}: {error}; mend it or move it away")
-        ) from error
+        document = read_toml(path)
+    except ArtifactError as error:
+        raise click.UsageError(one_line(str(error))) from error
     return {
         command: _options(table) for command, table in document.items() if isinstance(table, dict)
     }

@@ -80,6 +80,7 @@ def _layer(name: str, module: nn.Module, call: Call, groups: Sequence[ChannelGro
             kernel=(1, 1),
             stride=(1, 1),
             dilation=(1, 1),
+            padding=(0, 0),
             groups=1,
             in_size=(1, rows),
             out_size=(1, rows),
@@ -125,6 +126,7 @@ def _conv_layer(
         kernel=kernel,
         stride=_pair(module.stride),
         dilation=_pair(module.dilation),
+        padding=_padding(module),
         groups=module.groups,
         in_size=in_size,
         out_size=out_size,
@@ -165,6 +167,20 @@ def _form(
 def _pair(values: Sequence[object]) -> Tuple[int, int]:
     numbers = [int(value) for value in values]  # type: ignore[call-overload]  # torch types sizes loosely
     return (1, numbers[0]) if len(numbers) == 1 else (numbers[0], numbers[1])
+
+
+def _padding(module: nn.Module) -> Tuple[int, int]:
+    """Return the padding before the input; of an odd sum torch puts the larger part behind."""
+    assert isinstance(module, CONV)  # noqa: S101  # for the type checker
+    if not isinstance(module.padding, str):
+        sizes = _pair(module.padding)
+    elif module.padding == "valid":
+        sizes = (0, 0)
+    else:
+        spans = zip(_pair(module.dilation), _pair(module.kernel_size))
+        above, left = (dilation * (kernel - 1) // 2 for dilation, kernel in spans)
+        sizes = (above, left)
+    return sizes if len(module.kernel_size) == 2 else (0, sizes[1])
 
 
 def _positions(module: nn.Module, in_shape: Tuple[int, ...], out_shape: Tuple[int, ...]) -> int:

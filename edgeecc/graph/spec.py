@@ -129,6 +129,7 @@ class LayerSpec:
         name: module name.
         kind: "conv", "depthwise", "grouped", "transposed" or "linear".
         input, output: channel counts as functions of the widths.
+        padding: rows and columns added before the input (above, left); what is added behind follows from the sizes.
         groups: convolution groups when dense; a depthwise layer's groups follow its width.
         dense_macs: multiply-accumulates of all calls at dense width, batch 1.
         bias: whether it has a bias.
@@ -141,6 +142,7 @@ class LayerSpec:
     kernel: Tuple[int, int]
     stride: Tuple[int, int]
     dilation: Tuple[int, int]
+    padding: Tuple[int, int]
     groups: int
     in_size: Tuple[int, int]
     out_size: Tuple[int, int]

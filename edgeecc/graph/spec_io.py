@@ -70,6 +70,7 @@ def _layer(data: Mapping[str, object]) -> LayerSpec:
         kernel=_pair(data, "kernel"),
         stride=_pair(data, "stride"),
         dilation=_pair(data, "dilation"),
+        padding=_pair(data, "padding"),
         groups=_int(data, "groups", 1),
         in_size=_pair(data, "in_size"),
         out_size=_pair(data, "out_size"),

@@ -72,7 +72,13 @@ def small_network(widths=(24, 40)) -> tuple:
         source = WidthForm(3) if index == 1 else WidthForm(0, (("c1", 1),))
         made = WidthForm(0, ((name, 1),))
         macs = 256 * 9 * sizes[index] * sizes[index - 1]
-        square = {"stride": (1, 1), "dilation": (1, 1), "in_size": (16, 16), "out_size": (16, 16)}
+        square = {
+            "stride": (1, 1),
+            "dilation": (1, 1),
+            "padding": (1, 1),
+            "in_size": (16, 16),
+            "out_size": (16, 16),
+        }
         layers.append(
             LayerSpec(
                 name,
@@ -97,6 +103,7 @@ def small_network(widths=(24, 40)) -> tuple:
         "kernel": (1, 1),
         "stride": (1, 1),
         "dilation": (1, 1),
+        "padding": (0, 0),
         "in_size": (1, 1),
         "out_size": (1, 1),
     }
