@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Dict, List, Optional, Tuple
+from typing import Dict, List, Mapping, Optional, Tuple
 
 from edgeecc.calibration_folder import device_metric
+from edgeecc.cost.hardware import hardware
+from edgeecc.cost.systolic import network_energy, shapes_of
 from edgeecc.graph.spec import LayerSpec, NetworkSpec
-from edgeecc.pricing import Price, PriceQuery, price
-from edgeecc.sources import open_network, trace_source
+from edgeecc.pricing import PriceQuery, price
+from edgeecc.sources import NetworkSource, Traced, open_network, trace_source
+from edgeecc.units import Metric
 
 
 @dataclass(frozen=True)
@@ -29,25 +32,57 @@ def inspect(request: InspectRequest) -> Dict[str, object]:
     model, source = open_network(request.network, request.input_shape, request.weights)
     traced = trace_source(model, source)
     spec = traced.spec
-    query = PriceQuery(device_metric(request.device), request.device, None, request.workspace)
-    priced = price(traced, source, query)
-    layers = [_layer(layer, spec, priced) for layer in spec.layers]
+    costs = _costs(traced, source, request)
     total = {
         "macs": sum(layer.dense_macs for layer in spec.layers),
         "params": sum(
             math.prod(parameter.shape) for parameter in spec.parameters if parameter.trained
         ),
-        "cost": priced.cost.predict(spec.vector(spec.dense_widths())),
+        "cost": costs.total,
     }
     return {
         "network": source.reference,
         "input": list(source.input_shape),
         "groups": _groups(spec),
-        "layers": layers,
+        "layers": [_layer(layer, spec, costs) for layer in spec.layers],
         "total": total,
-        "metric": query.metric.value,
-        "meter": priced.cost.meter,
+        "metric": costs.metric.value,
+        "meter": costs.meter,
     }
+
+
+@dataclass(frozen=True)
+class _Costs:
+    """What the dense network costs on a device, by layer, and where the model tells it by memory level."""
+
+    metric: Metric
+    meter: str
+    total: float
+    layers: Mapping[str, float]
+    levels: Mapping[str, Mapping[str, float]]
+
+
+def _costs(traced: Traced, source: NetworkSource, request: InspectRequest) -> _Costs:
+    kind, _, name = request.device.partition(":")
+    if kind == "systolic":
+        return _systolic(traced.spec, name)
+    query = PriceQuery(device_metric(request.device), request.device, None, request.workspace)
+    priced = price(traced, source, query)
+    dense = priced.cost.predict(traced.spec.vector(traced.spec.dense_widths()))
+    layers = priced.profile.layer_costs() if priced.profile is not None else {}
+    return _Costs(query.metric, priced.cost.meter, dense, layers, {})
+
+
+def _systolic(spec: NetworkSpec, name: str) -> _Costs:
+    array = hardware(name)
+    energies = network_energy(shapes_of(spec), array)
+    return _Costs(
+        Metric.ACCESSES,
+        f"systolic:{array.name} (analytic)",
+        sum(energy.total for energy in energies),
+        {energy.name: energy.total for energy in energies},
+        {energy.name: energy.levels() for energy in energies},
+    )
 
 
 def _groups(spec: NetworkSpec) -> List[Dict[str, object]]:
@@ -62,13 +97,14 @@ def _groups(spec: NetworkSpec) -> List[Dict[str, object]]:
     ]
 
 
-def _layer(layer: LayerSpec, spec: NetworkSpec, priced: Price) -> Dict[str, object]:
+def _layer(layer: LayerSpec, spec: NetworkSpec, costs: _Costs) -> Dict[str, object]:
     own = [p for p in spec.parameters if p.trained and p.name.rpartition(".")[0] == layer.name]
-    terms = priced.profile.layer_costs() if priced.profile is not None else {}
+    levels = {"levels": costs.levels[layer.name]} if costs.levels else {}
     return {
+        **levels,
         "name": layer.name,
         "kind": layer.kind,
         "macs": layer.dense_macs,
         "params": sum(math.prod(parameter.shape) for parameter in own),
-        "cost": terms.get(layer.name),
+        "cost": costs.layers.get(layer.name),
     }

@@ -21,6 +21,8 @@ class Metric(enum.Enum):
     LATENCY = "latency"
     SIZE = "size"
     MACS = "macs"
+    #: Energy of an analytic model, in accesses of a register file.
+    ACCESSES = "accesses"
 
     @property
     def unit(self) -> str:
@@ -28,7 +30,13 @@ class Metric(enum.Enum):
         return _SI_UNIT[self]
 
 
-_SI_UNIT = {Metric.ENERGY: "J", Metric.LATENCY: "s", Metric.SIZE: "B", Metric.MACS: "MAC"}
+_SI_UNIT = {
+    Metric.ENERGY: "J",
+    Metric.LATENCY: "s",
+    Metric.SIZE: "B",
+    Metric.MACS: "MAC",
+    Metric.ACCESSES: "RF",
+}
 
 #: Unit as written -> (metric, factor to SI). Prefixes are case sensitive: mJ and MJ differ by a billion.
 UNITS = {
@@ -59,6 +67,7 @@ _DISPLAY = {
     Metric.LATENCY: (("s", 1.0), ("ms", 1e-3), ("us", 1e-6)),
     Metric.SIZE: (("GB", 1e9), ("MB", 1e6), ("kB", 1e3), ("B", 1.0)),
     Metric.MACS: (("GMAC", 1e9), ("MMAC", 1e6), ("kMAC", 1e3), ("MAC", 1.0)),
+    Metric.ACCESSES: (("GRF", 1e9), ("MRF", 1e6), ("kRF", 1e3), ("RF", 1.0)),
 }
 
 

@@ -15,7 +15,9 @@ from edgeecc.units import Metric, format_quantity
 @click.command(short_help="Show what can be pruned, and what layers cost.")
 @click.argument("model", required=False, type=click.Path(path_type=Path))
 @network_options
-@device_option("virtual:tx2")
+@device_option(
+    "virtual:tx2", "; or systolic:eyeriss, systolic:FILE.toml (analytic, of single weights)"
+)
 @workspace_option
 @json_option
 def inspect(
@@ -31,6 +33,7 @@ def inspect(
     \b
     Examples:
       edgeecc inspect --network mobilenet_v1
+      edgeecc inspect --network alexnet --device systolic:eyeriss
       edgeecc inspect net.pth --network mine.nets:factory --input 3x96x96 --json
     """  # noqa: D301  # \b keeps click from wrapping
     from edgeecc import inspection as use_case
@@ -57,6 +60,13 @@ def _print(result: Dict[str, Any]) -> None:
         ("layer", "kind", "MACs", "parameters", f"{metric.value} ({result['meter']})"),
         layers,
     )
+    if any("levels" in layer for layer in result["layers"]):
+        names = list(result["layers"][0]["levels"])
+        levels = [
+            (layer["name"], *(format_quantity(layer["levels"][name], metric) for name in names))
+            for layer in result["layers"]
+        ]
+        print_table("by memory level", ("layer", *names), levels)
 
 
 def _row(name: str, kind: str, numbers: Dict[str, Any], metric: Metric) -> Tuple[str, ...]:

@@ -68,13 +68,14 @@ def network_options(command: Command) -> Command:
     )(command)
 
 
-def device_option(default: str) -> Callable[[Command], Command]:
-    """Add --device with the given default."""
+def device_option(default: str, more: str = "") -> Callable[[Command], Command]:
+    """Add --device with the given default; `more` names what this command takes beside."""
     return click.option(
         "--device",
         default=default,
         show_default=True,
-        help="What is measured: virtual:tx2 (simulated joules) or onnxruntime:cpu (measured seconds on this machine).",
+        help="What is measured: virtual:tx2 (simulated joules) or onnxruntime:cpu (measured seconds on this machine)"
+        f"{more}.",
     )
 
 

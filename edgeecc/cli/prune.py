@@ -10,7 +10,7 @@ import click
 from edgeecc.cli.options import json_option, network_options, parse_budget_option, workspace_option
 from edgeecc.cli.output import ProgressLine, emit_json, print_table
 from edgeecc.config import EccConfig, PruneConfig, TrainConfig
-from edgeecc.units import Metric, format_quantity
+from edgeecc.units import UNITS, Metric, format_quantity
 
 _PRUNING, _ECC, _TRAINING = PruneConfig(), EccConfig(), TrainConfig()
 
@@ -75,7 +75,7 @@ def training_options(command: Callable[..., Any]) -> Callable[..., Any]:
 )
 @click.option(
     "--of",
-    type=click.Choice([metric.value for metric in Metric]),
+    type=click.Choice(sorted({metric.value for metric, _ in UNITS.values()})),
     default=Metric.ENERGY.value,
     show_default=True,
     help="What a percentage refers to.",

@@ -670,6 +670,24 @@ def test_the_shipped_profile_of_mobilenet_is_used(home: Path) -> None:
     assert real["meter"] == "published model of Jetson TX2 GPU rail, PyTorch"
 
 
+def test_single_weights_are_priced_on_a_systolic_array(home: Path) -> None:
+    inspected = run_json("inspect", "--network", "lenet5", "--device", "systolic:eyeriss")
+    assert (inspected["metric"], inspected["meter"]) == ("accesses", "systolic:eyeriss (analytic)")
+    fc1 = next(layer for layer in inspected["layers"] if layer["name"] == "fc1")
+    assert fc1["cost"] == sum(fc1["levels"].values()) == 10_253_600
+    assert inspected["total"]["cost"] == sum(layer["cost"] for layer in inspected["layers"])
+    assert (
+        "10.25 MRF" in run("inspect", "--network", "lenet5", "--device", "systolic:eyeriss").stdout
+    )
+    (home / "mine.toml").write_text("rows = 12")
+    for device, words in (
+        ("systolic:tpu", "unknown hardware 'tpu'"),
+        ("systolic:mine.toml", "mine.toml lacks 'cache'"),
+        ("systolic:none.toml", "cannot read none.toml"),
+    ):
+        assert words in complaint("inspect", "--network", "lenet5", "--device", device)
+
+
 def test_defaults_come_from_edgeecc_toml(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -23,7 +23,7 @@ SHARED = {"graph.spec", "cost.base", "solvers.base", "data.splits"}
 #: Device tier: importable without torch.
 DEVICE = [
     "errors", "units", "config", "artifacts", "plugins", "workload", "graph.spec", "graph.onnx_slice",
-    "graph.onnx_work", "cost.product", "cost.exact", "cost.fit", "cost.profile", "meters.base", "meters.virtual",
+    "graph.onnx_work", "graph.settle", "cost.product", "cost.exact", "cost.hardware", "cost.systolic", "cost.fit", "cost.profile", "meters.base", "meters.virtual",
     "runtimes.onnxrt", "calibrate", "doctor", "verify", "cli.main",
 ]  # fmt: skip
 #: Third-party packages that only one place may import.
