@@ -1,0 +1,152 @@
+"""Weighted sparse projection on a small network: schedule, budget, revival, resume."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from edgeecc.config import TrainConfig
+from edgeecc.cost.hardware import EYERISS
+from edgeecc.cost.systolic import network_energy, shapes_of, weight_cost
+from edgeecc.data.sources import load
+from edgeecc.errors import BudgetInfeasibleError, ConfigError
+from edgeecc.graph.trace import trace
+from edgeecc.solvers.projection import LayerCost
+from edgeecc.solvers.sparse import SparseLayer, SparseProblem
+from edgeecc.solvers.wsp import WspHooks
+from edgeecc.training.dense import initialise_, train_dense_
+from edgeecc.training.loop import Checkpointing, TorchTrainer
+
+
+class Net(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.c1, self.c2 = nn.Conv2d(1, 8, 3, padding=1), nn.Conv2d(8, 16, 3, stride=2, padding=1)
+        self.fc = nn.Linear(256, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.fc(torch.relu(self.c2(torch.relu(self.c1(x)))).flatten(1))
+
+
+@pytest.fixture(scope="module")
+def digits() -> object:
+    return load("digits", input_shape=(1, 8, 8))
+
+
+@pytest.fixture(scope="module")
+def dense(digits: object) -> nn.Module:
+    model = Net()
+    initialise_(model, 0)
+    train_dense_(model, digits.train, steps=120, batch_size=64, lr=5e-3, seed=0)
+    return model
+
+
+def problem_of(model: nn.Module, share: float) -> tuple[SparseProblem, float, tuple]:
+    shapes = shapes_of(trace(model, (torch.zeros(1, 1, 8, 8),)))
+    energies = network_energy(shapes, EYERISS, exact=False)
+    total = sum(energy.total for energy in energies)
+    layers = tuple(
+        SparseLayer(f"{s.name}.weight", LayerCost(*weight_cost(s, EYERISS), EYERISS.weight_words))
+        for s in shapes
+    )
+    fixed = sum(energy.inputs for energy in energies)
+    return SparseProblem(layers, fixed, share * total, 0), total, shapes
+
+
+def patterns(model: nn.Module, shapes: tuple) -> dict:
+    weights = dict(model.named_parameters())
+    return {s.name: (weights[f"{s.name}.weight"] != 0).numpy() for s in shapes}
+
+
+def trainer(
+    model: nn.Module, data: object, folder: Path | None = None, lr: float = 1e-3
+) -> TorchTrainer:
+    checkpointing = Checkpointing(folder / "c.safetensors", 0.0) if folder else None
+    config = TrainConfig(batch_size=64, lr=lr)
+    return TorchTrainer(model, data.train, data.val, config=config, checkpointing=checkpointing)
+
+
+@pytest.mark.parametrize("share", [0.7, 0.5])
+def test_the_budget_holds_in_the_exact_model(
+    dense: nn.Module, digits: object, share: float
+) -> None:
+    model = copy.deepcopy(dense)
+    problem, total, shapes = problem_of(model, share)
+    problem.check_feasible(total)
+    work = trainer(model, digits)
+    history = work.train("wsp", 45, WspHooks(problem))
+    weights = patterns(model, shapes)
+    relaxed = sum(e.total for e in network_energy(shapes, EYERISS, weights=weights, exact=False))
+    exact = sum(e.total for e in network_energy(shapes, EYERISS, weights=weights))
+    assert exact <= relaxed <= problem.bound
+    assert relaxed == pytest.approx(history[-1].cost)
+    assert relaxed >= 0.995 * problem.bound  # nothing that the budget pays for is thrown away
+    assert work.evaluate() > work.dense_accuracy() - 0.05
+
+
+def test_the_budget_falls_by_one_factor_a_projection(dense: nn.Module, digits: object) -> None:
+    model = copy.deepcopy(dense)
+    problem, total, _ = problem_of(model, 0.6)
+    costs = [step.cost for step in trainer(model, digits).train("wsp", 40, WspHooks(problem))]
+    assert costs[:9] == [pytest.approx(total)] * 9
+    reached = np.array(costs[9::10])
+    np.testing.assert_allclose(reached / total, 0.6 ** (np.arange(1, 5) / 4), rtol=5e-3)
+
+
+def test_a_weight_may_return(dense: nn.Module, digits: object) -> None:
+    model = copy.deepcopy(dense)
+    problem, _, shapes = problem_of(model, 0.5)
+    hooks = WspHooks(problem, interval=20)
+    trainer(model, digits).train("wsp", 20, hooks)
+    first = patterns(model, shapes)
+    trainer(model, digits, lr=5e-3).train("more", 20, hooks)
+    second = patterns(model, shapes)
+    assert any((second[name] & ~first[name]).any() for name in first)
+
+
+def test_a_killed_phase_goes_on_exactly(dense: nn.Module, digits: object, tmp_path: Path) -> None:
+    whole, part = copy.deepcopy(dense), copy.deepcopy(dense)
+    problem, _, _ = problem_of(whole, 0.5)
+    trainer(whole, digits).train("wsp", 25, WspHooks(problem))
+
+    class KillError(Exception):
+        pass
+
+    class Dying(WspHooks):
+        def after_backward(self, model: nn.Module) -> None:
+            super().after_backward(model)
+            self.seen = getattr(self, "seen", 0) + 1
+            if self.seen == 14:
+                raise KillError
+
+    with pytest.raises(KillError):
+        trainer(part, digits, tmp_path).train("wsp", 25, Dying(problem))
+    again = copy.deepcopy(dense)
+    history = trainer(again, digits, tmp_path).train("wsp", 25, WspHooks(problem))
+    assert len(history) == 25
+    assert all(
+        torch.equal(a, b) for a, b in zip(whole.state_dict().values(), again.state_dict().values())
+    )
+
+
+def test_a_budget_below_the_inputs_is_refused(dense: nn.Module) -> None:
+    problem, total, _ = problem_of(dense, 0.01)
+    with pytest.raises(
+        BudgetInfeasibleError, match=r"1.0% of dense is below .* lowest that can be met is [\d.]+%"
+    ):
+        problem.check_feasible(total)
+    with pytest.raises(BudgetInfeasibleError) as caught:
+        problem.check_feasible(total)
+    share = float(str(caught.value).rsplit(" ", 1)[1].rstrip("%")) / 100.0
+    feasible, _, _ = problem_of(dense, share)
+    feasible.check_feasible(total)
+
+
+def test_an_interval_of_none_is_refused(dense: nn.Module) -> None:
+    with pytest.raises(ConfigError, match="interval 0 must be at least 1"):
+        WspHooks(problem_of(dense, 0.5)[0], interval=0)
