@@ -101,10 +101,10 @@ def test_the_budget_falls_by_one_factor_a_projection(dense: nn.Module, digits: o
 def test_a_weight_may_return(dense: nn.Module, digits: object) -> None:
     model = copy.deepcopy(dense)
     problem, _, shapes = problem_of(model, 0.5)
-    hooks = WspHooks(problem, interval=20)
+    hooks = WspHooks(problem, interval=60)
     trainer(model, digits).train("wsp", 20, hooks)
     first = patterns(model, shapes)
-    trainer(model, digits, lr=5e-3).train("more", 20, hooks)
+    trainer(model, digits, lr=2e-2).train("more", 60, hooks)
     second = patterns(model, shapes)
     assert any((second[name] & ~first[name]).any() for name in first)
 
