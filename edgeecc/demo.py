@@ -11,8 +11,9 @@ from edgeecc.config import CalibrateConfig, MeasureProtocol, PruneConfig, TrainC
 from edgeecc.data.sources import load
 from edgeecc.export import export
 from edgeecc.networks.table import build, info
-from edgeecc.prune import PruneRequest, prune, tensors_of
+from edgeecc.prune import prune
 from edgeecc.run_folder import RunFolder
+from edgeecc.run_request import PruneRequest, tensors_of
 from edgeecc.training.dense import initialise_, train_dense_
 from edgeecc.units import parse_budget
 

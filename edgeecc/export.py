@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
-import math
-from typing import Any, Dict, List, Mapping, Tuple
+from typing import Any, Dict, List, Mapping
 
 import numpy as np
 import onnx
-import torch
 from torch import nn
 
 from edgeecc.artifacts import read_json, read_tensors, write_bytes, write_json, write_tensors
 from edgeecc.config import VerifyConfig
-from edgeecc.data.sources import load as load_data
-from edgeecc.data.splits import Split
-from edgeecc.errors import ArtifactError, GraphError
+from edgeecc.export_parts import (
+    agree,
+    check_images,
+    finished,
+    mac_count,
+    network_of,
+    outputs,
+    parameter_count,
+    write_check,
+)
 from edgeecc.graph.onnx_slice import SlicePlan
 from edgeecc.graph.spec import IntArray, NetworkSpec
 from edgeecc.graph.surgery import slim
 from edgeecc.graph.to_onnx import to_onnx
-from edgeecc.networks.weights import load_into
-from edgeecc.prune import tensors_of
 from edgeecc.run_folder import REPORT_SCHEMA, RESULT_SCHEMA, RunFolder
+from edgeecc.run_request import tensors_of
 from edgeecc.runtimes.onnxrt import OnnxRuntime
 from edgeecc.sources import NetworkSource
-from edgeecc.verify import compare, measure_energy, measure_latency, sha256, verify_locked
+from edgeecc.verify import compare, measure_energy, measure_latency, verify_locked
 
 
 def export(folder: RunFolder, config: VerifyConfig = VerifyConfig()) -> Dict[str, Any]:  # noqa: B008  # frozen
@@ -37,18 +41,14 @@ def export(folder: RunFolder, config: VerifyConfig = VerifyConfig()) -> Dict[str
     Raises: ArtifactError when the run is not finished; GraphError when the networks do not agree.
     """
     with folder.locked():
-        run, spec = folder.read_run(), folder.read_spec()
-        if not folder.has("result.json"):
-            raise ArtifactError(
-                f"{folder.path} is not finished; give the edgeecc prune command again to go on"
-            )
+        run, spec = finished(folder), folder.read_spec()
         source = NetworkSource.from_json(run.get("source"))
         keep = folder.read_keep(spec)
-        dense, masked = _network(folder, source, "dense"), _network(folder, source, "masked")
+        dense, masked = network_of(folder, source, "dense"), network_of(folder, source, "masked")
         small = slim(masked, spec, keep).eval()
-        images, labels = _check_images(run, source, config)
-        reference = _outputs(masked, images)
-        _agree("the slim torch network", _outputs(small, images), reference, config)
+        images, labels = check_images(run, source, config)
+        reference = outputs(masked, images)
+        agree("the slim torch network", outputs(small, images), reference, config)
         graphs = {
             "dense": to_onnx(dense, source.example()),
             "masked": to_onnx(masked, source.example()),
@@ -56,11 +56,7 @@ def export(folder: RunFolder, config: VerifyConfig = VerifyConfig()) -> Dict[str
         graphs["slim"] = to_onnx(small, source.example())
         _check_cut(graphs, spec, keep, images=images[:16], config=config)
         _write(folder, small, graphs)
-        write_tensors(
-            folder.file("check.safetensors"),
-            {"input": images, "label": labels, "reference": reference},
-            {"slim_sha256": sha256(folder.file("slim.onnx").read_bytes())},
-        )
+        write_check(folder, images, labels, reference)
         verified = verify_locked(folder, config)
         result: Dict[str, Any] = {
             "onnx": str(folder.file("slim.onnx")),
@@ -69,48 +65,6 @@ def export(folder: RunFolder, config: VerifyConfig = VerifyConfig()) -> Dict[str
         }
         _report(folder, spec, keep, graphs=graphs, verified=verified)
     return result
-
-
-def _network(folder: RunFolder, source: NetworkSource, which: str) -> nn.Module:
-    arrays, _ = read_tensors(folder.file(f"{which}.safetensors"))
-    model = source.build()
-    load_into(model, {name: torch.from_numpy(value.copy()) for name, value in arrays.items()})
-    return model.eval()
-
-
-def _check_images(
-    run: Mapping[str, object], source: NetworkSource, config: VerifyConfig
-) -> Tuple[np.typing.NDArray[np.float32], IntArray]:  # fmt: skip
-    """Return validation images and labels, evenly from the whole split, at most `check_bytes` of them."""
-    request = run.get("request")
-    if not isinstance(request, dict) or not isinstance(request.get("data"), str):
-        raise ArtifactError("run.json names no data set; run edgeecc prune again")
-    split: Split = load_data(request["data"], input_shape=source.input_shape).val
-    most = max(1, config.check_bytes // (4 * math.prod(source.input_shape)))
-    places = np.unique(np.linspace(0, len(split) - 1, min(len(split), most)).astype(np.int64))
-    images, labels = split.take(places.tolist())
-    return images.numpy(), labels.numpy()
-
-
-def _outputs(
-    model: nn.Module, images: np.typing.NDArray[np.float32]
-) -> np.typing.NDArray[np.float32]:
-    with torch.no_grad():
-        parts = [
-            model(torch.from_numpy(images[start : start + 256]))
-            for start in range(0, len(images), 256)
-        ]
-    return torch.cat(parts).numpy()
-
-
-def _agree(
-    what: str, found: np.typing.NDArray[np.float32], expected: np.typing.NDArray[np.float32], config: VerifyConfig
-) -> None:  # fmt: skip
-    error = float(np.abs(found - expected).max()) if found.shape == expected.shape else math.inf
-    if not error <= config.max_abs_error:
-        raise GraphError(
-            f"{what} differs from the masked one by {error:.3g}; nothing was exported, report the network"
-        )
 
 
 def _check_cut(
@@ -124,7 +78,7 @@ def _check_cut(
     cut = SlicePlan.build(graphs["masked"], spec).cut(keep)
     with OnnxRuntime(cut) as one, OnnxRuntime(graphs["slim"]) as other:
         for image in images:
-            _agree(
+            agree(
                 "the cut ONNX graph",
                 one.infer([image[None]])[0],
                 other.infer([image[None]])[0],
@@ -176,23 +130,3 @@ def _report(
         REPORT_SCHEMA,
         {"result": result, "verify": verified, "networks": rows},
     )
-
-
-def parameter_count(spec: NetworkSpec, widths: Mapping[str, int]) -> int:
-    """Return the number of trained parameters at the given widths."""
-    trained = [parameter for parameter in spec.parameters if parameter.trained]
-    return sum(
-        math.prod(form.at(widths) for form in spec.parameter_form(parameter))
-        for parameter in trained
-    )
-
-
-def mac_count(spec: NetworkSpec, widths: Mapping[str, int]) -> int:
-    """Return the multiply-accumulates of an inference at the given widths."""
-    total = 0.0
-    for layer in spec.layers:
-        share = math.prod(
-            form.at(widths) / form.at(spec.dense_widths()) for form in layer.factors()
-        )
-        total += layer.dense_macs * share
-    return round(total)

@@ -2,66 +2,39 @@
 
 from __future__ import annotations
 
-import hashlib
-from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
+from dataclasses import asdict, dataclass
 from time import perf_counter
-from typing import Callable, Dict, Mapping, Optional, Tuple
+from typing import Dict, Mapping
 
-import numpy as np
 import torch
 from torch import nn
 
-from edgeecc.artifacts import Tensors, read_tensors, write_json, write_tensors
-from edgeecc.config import EccConfig, PruneConfig, TrainConfig
+from edgeecc.artifacts import read_tensors, write_json, write_tensors
+from edgeecc.config import TrainConfig
 from edgeecc.data.sources import DataBundle
 from edgeecc.data.sources import load as load_data
-from edgeecc.errors import ArtifactError
 from edgeecc.graph.spec import FloatArray, IntArray, NetworkSpec
 from edgeecc.graph.surgery import mask_
 from edgeecc.networks.weights import load_into
 from edgeecc.pricing import Price, PriceQuery, price
-from edgeecc.run_folder import FILES, HISTORY_SCHEMA, RESULT_SCHEMA, RUN_SCHEMA, RunFolder
-from edgeecc.solvers.base import Problem, Solution, Solver, Step
+from edgeecc.run_folder import HISTORY_SCHEMA, RESULT_SCHEMA, RunFolder
+from edgeecc.run_request import (
+    OnPhaseStep,
+    PruneRequest,
+    claim,
+    default_run,
+    step_counts,
+    tensors_of,
+    weights_digest,
+    with_rate,
+    write_request,
+)
+from edgeecc.solvers.base import Problem, Solution, Solver
 from edgeecc.solvers.feasibility import check_feasible
 from edgeecc.solvers.finetune import FixedPattern
 from edgeecc.solvers.table import make_solver
 from edgeecc.sources import NetworkSource, open_network, trace_source
 from edgeecc.training.loop import Checkpointing, TorchTrainer
-from edgeecc.units import Budget
-
-#: Called with the phase ("prune", "finetune") and each step.
-OnPhaseStep = Callable[[str, Step], None]
-
-
-@dataclass(frozen=True)
-class PruneRequest:
-    """What the user asked for.
-
-    Args:
-        weights: trained weights.
-        budget: bound on one metric.
-        data: data set, as `--data` names it.
-        network, input_shape: see `open_network`.
-        device, profile: see `PriceQuery`.
-        workspace: folder that holds calibration/ and runs/.
-        run: run folder; None names one after the network and the budget.
-        force: start over where a run of another kind or a finished one is.
-    """
-
-    weights: Path
-    budget: Budget
-    data: str
-    network: Optional[str] = None
-    input_shape: Optional[Tuple[int, ...]] = None
-    device: Optional[str] = None
-    profile: Optional[Path] = None
-    workspace: Path = Path()
-    run: Optional[Path] = None
-    force: bool = False
-    pruning: PruneConfig = field(default_factory=PruneConfig)
-    ecc: EccConfig = field(default_factory=EccConfig)
-    training: TrainConfig = field(default_factory=TrainConfig)
 
 
 @dataclass(frozen=True)
@@ -96,9 +69,16 @@ def prune(
         the steps on the way.
     """
     ready = prepare(request)
-    folder = RunFolder(request.run or _default_run(request, ready.source))
+    folder = RunFolder(request.run or default_run(request, ready.source))
     with folder.locked():
-        _claim(folder, request, ready)
+        identity = _identity(request, ready)
+        fresh = claim(
+            folder, identity, model=ready.model, source=ready.source, spec=ready.spec, force=request.force
+        )  # fmt: skip
+        if fresh and ready.price.profile is not None:
+            ready.price.profile.save(folder.file("profile.json"))
+        if fresh:
+            write_request(folder, identity, ready.source)
         return _run(folder, request, ready, on_step)
 
 
@@ -118,7 +98,7 @@ def prepare(request: PruneRequest) -> Prepared:
     )
     priced = price(traced, source, query)
     dense_cost = priced.cost.predict(spec.vector(spec.dense_widths()))
-    steps, finetune_steps = _step_counts(request, len(data.train))
+    steps, finetune_steps = step_counts(request, len(data.train))
     ready = Prepared(
         model=model,
         source=source,
@@ -127,7 +107,7 @@ def prepare(request: PruneRequest) -> Prepared:
         price=priced,
         bound=request.budget.resolve(dense_cost),
         dense_cost=dense_cost,
-        training=_scaled(request.training, source.input_shape),
+        training=with_rate(request.training, source.input_shape),
         steps=steps,
         finetune_steps=finetune_steps,
     )
@@ -230,43 +210,10 @@ def _write(folder: RunFolder, ready: Prepared, result: Mapping[str, object]) -> 
         folder.file(name).unlink(missing_ok=True)
 
 
-def tensors_of(model: nn.Module) -> Tensors:
-    """Return the state dict as numpy arrays."""
-    return {name: value.detach().cpu().numpy() for name, value in model.state_dict().items()}
-
-
-def _claim(folder: RunFolder, request: PruneRequest, ready: Prepared) -> None:
-    """Make the folder this request's: fresh, or the same request's to resume."""
-    identity = _identity(request, ready)
-    if folder.has("run.json") and not request.force:
-        if folder.read_run().get("request") != identity:
-            raise ArtifactError(
-                f"{folder.path} holds another run; choose another with --run, or --force to replace it"
-            )
-        if folder.has("result.json"):
-            raise ArtifactError(f"{folder.path} is finished; export it, or --force to prune again")
-        return
-    for name in FILES:
-        folder.file(name).unlink(missing_ok=True)
-    write_tensors(
-        folder.file("dense.safetensors"),
-        tensors_of(ready.model),
-        {"network": ready.source.reference},
-    )
-    folder.write_spec(ready.spec)
-    if ready.price.profile is not None:
-        ready.price.profile.save(folder.file("profile.json"))
-    write_json(
-        folder.file("run.json"), RUN_SCHEMA, {"source": ready.source.to_json(), "request": identity}
-    )
-
-
 def _identity(request: PruneRequest, ready: Prepared) -> Dict[str, object]:
-    digest = hashlib.sha256()
-    for name, value in sorted(tensors_of(ready.model).items()):
-        digest.update(name.encode() + np.ascontiguousarray(value).tobytes())
     return {
-        "weights_sha256": digest.hexdigest(),
+        "kind": "channels",
+        "weights_sha256": weights_digest(ready.model),
         "budget": request.budget.text,
         "metric": request.budget.metric.value,
         "bound": ready.bound,
@@ -279,30 +226,6 @@ def _identity(request: PruneRequest, ready: Prepared) -> Dict[str, object]:
         "ecc": asdict(request.ecc),
         "training": asdict(ready.training),
     }
-
-
-def _default_run(request: PruneRequest, source: NetworkSource) -> Path:
-    budget = request.budget.text.replace("%", "pct").replace(" ", "")
-    return request.workspace / "runs" / f"{source.folder}-{request.pruning.method}-{budget}"
-
-
-def _step_counts(request: PruneRequest, images: int) -> Tuple[int, int]:
-    """Return pruning and fine-tuning steps: as asked, or scaled to the data set.
-
-    Two passes over the data each, but at least 300 steps, in which a small set is seen often enough, and at
-    most 30,000, the paper's count for its smaller data set (ECC section 4.2).
-    """
-    two_passes = min(30_000, max(300, 2 * images // request.training.batch_size))
-    steps, finetune = request.pruning.steps, request.pruning.finetune_steps
-    return two_passes if steps is None else steps, two_passes if finetune is None else finetune
-
-
-def _scaled(training: TrainConfig, input_shape: Tuple[int, ...]) -> TrainConfig:
-    """Fill in the learning rate: large images mean large pretrained networks, which want smaller steps."""
-    if training.lr is not None:
-        return training
-    small = len(input_shape) == 3 and input_shape[1] * input_shape[2] <= 64 * 64
-    return replace(training, lr=1e-3 if small else 1e-4)
 
 
 def _vector(spec: NetworkSpec, keep: Mapping[str, IntArray]) -> FloatArray:

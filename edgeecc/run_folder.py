@@ -8,6 +8,7 @@ checkpoint-*.safetensors   training in progress
 masked.safetensors   the pruned weights, dense shapes
 keep.json            the units that stay
 result.json          what prune printed
+sparse.safetensors   weights with zeros, compressed, where single weights went
 slim.safetensors, dense.onnx, masked.onnx, slim.onnx, check.safetensors, verify.json, report.json   from export
 """
 
@@ -37,7 +38,7 @@ HISTORY_SCHEMA = "edgeecc/history/1"
 FILES = (
     "result.json", "keep.json", "history.json", "masked.safetensors", "pruned.safetensors", "checkpoint.safetensors",
     "profile.json", "slim.safetensors", "dense.onnx", "masked.onnx", "slim.onnx", "check.safetensors", "verify.json",
-    "report.json",
+    "report.json", "sparse.safetensors",
 )  # fmt: skip
 
 
@@ -74,6 +75,15 @@ class RunFolder:
                 f"{self.path} is no run folder (no run.json); make one with edgeecc prune"
             )
         return read_json(self.file("run.json"), RUN_SCHEMA)
+
+    def kind(self) -> str:
+        """Return what the run removes: "channels" or "weights"."""
+        request = self.read_run().get("request")
+        return (
+            "weights"
+            if isinstance(request, dict) and request.get("kind") == "weights"
+            else "channels"
+        )
 
     def write_spec(self, spec: NetworkSpec) -> None:
         """Write spec.json."""

@@ -7,17 +7,22 @@ the masked torch network on them.
 from __future__ import annotations
 
 import hashlib
-from typing import Any, Dict, Mapping, Optional, Tuple
+from pathlib import Path
+from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 import numpy as np
 import onnx
+from onnx import numpy_helper
 
 from edgeecc.artifacts import Tensors, number, read_json, read_tensors, write_json
 from edgeecc.config import LATENCY_PROTOCOL, MeasureProtocol, VerifyConfig
 from edgeecc.cost.exact import mac_cost, size_cost
+from edgeecc.cost.hardware import Hardware, from_values
+from edgeecc.cost.systolic import LayerEnergy, network_energy, shapes_of
 from edgeecc.errors import ArtifactError
 from edgeecc.graph.onnx_slice import load_model
 from edgeecc.graph.onnx_work import work_of
+from edgeecc.graph.spec import NetworkSpec
 from edgeecc.meters.base import ClockMeter, Measurement, measure
 from edgeecc.meters.virtual import VirtualDevice
 from edgeecc.run_folder import RESULT_SCHEMA, VERIFY_SCHEMA, RunFolder
@@ -61,7 +66,7 @@ def verify_locked(folder: RunFolder, config: VerifyConfig) -> Dict[str, object]:
         "latency_iqr_s": latency.latency_iqr_s,
         "latency_meter": latency.meter,
     }
-    outcome.update(_judge(folder, result, energy, latency))
+    outcome.update(_judge(folder, result, model, energy, latency))
     write_json(folder.file("verify.json"), VERIFY_SCHEMA, outcome)
     return outcome
 
@@ -101,13 +106,44 @@ def measure_latency(model: onnx.ModelProto) -> Measurement:
         return measure(runtime.run, ClockMeter(runtime.name), LATENCY_PROTOCOL)
 
 
+def zeros_energy(model: onnx.ModelProto, spec: NetworkSpec, array: Hardware) -> List[LayerEnergy]:
+    """Return the exact energy of every layer with the zeros that the weights of a graph have.
+
+    Raises: ArtifactError when a layer's weight is not in the graph.
+    """
+    arrays = {tensor.name: tensor for tensor in model.graph.initializer}
+    shapes = shapes_of(spec)
+    weights = {}
+    for shape in shapes:
+        tensor = arrays.get(f"{shape.name}.weight")
+        if tensor is None or tuple(tensor.dims) != shape.weight_shape:
+            raise ArtifactError(
+                f"slim.onnx has no weight of {shape.name} of shape {shape.weight_shape}; run edgeecc export again"
+            )
+        weights[shape.name] = numpy_helper.to_array(tensor) != 0
+    return network_energy(shapes, array, weights=weights)
+
+
+def array_of(result: Mapping[str, object], source: Path) -> Hardware:
+    """Return the hardware that a run was priced on, from its result.
+
+    Raises: ArtifactError when result.json names none.
+    """
+    values = result.get("hardware")
+    if not isinstance(values, dict) or not isinstance(values.get("name"), str):
+        raise ArtifactError(f"{source} names no hardware; run edgeecc prune again")
+    numbers = {name: value for name, value in values.items() if name != "name"}
+    return from_values(values["name"], numbers, str(source))
+
+
 def sha256(data: bytes) -> str:
     """Return the hex digest of `data`."""
     return hashlib.sha256(data).hexdigest()
 
 
 def _judge(
-    folder: RunFolder, result: Mapping[str, object], energy: Optional[Measurement], latency: Measurement
+    folder: RunFolder, result: Mapping[str, object], model: onnx.ModelProto,
+    energy: Optional[Measurement], latency: Measurement,
 ) -> Dict[str, object]:  # fmt: skip
     budget = result.get("budget")
     if not isinstance(budget, dict):
@@ -116,7 +152,13 @@ def _judge(
         )
     metric = Metric(budget.get("metric"))
     bound = number(budget.get("value"), "budget", folder.file("result.json"))
-    value, meter = _figure(folder, metric, energy, latency)
+    if metric is Metric.ACCESSES:
+        array = array_of(result, folder.file("result.json"))
+        layers = zeros_energy(model, folder.read_spec(), array)
+        value: Optional[float] = sum(layer.total for layer in layers)
+        meter = f"systolic:{array.name} (analytic)"
+    else:
+        value, meter = _figure(folder, metric, energy, latency)
     if value is None:
         verdict = f"no meter for {result.get('device')} on this machine; the model predicts it"
         return {"within_budget": None, "verdict": verdict}

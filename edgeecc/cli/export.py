@@ -28,14 +28,16 @@ def export(ctx: click.Context, run: Optional[Path], workspace: Path, as_json: bo
     Example:
       edgeecc export runs/mobilenet_v1-ecc-0.025J
     """  # noqa: D301  # \b keeps click from wrapping
-    from edgeecc import export as use_case
+    from edgeecc.export import export as export_channels
+    from edgeecc.export_weights import export_weights
 
     folder = RunFolder(run) if run is not None else latest_run(workspace)
-    result = use_case.export(folder)
+    use_case = export_weights if folder.kind() == "weights" else export_channels
+    result = use_case(folder)
     if as_json:
         emit_json(result)
     else:
-        click.echo(f"slim network: {result['onnx']}")
+        click.echo(f"exported network: {result['onnx']}")
         _print(result["verify"])
     _leave(ctx, result["verify"])
 

@@ -86,12 +86,18 @@ def training_options(command: Callable[..., Any]) -> Callable[..., Any]:
 )
 @click.option(
     "--device",
-    help="Device whose profile prices the widths.  [default: virtual:tx2, for ms onnxruntime:cpu]",
+    help="Device whose profile prices the widths.  [default: virtual:tx2, for ms onnxruntime:cpu, for wsp "
+    "systolic:eyeriss]",
 )
 @click.option(
     "--profile", type=click.Path(path_type=Path), help="Profile file, in place of the device's own."
 )
-@click.option("--method", default=_PRUNING.method, show_default=True, help="Solver: ecc, uniform.")
+@click.option(
+    "--method",
+    default=_PRUNING.method,
+    show_default=True,
+    help="Solver: ecc, uniform (channels); wsp (single weights).",
+)
 @click.option(
     "--margin",
     type=float,
@@ -118,21 +124,26 @@ def prune(
     Examples:
       edgeecc prune model.pth --budget 0.025J --data imagefolder:PATH
       edgeecc prune net.pth --network mine.nets:factory --input 1x28x28 --data fashion-mnist --budget 34%
+      edgeecc prune net.pth --method wsp --device systolic:eyeriss --budget 20% --data digits
     """  # noqa: D301  # \b keeps click from wrapping
     if not options["data"]:
         raise click.UsageError(
             "no data to train on; give --data (digits, fashion-mnist, imagefolder:PATH, ...)"
         )
     parsed = parse_budget_option(budget, of)
-    from edgeecc import prune as use_case
+    from edgeecc.prune import prune as prune_channels
+    from edgeecc.run_request import PruneRequest
+    from edgeecc.sparsify import METHODS, sparsify
 
-    request = use_case.PruneRequest(weights=model, budget=parsed, **_request_fields(options))
+    request = PruneRequest(weights=model, budget=parsed, **_request_fields(options))
+    use_case = sparsify if request.pruning.method in METHODS else prune_channels
+    metric = Metric.ACCESSES if use_case is sparsify else parsed.metric
     with ProgressLine("prune", quiet=ctx.obj["quiet"]) as line:
-        result = use_case.prune(request, on_step=_reporter(line, parsed.metric))
+        result = use_case(request, on_step=_reporter(line, metric))
     if as_json:
         emit_json(result)
     else:
-        _print(result, parsed.metric)
+        _print(result, metric)
 
 
 def _request_fields(options: Dict[str, Any]) -> Dict[str, Any]:
@@ -172,6 +183,10 @@ def _print(result: Dict[str, Any], metric: Metric) -> None:
         ("", "accuracy", f"{metric.value} ({result['meter']})"),
         rows,
     )
-    widths = [(name, str(kept), str(dense)) for name, (kept, dense) in result["widths"].items()]
-    print_table("widths", ("group", "kept", "dense"), widths)
+    if "density" in result:
+        shares = [(name, f"{share:.1%}") for name, share in result["density"].items()]
+        print_table("weights that are not zero", ("layer", "share"), shares)
+    else:
+        widths = [(name, str(kept), str(dense)) for name, (kept, dense) in result["widths"].items()]
+        print_table("widths", ("group", "kept", "dense"), widths)
     click.echo(f"{result['seconds']:.0f} s; next: edgeecc export {result['run']}")

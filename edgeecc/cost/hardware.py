@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Dict
+from typing import Any, Dict, Mapping
 
 from edgeecc.artifacts import read_toml
 from edgeecc.errors import ConfigError
@@ -70,16 +70,23 @@ def hardware(reference: str) -> Hardware:
         raise ConfigError(
             f"unknown hardware {reference!r}; known are {known}, or give a .toml file"
         )
-    values = read_toml(path)
+    return from_values(path.stem, read_toml(path), str(path))
+
+
+def from_values(name: str, values: Mapping[str, object], source: str) -> Hardware:
+    """Return an array from the fields of `Hardware` but the name, as read from a file.
+
+    Raises: ConfigError naming the source and a missing, unknown or wrong field.
+    """
     wanted = {field.name: field.type for field in fields(Hardware) if field.name != "name"}
-    for name in sorted(set(values) ^ set(wanted)):
-        what = "lacks" if name in wanted else "has an unknown"
-        raise ConfigError(f"{path} {what} {name!r}; it must give {', '.join(wanted)}")
-    numbers = {}
-    for name, kind in wanted.items():
-        value = values[name]
+    for field_name in sorted(set(values) ^ set(wanted)):
+        what = "lacks" if field_name in wanted else "has an unknown"
+        raise ConfigError(f"{source} {what} {field_name!r}; it must give {', '.join(wanted)}")
+    numbers: Dict[str, Any] = {}
+    for field_name, kind in wanted.items():
+        value = values[field_name]
         whole = isinstance(value, int) and not isinstance(value, bool)
         if not (whole or (kind == "float" and isinstance(value, float))):
-            raise ConfigError(f"{path}: {name} is {value!r}; it must be a number")
-        numbers[name] = value
-    return Hardware(name=path.stem, **numbers)
+            raise ConfigError(f"{source}: {field_name} is {value!r}; it must be a number")
+        numbers[field_name] = value
+    return Hardware(name=name, **numbers)

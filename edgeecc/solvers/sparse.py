@@ -13,6 +13,7 @@ from torch import nn
 
 from edgeecc.errors import BudgetInfeasibleError
 from edgeecc.solvers.projection import LayerCost, Projection, project
+from edgeecc.solvers.units import mask_weights_
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -60,6 +61,14 @@ class SparseProblem:
         """Return the relaxed energy for the number of nonzero weights of each layer."""
         return self.fixed + sum(layer.price(count) for layer, count in zip(self.layers, nonzero))
 
+    def cost_of(self, model: nn.Module) -> float:
+        """Return the relaxed energy of a network with the zeros that it has."""
+        return self.cost([int(np.count_nonzero(values)) for values in self.weights(model)])
+
+    def project_(self, model: nn.Module) -> None:
+        """Zero in place what does not stay within the bound."""
+        zero_(model, masks_of(self, self.project(model, self.bound)))
+
     def project(self, model: nn.Module, budget: float) -> Projection:
         """Return which weights of the network stay within a budget, `fixed` included."""
         return project(
@@ -97,3 +106,37 @@ def masks_of(problem: SparseProblem, projection: Projection) -> Dict[str, torch.
         layer.parameter: torch.from_numpy(keep)
         for layer, keep in zip(problem.layers, projection.keep)
     }
+
+
+class FixedWeights:
+    """Hooks that keep zero weights zero.
+
+    Args:
+        problem: tells the layers.
+        model: its zeros are the pattern.
+    """
+
+    def __init__(self, problem: SparseProblem, model: nn.Module) -> None:
+        parameters = dict(model.named_parameters())
+        names = [layer.parameter for layer in problem.layers]
+        self._masks = {name: (parameters[name].detach() != 0).float() for name in names}
+        self._cost = problem.cost_of(model)
+
+    def after_backward(self, model: nn.Module) -> None:
+        """Do nothing."""
+
+    def after_step(
+        self, model: nn.Module, optimizer: torch.optim.Optimizer, step: int, steps: int
+    ) -> Mapping[str, float]:  # fmt: skip
+        """Put the zeros back."""
+        del step, steps
+        mask_weights_(model, optimizer, self._masks)
+        return {"cost": self._cost}
+
+    def state(self) -> Dict[str, torch.Tensor]:
+        """Return the pattern: a resumed phase may begin from other weights."""
+        return {f"mask.{name}": mask for name, mask in self._masks.items()}
+
+    def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Take back what `state` returned."""
+        self._masks = {name: state[f"mask.{name}"].float() for name in self._masks}

@@ -14,7 +14,6 @@ from __future__ import annotations
 import math
 from typing import Dict, Mapping
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -45,8 +44,7 @@ class WspHooks:
     def after_backward(self, model: nn.Module) -> None:
         """Note what the network costs before the first step."""
         if math.isnan(self._start):
-            nonzero = [int(np.count_nonzero(values)) for values in self._problem.weights(model)]
-            self._start = self._cost = self._problem.cost(nonzero)
+            self._start = self._cost = self._problem.cost_of(model)
 
     def after_step(
         self, model: nn.Module, optimizer: torch.optim.Optimizer, step: int, steps: int

@@ -21,8 +21,9 @@ import torch
 from click.testing import CliRunner, Result
 from torch import nn
 
-from edgeecc.artifacts import load_json, read_tensors
+from edgeecc.artifacts import load_json, read_tensors, write_tensors
 from edgeecc.cli.main import cli
+from edgeecc.compressed import unpack
 from edgeecc.data.sources import load
 from edgeecc.errors import ArtifactError
 from edgeecc.networks.table import build
@@ -686,6 +687,169 @@ def test_single_weights_are_priced_on_a_systolic_array(home: Path) -> None:
         ("systolic:none.toml", "cannot read none.toml"),
     ):
         assert words in complaint("inspect", "--network", "lenet5", "--device", device)
+
+
+def test_single_weights_go_and_the_export_is_verified(home: Path) -> None:
+    result = run_json(
+        "prune",
+        "net.pth",
+        *FACTORY,
+        *QUICK,
+        "--method",
+        "wsp",
+        "--budget",
+        "40%",
+        "--run",
+        "runs/wsp",
+    )
+    budget = result["budget"]
+    assert (budget["unit"], budget["metric"], budget["text"]) == ("RF", "accesses", "40%")
+    assert budget["value"] == pytest.approx(0.4 * result["dense"]["cost"])
+    assert result["cost"] <= budget["value"]
+    assert result["meter"] == "systolic:eyeriss (analytic)"
+    assert (result["status"], result["steps"], result["widths"]) == ("converged", 24, {})
+    assert all(0.0 < share <= 1.0 for share in result["density"].values())
+    assert result["accuracy"] > 0.6
+    exported = run_json("export", "runs/wsp")
+    verified = exported["verify"]
+    assert verified["within_budget"] is True
+    assert verified["max_abs_error"] < 1e-4
+    assert "systolic:eyeriss (analytic)" in verified["verdict"]
+    assert verified["energy_j"] is None
+    report = load_json(home / "runs/wsp/report.json")
+    assert sum(layer["total"] for layer in report["layers"]) == pytest.approx(result["cost"])
+    assert {layer["name"]: layer["density"] for layer in report["layers"]} == result["density"]
+    stored, shapes = read_tensors(home / "runs/wsp/sparse.safetensors")
+    whole, _ = read_tensors(home / "runs/wsp/masked.safetensors")
+    tensors = unpack(stored, shapes)
+    assert sorted(tensors) == sorted(whole)
+    assert all((tensors[name] == whole[name]).all() for name in whole)
+    files = [home / "runs/wsp" / f"{name}.safetensors" for name in ("sparse", "masked")]
+    assert files[0].stat().st_size < 0.7 * files[1].stat().st_size
+    assert run_json("verify", "runs/wsp")["verdict"] == verified["verdict"]
+    assert "within budget  yes" in run("verify", "runs/wsp").stdout
+    assert "is finished" in complaint(
+        "prune",
+        "net.pth",
+        *FACTORY,
+        *QUICK,
+        "--method",
+        "wsp",
+        "--budget",
+        "40%",
+        "--run",
+        "runs/wsp",
+    )
+
+
+def test_a_tampered_sparse_network_misses_its_budget(home: Path) -> None:
+    """The zeros are counted in the file that is exported, not believed."""
+    from edgeecc.verify import sha256
+
+    sparse = [
+        *FACTORY,
+        "--data",
+        "digits",
+        "--steps",
+        "5",
+        "--finetune-steps",
+        "0",
+        "--method",
+        "wsp",
+    ]
+    run("prune", "net.pth", *sparse, "--budget", "35%", "--run", "runs/tampered")
+    run("export", "runs/tampered")
+    folder = home / "runs/tampered"
+    graph = onnx.load(folder / "slim.onnx")
+    for tensor in graph.graph.initializer:
+        if tensor.name.endswith("conv.weight"):
+            value = onnx.numpy_helper.to_array(tensor).copy()
+            value[value == 0] = 1e-12
+            tensor.CopyFrom(onnx.numpy_helper.from_array(value, tensor.name))
+    (folder / "slim.onnx").write_bytes(graph.SerializeToString())
+    assert "is not the exported one" in complaint("verify", "runs/tampered")
+    arrays, _ = read_tensors(folder / "check.safetensors")
+    digest = {"slim_sha256": sha256((folder / "slim.onnx").read_bytes())}
+    write_tensors(folder / "check.safetensors", arrays, digest)
+    assert run_json("verify", "runs/tampered", code=3)["within_budget"] is False
+    document = load_json(folder / "result.json")
+    for change, words in (
+        ({"hardware": None}, "names no hardware"),
+        ({"hardware": {**document["hardware"], "rows": "many"}}, "rows is 'many'"),
+        ({"hardware": {"name": "x"}}, "lacks 'cache'"),
+    ):
+        (folder / "result.json").write_text(json.dumps({**document, **change}))
+        assert words in complaint("verify", "runs/tampered")
+
+
+def test_a_killed_projection_goes_on_exactly(home: Path) -> None:
+    sparse = [
+        "prune", "net.pth", *FACTORY, *QUICK, "--method", "wsp", "--budget", "50%", "--checkpoint-s", "1e-9", "--seed",
+        "3",
+    ]  # fmt: skip
+    run(*sparse, "--run", "runs/whole")
+    for phase, steps in (("wsp", 9), ("finetune", 4)):
+        folder = home / f"runs/killed-{phase}"
+        process = subprocess.Popen(
+            [sys.executable, "-m", "edgeecc.cli.main", "-q", *sparse, "--run", str(folder)],
+            env={**ENVIRONMENT, "PYTHONPATH": f"{ROOT}{os.pathsep}{home}"},
+        )
+        checkpoint = folder / "checkpoint.safetensors"
+        while process.poll() is None and not _at(checkpoint, phase, steps):
+            time.sleep(0.002)
+        process.kill()
+        process.wait()
+        assert not (folder / "result.json").exists()
+        run(*sparse, "--run", folder)
+        one, _ = read_tensors(folder / "masked.safetensors")
+        other, _ = read_tensors(home / "runs/whole/masked.safetensors")
+        assert all((one[name] == other[name]).all() for name in other)
+
+
+def _at(checkpoint: Path, phase: str, steps: int) -> bool:
+    with contextlib.suppress(ArtifactError):
+        _, metadata = read_tensors(checkpoint)
+        return metadata.get("phase") == phase and int(metadata.get("done", 0)) >= steps
+    return False
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "text"),
+    [
+        (
+            ["--budget", "20mJ"],
+            1,
+            "a budget of wsp is a share of the dense network's energy; give --budget 20%",
+        ),
+        (
+            ["--budget", "20%", "--device", "virtual:tx2"],
+            1,
+            "which virtual:tx2 does not tell; use --device systolic",
+        ),
+        (["--budget", "20%", "--device", "systolic:tpu"], 1, "unknown hardware 'tpu'"),
+        (["--budget", "0.1%"], 1, "0.1% of dense is below what moving inputs"),
+        (["--budget", "20%", "--run", "runs/no"], 0, ""),
+    ],
+)
+def test_wsp_is_refused_in_one_line(options: list, code: int, text: str) -> None:
+    common = [
+        "prune",
+        "net.pth",
+        *FACTORY,
+        "--data",
+        "digits",
+        "--steps",
+        "2",
+        "--finetune-steps",
+        "1",
+        "--method",
+        "wsp",
+    ]
+    if code:
+        assert text in complaint(*common, *options, code=code)
+    else:
+        run(*common, *options)
+        assert "holds another run" in complaint(*common[:-1], "ecc", *options)
 
 
 def test_defaults_come_from_edgeecc_toml(

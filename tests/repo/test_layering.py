@@ -12,11 +12,11 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "edgeecc"
 
-BASE = {"errors", "units", "config", "artifacts", "plugins", "workload"}
+BASE = {"errors", "units", "config", "artifacts", "compressed", "plugins", "workload"}
 DOMAIN = {"graph", "networks", "data", "cost", "meters", "runtimes", "solvers", "training"}
 USE_CASES = {
-    "calibrate", "calibration_folder", "calibration_job", "demo", "doctor", "export", "inspection", "pricing",
-    "prune", "run_folder", "sources", "verify",
+    "calibrate", "calibration_folder", "calibration_job", "demo", "doctor", "export", "export_parts",
+    "export_weights", "inspection", "pricing", "prune", "run_folder", "run_request", "sparsify", "sources", "verify",
 }  # fmt: skip
 #: What a domain package may import of the other domain packages: the modules that only describe.
 SHARED = {"graph.spec", "cost.base", "solvers.base", "data.splits"}

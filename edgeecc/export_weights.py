@@ -1,0 +1,80 @@
+"""Export a run that removed single weights: ONNX with the zeros in it, compressed weights, verified."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any, Dict, List, Mapping
+
+import numpy as np
+import onnx
+from onnx import numpy_helper
+
+from edgeecc.artifacts import read_json, write_bytes, write_json, write_tensors
+from edgeecc.compressed import pack
+from edgeecc.config import VerifyConfig
+from edgeecc.cost.systolic import LayerEnergy
+from edgeecc.export_parts import (
+    check_images,
+    finished,
+    network_of,
+    outputs,
+    parameter_count,
+    write_check,
+)
+from edgeecc.graph.spec import NetworkSpec
+from edgeecc.graph.to_onnx import to_onnx
+from edgeecc.run_folder import REPORT_SCHEMA, RESULT_SCHEMA, RunFolder
+from edgeecc.run_request import tensors_of
+from edgeecc.sources import NetworkSource
+from edgeecc.verify import array_of, verify_locked, zeros_energy
+
+
+def export_weights(folder: RunFolder, config: VerifyConfig = VerifyConfig()) -> Dict[str, Any]:  # noqa: B008  # frozen
+    """Write slim.onnx (dense shapes, zeros in the weights) and sparse.safetensors, verify, report by layer.
+
+    Returns: what `edgeecc export --json` prints.
+    Raises: ArtifactError when the run is not finished.
+    """
+    with folder.locked():
+        run, spec = finished(folder), folder.read_spec()
+        source = NetworkSource.from_json(run.get("source"))
+        masked = network_of(folder, source, "masked")
+        images, labels = check_images(run, source, config)
+        reference = outputs(masked, images)
+        graph = to_onnx(masked, source.example())
+        write_tensors(folder.file("sparse.safetensors"), *pack(tensors_of(masked)))
+        write_bytes(folder.file("slim.onnx"), graph.SerializeToString())
+        write_check(folder, images, labels, reference)
+        verified = verify_locked(folder, config)
+        _report(folder, spec, graph, verified)
+    return {
+        "onnx": str(folder.file("slim.onnx")),
+        "weights": str(folder.file("sparse.safetensors")),
+        "engine": None,
+        "verify": verified,
+    }
+
+
+def _report(
+    folder: RunFolder, spec: NetworkSpec, graph: onnx.ModelProto, verified: Mapping[str, object]
+) -> None:
+    """Write report.json: the request, the verdict, and every layer's density and energy by memory level."""
+    result = read_json(folder.file("result.json"), RESULT_SCHEMA)
+    array = array_of(result, folder.file("result.json"))
+    arrays = {tensor.name: tensor for tensor in graph.graph.initializer}
+    layers: List[Dict[str, object]] = []
+    for energy in zeros_energy(graph, spec, array):
+        weight = numpy_helper.to_array(arrays[f"{energy.name}.weight"])
+        layers.append(_row(energy, float(np.count_nonzero(weight) / weight.size)))
+    result.pop("schema"), result.pop("made_by")
+    body = {
+        "result": result,
+        "verify": verified,
+        "params": parameter_count(spec, spec.dense_widths()),
+        "layers": layers,
+    }
+    write_json(folder.file("report.json"), REPORT_SCHEMA, body)
+
+
+def _row(energy: LayerEnergy, density: float) -> Dict[str, object]:
+    return {**asdict(energy), "density": density, "total": energy.total, "levels": energy.levels()}

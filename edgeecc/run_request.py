@@ -1,0 +1,123 @@
+"""What a pruning run is asked to do, and how a run folder becomes its own: shared by channels and weights."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Callable, Mapping, Optional, Tuple
+
+import numpy as np
+from torch import nn
+
+from edgeecc.artifacts import Tensors, write_json, write_tensors
+from edgeecc.config import EccConfig, PruneConfig, TrainConfig
+from edgeecc.errors import ArtifactError
+from edgeecc.graph.spec import NetworkSpec
+from edgeecc.run_folder import FILES, RUN_SCHEMA, RunFolder
+from edgeecc.solvers.base import Step
+from edgeecc.sources import NetworkSource
+from edgeecc.units import Budget
+
+#: Called with the phase ("prune", "finetune") and each step.
+OnPhaseStep = Callable[[str, Step], None]
+
+
+@dataclass(frozen=True)
+class PruneRequest:
+    """What the user asked for.
+
+    Args:
+        weights: trained weights.
+        budget: bound on one metric.
+        data: data set, as `--data` names it.
+        network, input_shape: see `open_network`.
+        device, profile: see `PriceQuery`.
+        workspace: folder that holds calibration/ and runs/.
+        run: run folder; None names one after the network and the budget.
+        force: start over where a run of another kind or a finished one is.
+    """
+
+    weights: Path
+    budget: Budget
+    data: str
+    network: Optional[str] = None
+    input_shape: Optional[Tuple[int, ...]] = None
+    device: Optional[str] = None
+    profile: Optional[Path] = None
+    workspace: Path = Path()
+    run: Optional[Path] = None
+    force: bool = False
+    pruning: PruneConfig = field(default_factory=PruneConfig)
+    ecc: EccConfig = field(default_factory=EccConfig)
+    training: TrainConfig = field(default_factory=TrainConfig)
+
+
+def claim(  # keyword-only, what a fresh folder holds
+    folder: RunFolder, identity: Mapping[str, object], *, model: nn.Module, source: NetworkSource, spec: NetworkSpec,
+    force: bool,
+) -> bool:  # fmt: skip
+    """Make the folder this request's: fresh, or the same request's to resume; return whether it is fresh.
+
+    Raises: ArtifactError when it holds another run, or a finished one.
+    """
+    if folder.has("run.json") and not force:
+        if folder.read_run().get("request") != identity:
+            raise ArtifactError(
+                f"{folder.path} holds another run; choose another with --run, or --force to replace it"
+            )
+        if folder.has("result.json"):
+            raise ArtifactError(f"{folder.path} is finished; export it, or --force to prune again")
+        return False
+    for name in FILES:
+        folder.file(name).unlink(missing_ok=True)
+    write_tensors(
+        folder.file("dense.safetensors"), tensors_of(model), {"network": source.reference}
+    )
+    folder.write_spec(spec)
+    return True
+
+
+def write_request(folder: RunFolder, identity: Mapping[str, object], source: NetworkSource) -> None:
+    """Write run.json, the last file of a fresh folder: from here on it is this request's."""
+    write_json(
+        folder.file("run.json"), RUN_SCHEMA, {"source": source.to_json(), "request": dict(identity)}
+    )
+
+
+def weights_digest(model: nn.Module) -> str:
+    """Return the hex digest of the state dict."""
+    digest = hashlib.sha256()
+    for name, value in sorted(tensors_of(model).items()):
+        digest.update(name.encode() + np.ascontiguousarray(value).tobytes())
+    return digest.hexdigest()
+
+
+def tensors_of(model: nn.Module) -> Tensors:
+    """Return the state dict as numpy arrays."""
+    return {name: value.detach().cpu().numpy() for name, value in model.state_dict().items()}
+
+
+def default_run(request: PruneRequest, source: NetworkSource) -> Path:
+    """Return the run folder that is named after the network, the method and the budget."""
+    budget = request.budget.text.replace("%", "pct").replace(" ", "")
+    return request.workspace / "runs" / f"{source.folder}-{request.pruning.method}-{budget}"
+
+
+def step_counts(request: PruneRequest, images: int) -> Tuple[int, int]:
+    """Return pruning and fine-tuning steps: as asked, or scaled to the data set.
+
+    Two passes over the data each, but at least 300 steps, in which a small set is seen often enough, and at
+    most 30,000, the paper's count for its smaller data set (ECC section 4.2).
+    """
+    two_passes = min(30_000, max(300, 2 * images // request.training.batch_size))
+    steps, finetune = request.pruning.steps, request.pruning.finetune_steps
+    return two_passes if steps is None else steps, two_passes if finetune is None else finetune
+
+
+def with_rate(training: TrainConfig, input_shape: Tuple[int, ...]) -> TrainConfig:
+    """Fill in the learning rate: large images mean large pretrained networks, which want smaller steps."""
+    if training.lr is not None:
+        return training
+    small = len(input_shape) == 3 and input_shape[1] * input_shape[2] <= 64 * 64
+    return replace(training, lr=1e-3 if small else 1e-4)

@@ -1,0 +1,244 @@
+"""Remove single weights of a trained network to an analytic energy budget, and keep everything in a run folder.
+
+No channel goes: the network keeps its shape and gains zeros. What they save is energy on hardware that skips
+them, as `cost.systolic` models it; a GPU or a CPU runs the network as before.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from time import perf_counter
+from typing import Dict, List, Mapping, Tuple
+
+import numpy as np
+import torch
+from torch import nn
+
+from edgeecc.artifacts import read_tensors, write_json, write_tensors
+from edgeecc.config import TrainConfig
+from edgeecc.cost.hardware import Hardware, hardware
+from edgeecc.cost.systolic import LayerEnergy, Shape, network_energy, shapes_of, weight_cost
+from edgeecc.data.sources import DataBundle
+from edgeecc.data.sources import load as load_data
+from edgeecc.errors import ConfigError
+from edgeecc.graph.spec import NetworkSpec
+from edgeecc.networks.weights import load_into
+from edgeecc.run_folder import HISTORY_SCHEMA, RESULT_SCHEMA, RunFolder
+from edgeecc.run_request import (
+    OnPhaseStep,
+    PruneRequest,
+    claim,
+    default_run,
+    step_counts,
+    tensors_of,
+    weights_digest,
+    with_rate,
+    write_request,
+)
+from edgeecc.solvers.projection import LayerCost
+from edgeecc.solvers.sparse import FixedWeights, SparseLayer, SparseProblem
+from edgeecc.solvers.wsp import WspHooks
+from edgeecc.sources import NetworkSource, open_network, trace_source
+from edgeecc.training.loop import Checkpointing, TorchTrainer
+from edgeecc.units import Metric
+
+#: Methods that remove single weights.
+METHODS = ("wsp",)
+DEFAULT_DEVICE = "systolic:eyeriss"
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A request after everything that can be refused before training has been checked."""
+
+    model: nn.Module
+    source: NetworkSource
+    spec: NetworkSpec
+    data: DataBundle
+    array: Hardware
+    shapes: Tuple[Shape, ...]
+    problem: SparseProblem
+    dense_cost: float
+    training: TrainConfig
+    steps: int
+    finetune_steps: int
+
+    @property
+    def meter(self) -> str:
+        """Return what stands beside every figure of this run."""
+        return f"systolic:{self.array.name} (analytic)"
+
+
+def sparsify(
+    request: PruneRequest, on_step: OnPhaseStep = lambda phase, step: None
+) -> Dict[str, object]:
+    """Project, fine-tune and write the run folder; resume an interrupted run of the same request.
+
+    Returns: what `edgeecc prune --json` prints; also in result.json.
+    Raises: BudgetInfeasibleError before the first batch when no weights fit the budget; any EdgeeccError of
+        the steps on the way.
+    """
+    ready = prepare(request)
+    folder = RunFolder(request.run or default_run(request, ready.source))
+    with folder.locked():
+        identity = _identity(request, ready)
+        fresh = claim(
+            folder, identity, model=ready.model, source=ready.source, spec=ready.spec, force=request.force
+        )  # fmt: skip
+        if fresh:
+            write_request(folder, identity, ready.source)
+        return _run(folder, request, ready, on_step)
+
+
+def prepare(request: PruneRequest) -> Prepared:
+    """Open and trace the network, price its weights, and check the budget against what is feasible."""
+    kind, _, name = (request.device or DEFAULT_DEVICE).partition(":")
+    if kind != "systolic":
+        raise ConfigError(
+            f"{request.pruning.method} needs the price of single weights, which {request.device} does not tell; "
+            f"use --device {DEFAULT_DEVICE} or systolic:FILE.toml"
+        )
+    if not request.budget.relative:
+        raise ConfigError(
+            f"a budget of {request.pruning.method} is a share of the dense network's energy; give --budget 20%"
+        )
+    array = hardware(name)
+    model, source = open_network(request.network, request.input_shape, request.weights)
+    data = load_data(request.data, input_shape=source.input_shape, seed=request.training.seed)
+    spec = trace_source(model, source).spec
+    data.check_fits(model, source.example())
+    shapes = shapes_of(spec)
+    problem, dense_cost = _problem(shapes, array, request)
+    problem.check_feasible(dense_cost)
+    steps, finetune_steps = step_counts(request, len(data.train))
+    return Prepared(
+        model=model,
+        source=source,
+        spec=spec,
+        data=data,
+        array=array,
+        shapes=shapes,
+        problem=problem,
+        dense_cost=dense_cost,
+        training=with_rate(request.training, source.input_shape),
+        steps=steps,
+        finetune_steps=finetune_steps,
+    )
+
+
+def _problem(
+    shapes: Tuple[Shape, ...], array: Hardware, request: PruneRequest
+) -> Tuple[SparseProblem, float]:  # fmt: skip
+    energies = network_energy(shapes, array, exact=False)
+    dense = sum(energy.total for energy in energies)
+    layers = tuple(
+        SparseLayer(
+            f"{shape.name}.weight", LayerCost(*weight_cost(shape, array), array.weight_words)
+        )
+        for shape in shapes
+    )
+    fixed = sum(energy.inputs for energy in energies)
+    bound = request.budget.resolve(dense)
+    return SparseProblem(layers, fixed, bound, request.training.seed), dense
+
+
+def _run(
+    folder: RunFolder, request: PruneRequest, ready: Prepared, on_step: OnPhaseStep
+) -> Dict[str, object]:  # fmt: skip
+    started = perf_counter()
+    trainer = TorchTrainer(
+        ready.model,
+        ready.data.train,
+        ready.data.val,
+        config=ready.training,
+        checkpointing=Checkpointing(
+            folder.file("checkpoint.safetensors"), request.pruning.checkpoint_s
+        ),
+        on_step=on_step,
+    )
+    dense_accuracy = trainer.dense_accuracy()
+    status = _projected(folder, request, ready, trainer)
+    if status != "already_within":
+        trainer.train("finetune", ready.finetune_steps, FixedWeights(ready.problem, ready.model))
+    energies = energies_of(ready.model, ready.shapes, ready.array)
+    result = {
+        "run": str(folder.path),
+        "method": request.pruning.method,
+        "budget": {
+            "value": ready.problem.bound,
+            "unit": Metric.ACCESSES.unit,
+            "metric": Metric.ACCESSES.value,
+            "text": request.budget.text,
+        },
+        "dense": {"accuracy": dense_accuracy, "cost": ready.dense_cost},
+        "accuracy": trainer.evaluate(),
+        "cost": sum(energy.total for energy in energies),
+        "widths": {},
+        "density": _density(ready),
+        "steps": ready.steps,
+        "finetune_steps": ready.finetune_steps,
+        "status": status,
+        "meter": ready.meter,
+        "device": f"systolic:{ready.array.name}",
+        "hardware": asdict(ready.array),
+        "seconds": perf_counter() - started,
+    }
+    metadata = {"network": ready.source.reference, "fingerprint": ready.spec.fingerprint()}
+    write_tensors(folder.file("masked.safetensors"), tensors_of(ready.model), metadata)
+    write_json(folder.file("result.json"), RESULT_SCHEMA, result)
+    for name in ("checkpoint.safetensors", "pruned.safetensors"):
+        folder.file(name).unlink(missing_ok=True)
+    return result
+
+
+def _projected(
+    folder: RunFolder, request: PruneRequest, ready: Prepared, trainer: TorchTrainer
+) -> str:  # fmt: skip
+    """Train under projection, or take the weights that an interrupted run left; return how it ended."""
+    if folder.has("pruned.safetensors"):
+        arrays, metadata = read_tensors(folder.file("pruned.safetensors"))
+        state = {name: torch.from_numpy(value.copy()) for name, value in arrays.items()}
+        load_into(ready.model, state)
+        return metadata.get("status", "")
+    if ready.problem.cost_of(ready.model) <= ready.problem.bound:
+        return "already_within"
+    history = trainer.train(request.pruning.method, ready.steps, WspHooks(ready.problem))
+    if not ready.steps:
+        ready.problem.project_(ready.model)
+    status = "converged" if ready.steps else "cut_without_training"
+    document = {"prune": [asdict(step) for step in history]}
+    write_json(folder.file("history.json"), HISTORY_SCHEMA, document)
+    write_tensors(folder.file("pruned.safetensors"), tensors_of(ready.model), {"status": status})
+    return status
+
+
+def energies_of(model: nn.Module, shapes: Tuple[Shape, ...], array: Hardware) -> List[LayerEnergy]:
+    """Return the exact energy of every layer with the zeros that its weights have."""
+    parameters = dict(model.named_parameters())
+    weights = {
+        shape.name: parameters[f"{shape.name}.weight"].detach().cpu().numpy() != 0
+        for shape in shapes
+    }
+    return network_energy(shapes, array, weights=weights)
+
+
+def _density(ready: Prepared) -> Mapping[str, float]:
+    return {
+        layer.parameter.rpartition(".")[0]: float(np.count_nonzero(values) / values.size)
+        for layer, values in zip(ready.problem.layers, ready.problem.weights(ready.model))
+    }
+
+
+def _identity(request: PruneRequest, ready: Prepared) -> Dict[str, object]:
+    return {
+        "kind": "weights",
+        "weights_sha256": weights_digest(ready.model),
+        "budget": request.budget.text,
+        "bound": ready.problem.bound,
+        "data": request.data,
+        "hardware": asdict(ready.array),
+        "steps": ready.steps,
+        "finetune_steps": ready.finetune_steps,
+        "method": request.pruning.method,
+        "training": asdict(ready.training),
+    }
