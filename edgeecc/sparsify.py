@@ -108,6 +108,12 @@ def prepare(request: PruneRequest) -> Prepared:
     spec = trace_source(model, source).spec
     data.check_fits(model, source.example())
     shapes = shapes_of(spec)
+    for name in sorted(
+        {f"{shape.name}.weight" for shape in shapes} - set(dict(model.named_parameters()))
+    ):
+        raise ConfigError(
+            f"{name} is computed, not stored; store computed weights before pruning them"
+        )
     problem, dense_cost = _problem(shapes, array, request)
     problem.check_feasible(dense_cost)
     steps, finetune_steps = step_counts(request, len(data.train))

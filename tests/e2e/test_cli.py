@@ -757,9 +757,9 @@ def test_a_tampered_sparse_network_misses_its_budget(home: Path) -> None:
         "--method",
         "wsp",
     ]
-    run("prune", "net.pth", *sparse, "--budget", "35%", "--run", "runs/tampered")
-    run("export", "runs/tampered")
-    folder = home / "runs/tampered"
+    run("prune", "net.pth", *sparse, "--budget", "35%", "--run", "runs/touched")
+    run("export", "runs/touched")
+    folder = home / "runs/touched"
     graph = onnx.load(folder / "slim.onnx")
     for tensor in graph.graph.initializer:
         if tensor.name.endswith("conv.weight"):
@@ -767,11 +767,11 @@ def test_a_tampered_sparse_network_misses_its_budget(home: Path) -> None:
             value[value == 0] = 1e-12
             tensor.CopyFrom(onnx.numpy_helper.from_array(value, tensor.name))
     (folder / "slim.onnx").write_bytes(graph.SerializeToString())
-    assert "is not the exported one" in complaint("verify", "runs/tampered")
+    assert "is not the exported one" in complaint("verify", "runs/touched")
     arrays, _ = read_tensors(folder / "check.safetensors")
     digest = {"slim_sha256": sha256((folder / "slim.onnx").read_bytes())}
     write_tensors(folder / "check.safetensors", arrays, digest)
-    assert run_json("verify", "runs/tampered", code=3)["within_budget"] is False
+    assert run_json("verify", "runs/touched", code=3)["within_budget"] is False
     document = load_json(folder / "result.json")
     for change, words in (
         ({"hardware": None}, "names no hardware"),
@@ -779,7 +779,7 @@ def test_a_tampered_sparse_network_misses_its_budget(home: Path) -> None:
         ({"hardware": {"name": "x"}}, "lacks 'cache'"),
     ):
         (folder / "result.json").write_text(json.dumps({**document, **change}))
-        assert words in complaint("verify", "runs/tampered")
+        assert words in complaint("verify", "runs/touched")
 
 
 def test_a_killed_projection_goes_on_exactly(home: Path) -> None:
@@ -849,7 +849,7 @@ def test_wsp_is_refused_in_one_line(options: list, code: int, text: str) -> None
         assert text in complaint(*common, *options, code=code)
     else:
         run(*common, *options)
-        assert "holds another run" in complaint(*common[:-1], "ecc", *options)
+        assert "holds another run" in complaint(*common[:-1], "ecc", *options, "--of", "macs")
 
 
 def test_defaults_come_from_edgeecc_toml(
