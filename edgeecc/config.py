@@ -169,6 +169,7 @@ class PruneConfig:
         margin: share by which the cost model's error is held off the budget; None takes the profile's
             held-out 95th percentile.
         checkpoint_s: seconds between checkpoints.
+        input_mask: whether "wsp" also masks the inputs of convolutions, in rounds.
     """
 
     method: str = "ecc"
@@ -176,12 +177,17 @@ class PruneConfig:
     finetune_steps: Optional[int] = None
     margin: Optional[float] = None
     checkpoint_s: float = 20.0  # ours: loses little, costs under 1 % of the time
+    input_mask: bool = False
 
     def __post_init__(self) -> None:
         for name in ("steps", "finetune_steps"):
             value = getattr(self, name)
             if value is not None and value < 0:
                 raise ConfigError(f"{name} {value} must be at least 0")
+        if self.input_mask and self.method != "wsp":
+            raise ConfigError(f"input masks go with --method wsp, not with {self.method}")
+        if self.input_mask and self.steps == 0:
+            raise ConfigError("input masks are trained; give --steps of at least 1")
         if self.margin is not None and not 0.0 <= self.margin < 1.0:
             raise ConfigError(f"margin {self.margin} must lie in [0, 1)")
         if self.checkpoint_s <= 0.0:

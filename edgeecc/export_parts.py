@@ -14,6 +14,7 @@ from edgeecc.config import VerifyConfig
 from edgeecc.data.sources import load as load_data
 from edgeecc.data.splits import Split
 from edgeecc.errors import ArtifactError, GraphError
+from edgeecc.graph.input_mask import attach, sizes_in
 from edgeecc.graph.spec import IntArray, NetworkSpec
 from edgeecc.networks.weights import load_into
 from edgeecc.run_folder import RunFolder
@@ -27,6 +28,7 @@ def network_of(folder: RunFolder, source: NetworkSource, which: str) -> nn.Modul
     """Return a network of a run: "dense" or "masked"."""
     arrays, _ = read_tensors(folder.file(f"{which}.safetensors"))
     model = source.build()
+    attach(model, sizes_in(arrays))
     load_into(model, {name: torch.from_numpy(value.copy()) for name, value in arrays.items()})
     return model.eval()
 

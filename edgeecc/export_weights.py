@@ -8,8 +8,9 @@ from typing import Any, Dict, List, Mapping
 import numpy as np
 import onnx
 from onnx import numpy_helper
+from torch import nn
 
-from edgeecc.artifacts import read_json, write_bytes, write_json, write_tensors
+from edgeecc.artifacts import Tensors, read_json, write_bytes, write_json, write_tensors
 from edgeecc.compressed import pack
 from edgeecc.config import VerifyConfig
 from edgeecc.cost.systolic import LayerEnergy
@@ -21,6 +22,7 @@ from edgeecc.export_parts import (
     parameter_count,
     write_check,
 )
+from edgeecc.graph.input_mask import NAME, input_masks
 from edgeecc.graph.spec import NetworkSpec
 from edgeecc.graph.to_onnx import to_onnx
 from edgeecc.run_folder import REPORT_SCHEMA, RESULT_SCHEMA, RunFolder
@@ -42,7 +44,7 @@ def export_weights(folder: RunFolder, config: VerifyConfig = VerifyConfig()) -> 
         images, labels = check_images(run, source, config)
         reference = outputs(masked, images)
         graph = to_onnx(masked, source.example())
-        write_tensors(folder.file("sparse.safetensors"), *pack(tensors_of(masked)))
+        write_tensors(folder.file("sparse.safetensors"), *pack(_stored(masked)))
         write_bytes(folder.file("slim.onnx"), graph.SerializeToString())
         write_check(folder, images, labels, reference)
         verified = verify_locked(folder, config)
@@ -52,6 +54,14 @@ def export_weights(folder: RunFolder, config: VerifyConfig = VerifyConfig()) -> 
         "weights": str(folder.file("sparse.safetensors")),
         "engine": None,
         "verify": verified,
+    }
+
+
+def _stored(model: nn.Module) -> Tensors:
+    """Return the state dict, in which a mask is true or false."""
+    masks = {f"{name}.{NAME}" for name in input_masks(model)}
+    return {
+        name: value != 0 if name in masks else value for name, value in tensors_of(model).items()
     }
 
 

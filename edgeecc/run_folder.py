@@ -8,6 +8,7 @@ checkpoint-*.safetensors   training in progress
 masked.safetensors   the pruned weights, dense shapes
 keep.json            the units that stay
 result.json          what prune printed
+phase.safetensors, best.safetensors   where rounds of weights and input masks stand
 sparse.safetensors   weights with zeros, compressed, where single weights went
 slim.safetensors, dense.onnx, masked.onnx, slim.onnx, check.safetensors, verify.json, report.json   from export
 """
@@ -38,7 +39,7 @@ HISTORY_SCHEMA = "edgeecc/history/1"
 FILES = (
     "result.json", "keep.json", "history.json", "masked.safetensors", "pruned.safetensors", "checkpoint.safetensors",
     "profile.json", "slim.safetensors", "dense.onnx", "masked.onnx", "slim.onnx", "check.safetensors", "verify.json",
-    "report.json", "sparse.safetensors",
+    "report.json", "sparse.safetensors", "phase.safetensors", "best.safetensors",
 )  # fmt: skip
 
 

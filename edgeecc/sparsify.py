@@ -17,12 +17,21 @@ from torch import nn
 from edgeecc.artifacts import read_tensors, write_json, write_tensors
 from edgeecc.config import TrainConfig
 from edgeecc.cost.hardware import Hardware, hardware
-from edgeecc.cost.systolic import LayerEnergy, Shape, network_energy, shapes_of, weight_cost
+from edgeecc.cost.systolic import (
+    BoolArray,
+    LayerEnergy,
+    Shape,
+    network_energy,
+    shapes_of,
+    weight_cost,
+)
 from edgeecc.data.sources import DataBundle
 from edgeecc.data.sources import load as load_data
 from edgeecc.errors import ConfigError
+from edgeecc.graph.input_mask import attach, input_masks
 from edgeecc.graph.spec import NetworkSpec
 from edgeecc.networks.weights import load_into
+from edgeecc.rounds import ROUND_FILES, alternate, read_rounds
 from edgeecc.run_folder import HISTORY_SCHEMA, RESULT_SCHEMA, RunFolder
 from edgeecc.run_request import (
     OnPhaseStep,
@@ -57,7 +66,7 @@ class Prepared:
     data: DataBundle
     array: Hardware
     shapes: Tuple[Shape, ...]
-    problem: SparseProblem
+    problem: SparseProblem  # without masks
     dense_cost: float
     training: TrainConfig
     steps: int
@@ -114,7 +123,9 @@ def prepare(request: PruneRequest) -> Prepared:
         raise ConfigError(
             f"{name} is computed, not stored; store computed weights before pruning them"
         )
-    problem, dense_cost = _problem(shapes, array, request)
+    dense_cost = sum(energy.total for energy in network_energy(shapes, array, exact=False))
+    bound = request.budget.resolve(dense_cost)
+    problem = problem_of(model, shapes, array, bound=bound, seed=request.training.seed)
     problem.check_feasible(dense_cost)
     steps, finetune_steps = step_counts(request, len(data.train))
     return Prepared(
@@ -132,20 +143,18 @@ def prepare(request: PruneRequest) -> Prepared:
     )
 
 
-def _problem(
-    shapes: Tuple[Shape, ...], array: Hardware, request: PruneRequest
-) -> Tuple[SparseProblem, float]:  # fmt: skip
-    energies = network_energy(shapes, array, exact=False)
-    dense = sum(energy.total for energy in energies)
+def problem_of(
+    model: nn.Module, shapes: Tuple[Shape, ...], array: Hardware, *, bound: float, seed: int
+) -> SparseProblem:  # fmt: skip
+    """Return the problem for a network with the input masks that it has."""
     layers = tuple(
         SparseLayer(
             f"{shape.name}.weight", LayerCost(*weight_cost(shape, array), array.weight_words)
         )
         for shape in shapes
     )
-    fixed = sum(energy.inputs for energy in energies)
-    bound = request.budget.resolve(dense)
-    return SparseProblem(layers, fixed, bound, request.training.seed), dense
+    energies = network_energy(shapes, array, masks=_mask_patterns(model), exact=False)
+    return SparseProblem(layers, sum(energy.inputs for energy in energies), bound, seed)
 
 
 def _run(
@@ -163,9 +172,12 @@ def _run(
         on_step=on_step,
     )
     dense_accuracy = trainer.dense_accuracy()
+    if request.pruning.input_mask:
+        attach(ready.model, maskable(ready.shapes))
     status = _projected(folder, request, ready, trainer)
     if status != "already_within":
-        trainer.train("finetune", ready.finetune_steps, FixedWeights(ready.problem, ready.model))
+        pattern = FixedWeights(_problem_now(ready), ready.model)
+        trainer.train("finetune", ready.finetune_steps, pattern)
     energies = energies_of(ready.model, ready.shapes, ready.array)
     result = {
         "run": str(folder.path),
@@ -181,6 +193,10 @@ def _run(
         "cost": sum(energy.total for energy in energies),
         "widths": {},
         "density": _density(ready),
+        "mask_density": {
+            name: float(pattern.mean()) for name, pattern in _mask_patterns(ready.model).items()
+        },
+        "rounds": read_rounds(folder),
         "steps": ready.steps,
         "finetune_steps": ready.finetune_steps,
         "status": status,
@@ -192,7 +208,7 @@ def _run(
     metadata = {"network": ready.source.reference, "fingerprint": ready.spec.fingerprint()}
     write_tensors(folder.file("masked.safetensors"), tensors_of(ready.model), metadata)
     write_json(folder.file("result.json"), RESULT_SCHEMA, result)
-    for name in ("checkpoint.safetensors", "pruned.safetensors"):
+    for name in ("checkpoint.safetensors", "pruned.safetensors", *ROUND_FILES):
         folder.file(name).unlink(missing_ok=True)
     return result
 
@@ -208,7 +224,12 @@ def _projected(
         return metadata.get("status", "")
     if ready.problem.cost_of(ready.model) <= ready.problem.bound:
         return "already_within"
-    history = trainer.train(request.pruning.method, ready.steps, WspHooks(ready.problem))
+    if request.pruning.input_mask:
+        history = alternate(
+            folder, trainer, problem_now=lambda: _problem_now(ready), steps=ready.steps, training=ready.training
+        )  # fmt: skip
+    else:
+        history = trainer.train(request.pruning.method, ready.steps, WspHooks(ready.problem))
     if not ready.steps:
         ready.problem.project_(ready.model)
     status = "converged" if ready.steps else "cut_without_training"
@@ -225,7 +246,28 @@ def energies_of(model: nn.Module, shapes: Tuple[Shape, ...], array: Hardware) ->
         shape.name: parameters[f"{shape.name}.weight"].detach().cpu().numpy() != 0
         for shape in shapes
     }
-    return network_energy(shapes, array, weights=weights)
+    return network_energy(shapes, array, weights=weights, masks=_mask_patterns(model))
+
+
+def maskable(shapes: Tuple[Shape, ...]) -> Dict[str, Tuple[int, ...]]:
+    """Return layer name -> size of its input, for every convolution that runs once."""
+    return {
+        shape.name: (shape.channels[0], *shape.in_size)
+        for shape in shapes
+        if not shape.matrix and shape.calls == 1
+    }
+
+
+def _mask_patterns(model: nn.Module) -> Dict[str, BoolArray]:
+    masks = input_masks(model)
+    return {name: mask.detach().cpu().numpy() != 0 for name, mask in masks.items()}
+
+
+def _problem_now(ready: Prepared) -> SparseProblem:
+    problem = ready.problem
+    return problem_of(
+        ready.model, ready.shapes, ready.array, bound=problem.bound, seed=problem.seed
+    )
 
 
 def _density(ready: Prepared) -> Mapping[str, float]:
@@ -247,4 +289,5 @@ def _identity(request: PruneRequest, ready: Prepared) -> Dict[str, object]:
         "finetune_steps": ready.finetune_steps,
         "method": request.pruning.method,
         "training": asdict(ready.training),
+        "input_mask": request.pruning.input_mask,
     }

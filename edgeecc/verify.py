@@ -107,13 +107,13 @@ def measure_latency(model: onnx.ModelProto) -> Measurement:
 
 
 def zeros_energy(model: onnx.ModelProto, spec: NetworkSpec, array: Hardware) -> List[LayerEnergy]:
-    """Return the exact energy of every layer with the zeros that the weights of a graph have.
+    """Return the exact energy of every layer with the zeros that the weights and input masks of a graph have.
 
     Raises: ArtifactError when a layer's weight is not in the graph.
     """
     arrays = {tensor.name: tensor for tensor in model.graph.initializer}
     shapes = shapes_of(spec)
-    weights = {}
+    weights, masks = {}, {}
     for shape in shapes:
         tensor = arrays.get(f"{shape.name}.weight")
         if tensor is None or tuple(tensor.dims) != shape.weight_shape:
@@ -121,7 +121,10 @@ def zeros_energy(model: onnx.ModelProto, spec: NetworkSpec, array: Hardware) -> 
                 f"slim.onnx has no weight of {shape.name} of shape {shape.weight_shape}; run edgeecc export again"
             )
         weights[shape.name] = numpy_helper.to_array(tensor) != 0
-    return network_energy(shapes, array, weights=weights)
+        mask = arrays.get(f"{shape.name}.input_mask")
+        if mask is not None:
+            masks[shape.name] = numpy_helper.to_array(mask) != 0
+    return network_energy(shapes, array, weights=weights, masks=masks)
 
 
 def array_of(result: Mapping[str, object], source: Path) -> Hardware:

@@ -99,6 +99,11 @@ def training_options(command: Callable[..., Any]) -> Callable[..., Any]:
     help="Solver: ecc, uniform (channels); wsp (single weights).",
 )
 @click.option(
+    "--input-mask",
+    is_flag=True,
+    help="With wsp: mask inputs of convolutions too, in rounds of --steps for weights and for masks.",
+)
+@click.option(
     "--margin",
     type=float,
     help="Share held off the budget.  [default: the profile's held-out p95 error]",
@@ -155,6 +160,7 @@ def _request_fields(options: Dict[str, Any]) -> Dict[str, Any]:
         finetune_steps=options["finetune_steps"],
         margin=options["margin"],
         checkpoint_s=options["checkpoint_s"],
+        input_mask=options["input_mask"],
     )
     fields["ecc"] = EccConfig(metric=options["metric"])
     fields["training"] = TrainConfig(
@@ -186,6 +192,9 @@ def _print(result: Dict[str, Any], metric: Metric) -> None:
     if "density" in result:
         shares = [(name, f"{share:.1%}") for name, share in result["density"].items()]
         print_table("weights that are not zero", ("layer", "share"), shares)
+        masks = [(name, f"{share:.1%}") for name, share in result["mask_density"].items()]
+        if masks:
+            print_table("inputs that are not masked", ("layer", "share"), masks)
     else:
         widths = [(name, str(kept), str(dense)) for name, (kept, dense) in result["widths"].items()]
         print_table("widths", ("group", "kept", "dense"), widths)

@@ -80,8 +80,10 @@ class TorchTrainer:
         """Return the teacher's top-1 accuracy on the validation data."""
         return top1(self._teacher, self._val)
 
-    def train(self, phase: str, steps: int, hooks: Hooks) -> List[Step]:
-        """Run a phase; see `Trainer.train`.
+    def train(
+        self, phase: str, steps: int, hooks: Hooks, config: Optional[TrainConfig] = None
+    ) -> List[Step]:
+        """Run a phase; see `Trainer.train`. `config` replaces the trainer's rate and weight decay for this phase.
 
         Raises: ConfigError when the loss stops being finite, no weight can be trained, or the network fails on a
             batch; DataError for a label that the network cannot tell.
@@ -90,16 +92,16 @@ class TorchTrainer:
             raise ConfigError(
                 "every weight of the network is frozen; set requires_grad in its factory"
             )
+        config = config or self._config
         optimizer = torch.optim.Adam(
-            self._model.parameters(),
-            lr=self._config.learning_rate,
-            weight_decay=self._config.weight_decay,
+            self._model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
         )
         with _RandomState(self._config.seed):
             progress = self._restored(phase, optimizer, hooks)
             saved = perf_counter()
             for index in range(progress.done, steps):
-                step = self._step(phase, index, steps, optimizer, hooks)
+                rate = _learning_rate(config.learning_rate, phase, index, steps)
+                step = self._step(phase, index, steps, optimizer=optimizer, hooks=hooks, rate=rate)
                 progress.done = index + 1
                 if index % max(1, steps // HISTORY_STEPS) == 0 or index + 1 == steps:
                     progress.history.append(step)
@@ -110,10 +112,10 @@ class TorchTrainer:
         return progress.history
 
     def _step(
-        self, phase: str, index: int, steps: int, optimizer: torch.optim.Adam, hooks: Hooks
+        self, phase: str, index: int, steps: int, *, optimizer: torch.optim.Adam, hooks: Hooks, rate: float
     ) -> Step:  # fmt: skip
         for group in optimizer.param_groups:
-            group["lr"] = self._learning_rate(phase, index, steps)
+            group["lr"] = rate
         self._model.train()
         images, labels = self._batches.batch(index)
         with torch.no_grad():
@@ -142,13 +144,6 @@ class TorchTrainer:
             ) from error
         return logits
 
-    def _learning_rate(self, phase: str, index: int, steps: int) -> float:
-        """Return the rate of a step: constant while pruning, then a cosine to nearly zero (ECC section 4.2)."""
-        rate = self._config.learning_rate
-        if phase != "finetune":
-            return rate
-        return rate * 0.5 * (1.0 + math.cos(math.pi * index / max(1, steps)))
-
     def _restored(
         self, phase: str, optimizer: torch.optim.Adam, hooks: Hooks
     ) -> checkpoint.Progress:
@@ -172,6 +167,13 @@ class TorchTrainer:
                 hooks=hooks,
                 progress=progress,
             )
+
+
+def _learning_rate(rate: float, phase: str, index: int, steps: int) -> float:
+    """Return the rate of a step: constant while pruning, then a cosine to nearly zero (ECC section 4.2)."""
+    if phase != "finetune":
+        return rate
+    return rate * 0.5 * (1.0 + math.cos(math.pi * index / max(1, steps)))
 
 
 class _RandomState:

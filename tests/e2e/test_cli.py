@@ -742,6 +742,86 @@ def test_single_weights_go_and_the_export_is_verified(home: Path) -> None:
     )
 
 
+MASKED = [
+    "--method",
+    "wsp",
+    "--input-mask",
+    "--steps",
+    "15",
+    "--finetune-steps",
+    "6",
+    "--batch-size",
+    "64",
+]
+
+
+def test_inputs_are_masked_in_rounds(home: Path) -> None:
+    common = ["prune", "net.pth", *FACTORY, "--data", "digits", *MASKED, "--budget", "40%"]
+    result = run_json(*common, "--run", "runs/masked")
+    rounds = result["rounds"]
+    assert [round(r["share"], 3) for r in rounds] == [
+        pytest.approx(1.0 - 0.1 * number, abs=1e-3) for number in range(len(rounds))
+    ]
+    accuracies = [r["accuracy"] for r in rounds]
+    assert all(b > a for a, b in zip(accuracies, accuracies[1:-1]))
+    assert len(rounds) == 10 or accuracies[-1] <= max(accuracies[:-1])
+    assert all(r["cost"] <= result["budget"]["value"] for r in rounds)
+    assert result["cost"] <= result["budget"]["value"]
+    best = max(rounds, key=lambda r: r["accuracy"])
+    sizes = {
+        name: value.size
+        for name, value in read_tensors(home / "runs/masked/masked.safetensors")[0].items()
+    }
+    kept = sum(
+        share * sizes[f"{name}.input_mask"] for name, share in result["mask_density"].items()
+    )
+    total = sum(sizes[f"{name}.input_mask"] for name in result["mask_density"])
+    assert kept / total == pytest.approx(best["share"])
+    exported = run_json("export", "runs/masked")["verify"]
+    assert exported["within_budget"] is True
+    assert exported["max_abs_error"] < 1e-4
+    graph = onnx.load(home / "runs/masked/slim.onnx")
+    names = {tensor.name for tensor in graph.graph.initializer}
+    assert {f"{name}.input_mask" for name in result["mask_density"]} <= names
+    report = load_json(home / "runs/masked/report.json")
+    assert sum(layer["total"] for layer in report["layers"]) == pytest.approx(result["cost"])
+    stored, shapes = read_tensors(home / "runs/masked/sparse.safetensors")
+    tensors = unpack(stored, shapes)
+    assert all(tensors[f"{name}.input_mask"].dtype == np.bool_ for name in result["mask_density"])
+    assert not list((home / "runs/masked").glob("*phase*"))
+
+
+def test_killed_rounds_go_on_exactly(home: Path) -> None:
+    common = [
+        "prune",
+        "net.pth",
+        *FACTORY,
+        "--data",
+        "digits",
+        *MASKED,
+        "--budget",
+        "45%",
+        "--checkpoint-s",
+        "1e-9",
+    ]
+    run(*common, "--run", "runs/rounds")
+    for phase, steps in (("mask-1", 7), ("wsp-2", 7)):
+        folder = home / f"runs/killed-{phase}"
+        process = subprocess.Popen(
+            [sys.executable, "-m", "edgeecc.cli.main", "-q", *common, "--run", str(folder)],
+            env={**ENVIRONMENT, "PYTHONPATH": f"{ROOT}{os.pathsep}{home}"},
+        )
+        while process.poll() is None and not _at(folder / "checkpoint.safetensors", phase, steps):
+            time.sleep(0.002)
+        process.kill()
+        process.wait()
+        assert not (folder / "result.json").exists()
+        run(*common, "--run", folder)
+        one, _ = read_tensors(folder / "masked.safetensors")
+        other, _ = read_tensors(home / "runs/rounds/masked.safetensors")
+        assert all((one[name] == other[name]).all() for name in other)
+
+
 def test_a_tampered_sparse_network_misses_its_budget(home: Path) -> None:
     """The zeros are counted in the file that is exported, not believed."""
     from edgeecc.verify import sha256
@@ -828,6 +908,16 @@ def _at(checkpoint: Path, phase: str, steps: int) -> bool:
         ),
         (["--budget", "20%", "--device", "systolic:tpu"], 1, "unknown hardware 'tpu'"),
         (["--budget", "0.1%"], 1, "0.1% of dense is below what moving inputs"),
+        (
+            ["--budget", "20%", "--input-mask", "--steps", "0"],
+            1,
+            "input masks are trained; give --steps",
+        ),
+        (
+            ["--budget", "90%", "--input-mask", "--method", "ecc"],
+            1,
+            "input masks go with --method wsp, not with ecc",
+        ),
         (["--budget", "20%", "--run", "runs/no"], 0, ""),
     ],
 )

@@ -16,7 +16,8 @@ BASE = {"errors", "units", "config", "artifacts", "compressed", "plugins", "work
 DOMAIN = {"graph", "networks", "data", "cost", "meters", "runtimes", "solvers", "training"}
 USE_CASES = {
     "calibrate", "calibration_folder", "calibration_job", "demo", "doctor", "export", "export_parts",
-    "export_weights", "inspection", "pricing", "prune", "run_folder", "run_request", "sparsify", "sources", "verify",
+    "export_weights", "inspection", "pricing", "prune", "rounds", "run_folder", "run_request",
+    "sparsify", "sources", "verify",
 }  # fmt: skip
 #: What a domain package may import of the other domain packages: the modules that only describe.
 SHARED = {"graph.spec", "cost.base", "solvers.base", "data.splits"}
