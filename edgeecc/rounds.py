@@ -35,7 +35,7 @@ ROUND_FILES = ("phase.safetensors", "best.safetensors")
 SHARE_STEP = 0.1
 #: Distance that a mask could move in a phase at Adam's rate, so that any place may go (ours: the source's rate of 1e-4
 #: is meant for 300,000 steps).
-MASK_TRAVEL = 3.0
+MASK_TRAVEL = 1.0
 
 
 @dataclass
