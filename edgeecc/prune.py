@@ -21,20 +21,19 @@ from edgeecc.run_folder import HISTORY_SCHEMA, RESULT_SCHEMA, RunFolder
 from edgeecc.run_request import (
     OnPhaseStep,
     PruneRequest,
-    claim,
-    default_run,
+    claimed,
+    make_trainer,
     step_counts,
     tensors_of,
     weights_digest,
     with_rate,
-    write_request,
 )
 from edgeecc.solvers.base import Problem, Solution, Solver
 from edgeecc.solvers.feasibility import check_feasible
 from edgeecc.solvers.finetune import FixedPattern
 from edgeecc.solvers.table import make_solver
 from edgeecc.sources import NetworkSource, open_network, trace_source
-from edgeecc.training.loop import Checkpointing, TorchTrainer
+from edgeecc.training.loop import TorchTrainer
 
 
 @dataclass(frozen=True)
@@ -69,16 +68,14 @@ def prune(
         the steps on the way.
     """
     ready = prepare(request)
-    folder = RunFolder(request.run or default_run(request, ready.source))
-    with folder.locked():
-        identity = _identity(request, ready)
-        fresh = claim(
-            folder, identity, model=ready.model, source=ready.source, spec=ready.spec, force=request.force
-        )  # fmt: skip
-        if fresh and ready.price.profile is not None:
-            ready.price.profile.save(folder.file("profile.json"))
-        if fresh:
-            write_request(folder, identity, ready.source)
+    with claimed(
+        request,
+        _identity(request, ready),
+        model=ready.model,
+        source=ready.source,
+        spec=ready.spec,
+        profile=ready.price.profile,
+    ) as folder:
         return _run(folder, request, ready, on_step)
 
 
@@ -119,16 +116,9 @@ def _run(
     folder: RunFolder, request: PruneRequest, ready: Prepared, on_step: OnPhaseStep
 ) -> Dict[str, object]:  # fmt: skip
     started = perf_counter()
-    trainer = TorchTrainer(
-        ready.model,
-        ready.data.train,
-        ready.data.val,
-        config=ready.training,
-        checkpointing=Checkpointing(
-            folder.file("checkpoint.safetensors"), request.pruning.checkpoint_s
-        ),
-        on_step=on_step,
-    )
+    trainer = make_trainer(
+        folder, request, model=ready.model, data=ready.data, training=ready.training, on_step=on_step
+    )  # fmt: skip
     dense_accuracy = trainer.dense_accuracy()
     problem = ready.problem()
     solution = _solved(folder, request, ready, problem, trainer)

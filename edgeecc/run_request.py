@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Callable, Mapping, Optional, Tuple
+from typing import Callable, Iterator, Mapping, Optional, Tuple
 
 import numpy as np
 from torch import nn
 
 from edgeecc.artifacts import Tensors, write_json, write_tensors
 from edgeecc.config import EccConfig, PruneConfig, TrainConfig
+from edgeecc.cost.profile import Profile
+from edgeecc.data.sources import DataBundle
 from edgeecc.errors import ArtifactError
 from edgeecc.graph.spec import NetworkSpec
 from edgeecc.run_folder import FILES, RUN_SCHEMA, RunFolder
 from edgeecc.solvers.base import Step
 from edgeecc.sources import NetworkSource
+from edgeecc.training.loop import Checkpointing, TorchTrainer
 from edgeecc.units import Budget
 
 #: Called with the phase ("prune", "finetune") and each step.
@@ -53,35 +57,55 @@ class PruneRequest:
     training: TrainConfig = field(default_factory=TrainConfig)
 
 
-def claim(  # keyword-only, what a fresh folder holds
-    folder: RunFolder, identity: Mapping[str, object], *, model: nn.Module, source: NetworkSource, spec: NetworkSpec,
-    force: bool,
-) -> bool:  # fmt: skip
-    """Make the folder this request's: fresh, or the same request's to resume; return whether it is fresh.
+@contextlib.contextmanager
+def claimed(  # keyword-only, what a fresh folder holds
+    request: PruneRequest, identity: Mapping[str, object], *, model: nn.Module, source: NetworkSource,
+    spec: NetworkSpec, profile: Optional[Profile] = None,
+) -> Iterator[RunFolder]:  # fmt: skip
+    """Hold the request's run folder: a fresh one, or the same request's to resume.
 
-    Raises: ArtifactError when it holds another run, or a finished one.
+    Raises: ArtifactError when it holds another run or a finished one, or another process holds it.
     """
-    if folder.has("run.json") and not force:
-        if folder.read_run().get("request") != identity:
-            raise ArtifactError(
-                f"{folder.path} holds another run; choose another with --run, or --force to replace it"
+    folder = RunFolder(request.run or default_run(request, source))
+    with folder.locked():
+        if _is_fresh(folder, identity, force=request.force):
+            for name in FILES:
+                folder.file(name).unlink(missing_ok=True)
+            write_tensors(
+                folder.file("dense.safetensors"), tensors_of(model), {"network": source.reference}
             )
-        if folder.has("result.json"):
-            raise ArtifactError(f"{folder.path} is finished; export it, or --force to prune again")
-        return False
-    for name in FILES:
-        folder.file(name).unlink(missing_ok=True)
-    write_tensors(
-        folder.file("dense.safetensors"), tensors_of(model), {"network": source.reference}
+            folder.write_spec(spec)
+            if profile is not None:
+                profile.save(folder.file("profile.json"))
+            body = {"source": source.to_json(), "request": dict(identity)}
+            write_json(
+                folder.file("run.json"), RUN_SCHEMA, body
+            )  # from here on it is this request's
+        yield folder
+
+
+def _is_fresh(folder: RunFolder, identity: Mapping[str, object], *, force: bool) -> bool:
+    if force or not folder.has("run.json"):
+        return True
+    if folder.read_run().get("request") != identity:
+        raise ArtifactError(
+            f"{folder.path} holds another run; choose another with --run, or --force to replace it"
+        )
+    if folder.has("result.json"):
+        raise ArtifactError(f"{folder.path} is finished; export it, or --force to prune again")
+    return False
+
+
+def make_trainer(  # keyword-only, one each
+    folder: RunFolder, request: PruneRequest, *, model: nn.Module, data: DataBundle, training: TrainConfig,
+    on_step: OnPhaseStep,
+) -> TorchTrainer:  # fmt: skip
+    """Return the trainer of a run; its checkpoints are in the run folder."""
+    checkpointing = Checkpointing(
+        folder.file("checkpoint.safetensors"), request.pruning.checkpoint_s
     )
-    folder.write_spec(spec)
-    return True
-
-
-def write_request(folder: RunFolder, identity: Mapping[str, object], source: NetworkSource) -> None:
-    """Write run.json, the last file of a fresh folder: from here on it is this request's."""
-    write_json(
-        folder.file("run.json"), RUN_SCHEMA, {"source": source.to_json(), "request": dict(identity)}
+    return TorchTrainer(
+        model, data.train, data.val, config=training, checkpointing=checkpointing, on_step=on_step
     )
 
 

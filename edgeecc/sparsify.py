@@ -36,19 +36,18 @@ from edgeecc.run_folder import HISTORY_SCHEMA, RESULT_SCHEMA, RunFolder
 from edgeecc.run_request import (
     OnPhaseStep,
     PruneRequest,
-    claim,
-    default_run,
+    claimed,
+    make_trainer,
     step_counts,
     tensors_of,
     weights_digest,
     with_rate,
-    write_request,
 )
 from edgeecc.solvers.projection import LayerCost
 from edgeecc.solvers.sparse import FixedWeights, SparseLayer, SparseProblem
 from edgeecc.solvers.wsp import WspHooks
 from edgeecc.sources import NetworkSource, open_network, trace_source
-from edgeecc.training.loop import Checkpointing, TorchTrainer
+from edgeecc.training.loop import TorchTrainer
 from edgeecc.units import Metric
 
 #: Methods that remove single weights.
@@ -88,14 +87,13 @@ def sparsify(
         the steps on the way.
     """
     ready = prepare(request)
-    folder = RunFolder(request.run or default_run(request, ready.source))
-    with folder.locked():
-        identity = _identity(request, ready)
-        fresh = claim(
-            folder, identity, model=ready.model, source=ready.source, spec=ready.spec, force=request.force
-        )  # fmt: skip
-        if fresh:
-            write_request(folder, identity, ready.source)
+    with claimed(
+        request,
+        _identity(request, ready),
+        model=ready.model,
+        source=ready.source,
+        spec=ready.spec,
+    ) as folder:
         return _run(folder, request, ready, on_step)
 
 
@@ -161,16 +159,9 @@ def _run(
     folder: RunFolder, request: PruneRequest, ready: Prepared, on_step: OnPhaseStep
 ) -> Dict[str, object]:  # fmt: skip
     started = perf_counter()
-    trainer = TorchTrainer(
-        ready.model,
-        ready.data.train,
-        ready.data.val,
-        config=ready.training,
-        checkpointing=Checkpointing(
-            folder.file("checkpoint.safetensors"), request.pruning.checkpoint_s
-        ),
-        on_step=on_step,
-    )
+    trainer = make_trainer(
+        folder, request, model=ready.model, data=ready.data, training=ready.training, on_step=on_step
+    )  # fmt: skip
     dense_accuracy = trainer.dense_accuracy()
     if request.pruning.input_mask:
         attach(ready.model, maskable(ready.shapes))

@@ -13,22 +13,17 @@ from edgeecc.solvers.base import Problem
 from edgeecc.solvers.units import UnitTable, mask_weights_, widths_of
 
 
-class FixedPattern:
-    """Hooks that keep removed units removed.
+class FixedMasks:
+    """Hooks that keep zeros where masks have them.
 
     Args:
-        problem: for the spec and the cost model.
-        keep: units that stay.
+        masks: parameter name -> 0/1 tensor that broadcasts to it.
+        cost: of the network with these zeros, reported with each step.
     """
 
-    def __init__(self, problem: Problem, keep: Mapping[str, IntArray]) -> None:
-        alive = []
-        for group in problem.spec.prunable:
-            living = np.zeros(group.width, dtype=bool)
-            living[keep[group.name]] = True
-            alive.append(living)
-        self._masks = UnitTable(problem.spec).masks(alive)
-        self._cost = problem.cost.predict(widths_of(alive))
+    def __init__(self, masks: Mapping[str, torch.Tensor], cost: float) -> None:
+        self._masks = masks
+        self._cost = cost
 
     def after_backward(self, model: nn.Module) -> None:
         """Do nothing."""
@@ -47,3 +42,21 @@ class FixedPattern:
 
     def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
         """Take nothing back."""
+
+
+class FixedPattern(FixedMasks):
+    """Hooks that keep removed units removed.
+
+    Args:
+        problem: for the spec and the cost model.
+        keep: units that stay.
+    """
+
+    def __init__(self, problem: Problem, keep: Mapping[str, IntArray]) -> None:
+        alive = []
+        for group in problem.spec.prunable:
+            living = np.zeros(group.width, dtype=bool)
+            living[keep[group.name]] = True
+            alive.append(living)
+        masks = UnitTable(problem.spec).masks(alive)
+        super().__init__(masks, problem.cost.predict(widths_of(alive)))

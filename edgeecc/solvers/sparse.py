@@ -12,8 +12,8 @@ import torch
 from torch import nn
 
 from edgeecc.errors import BudgetInfeasibleError
+from edgeecc.solvers.finetune import FixedMasks
 from edgeecc.solvers.projection import LayerCost, Projection, project
-from edgeecc.solvers.units import mask_weights_
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -108,7 +108,7 @@ def masks_of(problem: SparseProblem, projection: Projection) -> Dict[str, torch.
     }
 
 
-class FixedWeights:
+class FixedWeights(FixedMasks):
     """Hooks that keep zero weights zero.
 
     Args:
@@ -119,24 +119,5 @@ class FixedWeights:
     def __init__(self, problem: SparseProblem, model: nn.Module) -> None:
         parameters = dict(model.named_parameters())
         names = [layer.parameter for layer in problem.layers]
-        self._masks = {name: (parameters[name].detach() != 0).float() for name in names}
-        self._cost = problem.cost_of(model)
-
-    def after_backward(self, model: nn.Module) -> None:
-        """Do nothing."""
-
-    def after_step(
-        self, model: nn.Module, optimizer: torch.optim.Optimizer, step: int, steps: int
-    ) -> Mapping[str, float]:  # fmt: skip
-        """Put the zeros back."""
-        del step, steps
-        mask_weights_(model, optimizer, self._masks)
-        return {"cost": self._cost}
-
-    def state(self) -> Dict[str, torch.Tensor]:
-        """Return the pattern: a resumed phase may begin from other weights."""
-        return {f"mask.{name}": mask for name, mask in self._masks.items()}
-
-    def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
-        """Take back what `state` returned."""
-        self._masks = {name: state[f"mask.{name}"].float() for name in self._masks}
+        masks = {name: (parameters[name].detach() != 0).float() for name in names}
+        super().__init__(masks, problem.cost_of(model))
