@@ -105,9 +105,14 @@ def prepare(request: PruneRequest) -> Prepared:
             f"{request.pruning.method} needs the price of single weights, which {request.device} does not tell; "
             f"use --device {DEFAULT_DEVICE} or systolic:FILE.toml"
         )
-    if not request.budget.relative:
+    if not request.budget.relative or request.budget.metric is not Metric.ENERGY:
         raise ConfigError(
             f"a budget of {request.pruning.method} is a share of the dense network's energy; give --budget 20%"
+        )
+    if request.profile is not None or request.pruning.margin is not None:
+        raise ConfigError(
+            f"the energy of single weights is counted, not fitted; {request.pruning.method} takes no --profile and no "
+            "--margin"
         )
     array = hardware(name)
     model, source = open_network(request.network, request.input_shape, request.weights)

@@ -832,7 +832,7 @@ def test_a_tampered_sparse_network_misses_its_budget(home: Path) -> None:
 
 @pytest.mark.parametrize(
     ("options", "phase", "steps"),
-    [([], "finetune", 4), ([], "wsp", 9), (["--input-mask"], "mask-1", 7)],
+    [([], "wsp", 9), (["--input-mask"], "mask-1", 7)],
 )
 def test_a_killed_sparse_run_goes_on_exactly(
     home: Path, options: list, phase: str, steps: int
@@ -881,6 +881,9 @@ def _at(checkpoint: Path, phase: str, steps: int) -> bool:
         ),
         (["--budget", "20%", "--device", "systolic:tpu"], 1, "unknown hardware 'tpu'"),
         (["--budget", "0.1%"], 1, "0.1% of dense is below what moving inputs"),
+        (["--budget", "20%", "--of", "macs"], 1, "is a share of the dense network's energy"),
+        (["--budget", "20%", "--margin", "0.1"], 1, "wsp takes no --profile and no --margin"),
+        (["--budget", "20%", "--profile", "p.json"], 1, "wsp takes no --profile and no --margin"),
         (
             ["--budget", "20%", "--input-mask", "--steps", "0"],
             1,

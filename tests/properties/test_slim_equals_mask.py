@@ -37,7 +37,7 @@ def prepared(name: str) -> Any:
 
 
 @pytest.mark.parametrize("name", NAMES)
-@settings(max_examples=8)
+@settings(max_examples=5)
 @given(data=st.data())
 def test_masked_slim_and_cut_agree(name: str, data: st.DataObject) -> None:
     model, inputs, spec, plan = prepared(name)

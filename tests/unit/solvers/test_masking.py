@@ -21,7 +21,19 @@ from edgeecc.sparsify import maskable
 from tests import zoo
 
 
-@pytest.mark.parametrize("name", sorted(set(zoo.ZOO) - {"deep"}))
+@pytest.mark.parametrize(
+    "name",
+    [
+        "residual",
+        "dense_concat",
+        "grouped",
+        "depthwise",
+        "unet",
+        "two_inputs",
+        "two_outputs",
+        "shuffle",
+    ],
+)
 def test_a_mask_is_a_multiplication_before_the_layer(name: str) -> None:
     model, inputs = zoo.build(name)
     sizes = maskable(shapes_of(trace(model, inputs, network=name)))
@@ -63,7 +75,7 @@ def test_the_phase_clamps_projects_and_rounds() -> None:
     mask = nn.Parameter(torch.linspace(-1.0, 2.0, 10))
     hooks = MaskHooks({"c": mask}, 0.5, 1.0, interval=2)
     hooks.after_step(nn.Identity(), torch.optim.SGD([mask], lr=0.1), 1, 3)
-    assert (float(mask.min()), float(mask.max())) == (0.0, 1.0)
+    assert (mask.detach().min().item(), mask.detach().max().item()) == (0.0, 1.0)
     assert hooks.share() > 0.5
     hooks.after_step(nn.Identity(), torch.optim.SGD([mask], lr=0.1), 2, 3)
     assert int(mask.count_nonzero()) == 5
