@@ -78,7 +78,7 @@ def _systolic(spec: NetworkSpec, name: str) -> _Costs:
     energies = network_energy(shapes_of(spec), array)
     return _Costs(
         Metric.ACCESSES,
-        f"systolic:{array.name} (analytic)",
+        array.meter,
         sum(energy.total for energy in energies),
         {energy.name: energy.total for energy in energies},
         {energy.name: energy.levels() for energy in energies},

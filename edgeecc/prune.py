@@ -6,27 +6,27 @@ from dataclasses import asdict, dataclass
 from time import perf_counter
 from typing import Dict, Mapping
 
-import torch
 from torch import nn
 
-from edgeecc.artifacts import read_tensors, write_json, write_tensors
+from edgeecc.artifacts import write_json, write_tensors
 from edgeecc.config import TrainConfig
 from edgeecc.data.sources import DataBundle
 from edgeecc.data.sources import load as load_data
 from edgeecc.graph.spec import FloatArray, IntArray, NetworkSpec
 from edgeecc.graph.surgery import mask_
-from edgeecc.networks.weights import load_into
 from edgeecc.pricing import Price, PriceQuery, price
-from edgeecc.run_folder import HISTORY_SCHEMA, RESULT_SCHEMA, RunFolder
+from edgeecc.run_folder import HISTORY_SCHEMA, RunFolder
 from edgeecc.run_request import (
     OnPhaseStep,
     PruneRequest,
     claimed,
     make_trainer,
+    restore_,
     step_counts,
     tensors_of,
     weights_digest,
     with_rate,
+    write_result,
 )
 from edgeecc.solvers.base import Problem, Solution, Solver
 from edgeecc.solvers.feasibility import check_feasible
@@ -133,7 +133,7 @@ def _run(
         status=solution.status,
         seconds=perf_counter() - started,
     )
-    _write(folder, ready, result)
+    write_result(folder, result, model=ready.model, source=ready.source, spec=ready.spec)
     return result
 
 
@@ -142,9 +142,7 @@ def _solved(
 ) -> Solution:  # fmt: skip
     """Solve, or take the solution that an interrupted run left; it is on disk before fine-tuning begins."""
     if folder.has("keep.json") and folder.has("pruned.safetensors"):
-        arrays, metadata = read_tensors(folder.file("pruned.safetensors"))
-        state = {name: torch.from_numpy(value.copy()) for name, value in arrays.items()}
-        load_into(ready.model, state)
+        metadata = restore_(ready.model, folder.file("pruned.safetensors"))
         return Solution(folder.read_keep(ready.spec), metadata.get("status", ""), ())
     solver: Solver = make_solver(request.pruning.method, request.ecc)
     solution = solver.solve(problem, trainer, ready.steps)
@@ -190,14 +188,6 @@ def _result(
         "margin": ready.price.margin,
         "seconds": 0.0,
     }
-
-
-def _write(folder: RunFolder, ready: Prepared, result: Mapping[str, object]) -> None:
-    metadata = {"network": ready.source.reference, "fingerprint": ready.spec.fingerprint()}
-    write_tensors(folder.file("masked.safetensors"), tensors_of(ready.model), metadata)
-    write_json(folder.file("result.json"), RESULT_SCHEMA, result)
-    for name in ("checkpoint.safetensors", "pruned.safetensors"):
-        folder.file(name).unlink(missing_ok=True)
 
 
 def _identity(request: PruneRequest, ready: Prepared) -> Dict[str, object]:

@@ -12,25 +12,22 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field, replace
-from typing import Callable, Dict, List, Set
+from typing import Callable, Dict, List, Mapping, Set
 
-import torch
 from torch import nn
 
 from edgeecc.artifacts import read_tensors, write_tensors
 from edgeecc.config import TrainConfig
 from edgeecc.errors import ArtifactError
 from edgeecc.graph.input_mask import input_masks
-from edgeecc.networks.weights import load_into
 from edgeecc.run_folder import RunFolder
-from edgeecc.run_request import tensors_of
+from edgeecc.run_request import restore_, tensors_of
 from edgeecc.solvers.base import Step
 from edgeecc.solvers.masking import MaskHooks
 from edgeecc.solvers.sparse import SparseProblem
 from edgeecc.solvers.wsp import WspHooks
 from edgeecc.training.loop import TorchTrainer
 
-ROUND_FILES = ("phase.safetensors", "best.safetensors")
 #: Share of places that a round takes away.
 SHARE_STEP = 0.1
 #: Distance that a mask could move in a phase at Adam's rate, so that any place may go (ours: the source's rate of 1e-4
@@ -90,7 +87,7 @@ def alternate(
                 _save(folder, "best.safetensors", model, standing)
         standing.done += 1
         _save(folder, "phase.safetensors", model, standing)
-    _load(folder, "best.safetensors", model)
+    restore_(model, folder.file("best.safetensors"))
     _only_train(model, weights)
     return history
 
@@ -129,19 +126,13 @@ def _save(folder: RunFolder, name: str, model: nn.Module, standing: _Standing) -
     write_tensors(folder.file(name), tensors_of(model), {"standing": json.dumps(asdict(standing))})
 
 
-def _load(folder: RunFolder, name: str, model: nn.Module) -> Dict[str, str]:
-    arrays, metadata = read_tensors(folder.file(name))
-    load_into(model, {key: torch.from_numpy(value.copy()) for key, value in arrays.items()})
-    return metadata
-
-
 def _resume(folder: RunFolder, model: nn.Module) -> _Standing:
     if not folder.has("phase.safetensors"):
         return _Standing()
-    return _standing(folder, _load(folder, "phase.safetensors", model))
+    return _standing(folder, restore_(model, folder.file("phase.safetensors")))
 
 
-def _standing(folder: RunFolder, metadata: Dict[str, str]) -> _Standing:
+def _standing(folder: RunFolder, metadata: Mapping[str, str]) -> _Standing:
     try:
         return _Standing(**json.loads(metadata["standing"]))
     except (KeyError, TypeError, ValueError) as error:

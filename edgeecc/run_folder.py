@@ -41,6 +41,13 @@ FILES = (
     "profile.json", "slim.safetensors", "dense.onnx", "masked.onnx", "slim.onnx", "check.safetensors", "verify.json",
     "report.json", "sparse.safetensors", "phase.safetensors", "best.safetensors",
 )  # fmt: skip
+#: What only an interrupted run needs.
+UNFINISHED = (
+    "checkpoint.safetensors",
+    "pruned.safetensors",
+    "phase.safetensors",
+    "best.safetensors",
+)
 
 
 @dataclass(frozen=True)

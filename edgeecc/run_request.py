@@ -9,15 +9,17 @@ from pathlib import Path
 from typing import Callable, Iterator, Mapping, Optional, Tuple
 
 import numpy as np
+import torch
 from torch import nn
 
-from edgeecc.artifacts import Tensors, write_json, write_tensors
+from edgeecc.artifacts import Tensors, read_tensors, write_json, write_tensors
 from edgeecc.config import EccConfig, PruneConfig, TrainConfig
 from edgeecc.cost.profile import Profile
 from edgeecc.data.sources import DataBundle
 from edgeecc.errors import ArtifactError
 from edgeecc.graph.spec import NetworkSpec
-from edgeecc.run_folder import FILES, RUN_SCHEMA, RunFolder
+from edgeecc.networks.weights import load_into
+from edgeecc.run_folder import FILES, RESULT_SCHEMA, RUN_SCHEMA, UNFINISHED, RunFolder
 from edgeecc.solvers.base import Step
 from edgeecc.sources import NetworkSource
 from edgeecc.training.loop import Checkpointing, TorchTrainer
@@ -120,6 +122,24 @@ def weights_digest(model: nn.Module) -> str:
 def tensors_of(model: nn.Module) -> Tensors:
     """Return the state dict as numpy arrays."""
     return {name: value.detach().cpu().numpy() for name, value in model.state_dict().items()}
+
+
+def restore_(model: nn.Module, path: Path) -> Mapping[str, str]:
+    """Take back in place what `tensors_of` gave and a file keeps; return the file's metadata."""
+    arrays, metadata = read_tensors(path)
+    load_into(model, {name: torch.from_numpy(value.copy()) for name, value in arrays.items()})
+    return metadata
+
+
+def write_result(
+    folder: RunFolder, result: Mapping[str, object], *, model: nn.Module, source: NetworkSource, spec: NetworkSpec
+) -> None:  # fmt: skip
+    """Write the pruned network and, last, result.json: from here on the run is finished."""
+    metadata = {"network": source.reference, "fingerprint": spec.fingerprint()}
+    write_tensors(folder.file("masked.safetensors"), tensors_of(model), metadata)
+    write_json(folder.file("result.json"), RESULT_SCHEMA, result)
+    for name in UNFINISHED:
+        folder.file(name).unlink(missing_ok=True)
 
 
 def default_run(request: PruneRequest, source: NetworkSource) -> Path:

@@ -11,10 +11,9 @@ from time import perf_counter
 from typing import Dict, List, Mapping, Tuple
 
 import numpy as np
-import torch
 from torch import nn
 
-from edgeecc.artifacts import read_tensors, write_json, write_tensors
+from edgeecc.artifacts import write_json, write_tensors
 from edgeecc.config import TrainConfig
 from edgeecc.cost.hardware import Hardware, hardware
 from edgeecc.cost.systolic import (
@@ -30,18 +29,19 @@ from edgeecc.data.sources import load as load_data
 from edgeecc.errors import ConfigError
 from edgeecc.graph.input_mask import attach, input_masks
 from edgeecc.graph.spec import NetworkSpec
-from edgeecc.networks.weights import load_into
-from edgeecc.rounds import ROUND_FILES, alternate, read_rounds
-from edgeecc.run_folder import HISTORY_SCHEMA, RESULT_SCHEMA, RunFolder
+from edgeecc.rounds import alternate, read_rounds
+from edgeecc.run_folder import HISTORY_SCHEMA, RunFolder
 from edgeecc.run_request import (
     OnPhaseStep,
     PruneRequest,
     claimed,
     make_trainer,
+    restore_,
     step_counts,
     tensors_of,
     weights_digest,
     with_rate,
+    write_result,
 )
 from edgeecc.solvers.projection import LayerCost
 from edgeecc.solvers.sparse import FixedWeights, SparseLayer, SparseProblem
@@ -70,11 +70,6 @@ class Prepared:
     training: TrainConfig
     steps: int
     finetune_steps: int
-
-    @property
-    def meter(self) -> str:
-        """Return what stands beside every figure of this run."""
-        return f"systolic:{self.array.name} (analytic)"
 
 
 def sparsify(
@@ -120,11 +115,10 @@ def prepare(request: PruneRequest) -> Prepared:
     spec = trace_source(model, source).spec
     data.check_fits(model, source.example())
     shapes = shapes_of(spec)
-    for name in sorted(
-        {f"{shape.name}.weight" for shape in shapes} - set(dict(model.named_parameters()))
-    ):
+    computed = {f"{shape.name}.weight" for shape in shapes} - set(dict(model.named_parameters()))
+    if computed:
         raise ConfigError(
-            f"{name} is computed, not stored; store computed weights before pruning them"
+            f"{min(computed)} is computed, not stored; store computed weights before pruning them"
         )
     dense_cost = sum(energy.total for energy in network_energy(shapes, array, exact=False))
     bound = request.budget.resolve(dense_cost)
@@ -196,16 +190,12 @@ def _run(
         "steps": ready.steps,
         "finetune_steps": ready.finetune_steps,
         "status": status,
-        "meter": ready.meter,
-        "device": f"systolic:{ready.array.name}",
+        "meter": ready.array.meter,
+        "device": ready.array.device,
         "hardware": asdict(ready.array),
         "seconds": perf_counter() - started,
     }
-    metadata = {"network": ready.source.reference, "fingerprint": ready.spec.fingerprint()}
-    write_tensors(folder.file("masked.safetensors"), tensors_of(ready.model), metadata)
-    write_json(folder.file("result.json"), RESULT_SCHEMA, result)
-    for name in ("checkpoint.safetensors", "pruned.safetensors", *ROUND_FILES):
-        folder.file(name).unlink(missing_ok=True)
+    write_result(folder, result, model=ready.model, source=ready.source, spec=ready.spec)
     return result
 
 
@@ -214,10 +204,7 @@ def _projected(
 ) -> str:  # fmt: skip
     """Train under projection, or take the weights that an interrupted run left; return how it ended."""
     if folder.has("pruned.safetensors"):
-        arrays, metadata = read_tensors(folder.file("pruned.safetensors"))
-        state = {name: torch.from_numpy(value.copy()) for name, value in arrays.items()}
-        load_into(ready.model, state)
-        return metadata.get("status", "")
+        return restore_(ready.model, folder.file("pruned.safetensors")).get("status", "")
     if ready.problem.cost_of(ready.model) <= ready.problem.bound:
         return "already_within"
     if request.pruning.input_mask:

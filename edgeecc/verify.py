@@ -155,13 +155,12 @@ def _judge(
         )
     metric = Metric(budget.get("metric"))
     bound = number(budget.get("value"), "budget", folder.file("result.json"))
-    if metric is Metric.ACCESSES:
-        array = array_of(result, folder.file("result.json"))
-        layers = zeros_energy(model, folder.read_spec(), array)
-        value: Optional[float] = sum(layer.total for layer in layers)
-        meter = f"systolic:{array.name} (analytic)"
+    if metric is Metric.ENERGY:
+        value, meter = (None, "") if energy is None else (energy.energy_j, energy.meter)
+    elif metric is Metric.LATENCY:
+        value, meter = latency.latency_s, latency.meter
     else:
-        value, meter = _figure(folder, metric, energy, latency)
+        value, meter = _counted(folder, metric, result, model)
     if value is None:
         verdict = f"no meter for {result.get('device')} on this machine; the model predicts it"
         return {"within_budget": None, "verdict": verdict}
@@ -169,14 +168,14 @@ def _judge(
     return {"within_budget": value <= bound, "verdict": words}
 
 
-def _figure(
-    folder: RunFolder, metric: Metric, energy: Optional[Measurement], latency: Measurement
-) -> Tuple[Optional[float], str]:  # fmt: skip
-    if metric is Metric.ENERGY:
-        return (None, "") if energy is None else (energy.energy_j, energy.meter)
-    if metric is Metric.LATENCY:
-        return latency.latency_s, latency.meter
+def _counted(
+    folder: RunFolder, metric: Metric, result: Mapping[str, object], model: onnx.ModelProto
+) -> Tuple[float, str]:  # fmt: skip
+    """Return a cost that needs no device, and how it was found."""
     spec = folder.read_spec()
+    if metric is Metric.ACCESSES:
+        array = array_of(result, folder.file("result.json"))
+        return sum(layer.total for layer in zeros_energy(model, spec, array)), array.meter
     widths = {name: len(units) for name, units in folder.read_keep(spec).items()}
     cost = mac_cost(spec) if metric is Metric.MACS else size_cost(spec)
     return cost.predict(spec.vector(widths)), cost.meter

@@ -36,6 +36,16 @@ class Hardware:
     cache: float
     register: float
 
+    @property
+    def device(self) -> str:
+        """Return the array as --device names it."""
+        return f"systolic:{self.name}"
+
+    @property
+    def meter(self) -> str:
+        """Return what stands beside every figure of this model."""
+        return f"{self.device} (analytic)"
+
     def __post_init__(self) -> None:
         counts = (self.rows, self.columns, self.input_words, self.weight_words)
         energies = (self.mac, self.memory, self.cache, self.register)

@@ -75,4 +75,6 @@ def test_shipped_profiles_still_fit_our_networks(tmp_path: Path, network: str) -
     spec = trace_source(*open_network(network, None, None)).spec
     for device, name in SHIPPED:
         if name == network:
-            shipped(device, name, tmp_path).cost_for(spec)
+            profile = shipped(device, name, tmp_path)
+            assert profile.fits(spec)
+            profile.cost_for(spec)
