@@ -15,7 +15,7 @@ NAME = "input_mask"
 
 
 def attach(model: nn.Module, sizes: Mapping[str, Tuple[int, ...]]) -> None:
-    """Give layers a mask of ones, in place.
+    """Give layers a mask of ones, in place; it stands still until a mask phase lets it be trained.
 
     Args:
         model: the network.
@@ -23,7 +23,7 @@ def attach(model: nn.Module, sizes: Mapping[str, Tuple[int, ...]]) -> None:
     """
     for name, size in sizes.items():
         module = model.get_submodule(name)
-        module.register_parameter(NAME, nn.Parameter(torch.ones(size)))
+        module.register_parameter(NAME, nn.Parameter(torch.ones(size), requires_grad=False))
         module.register_forward_pre_hook(_multiply)
 
 

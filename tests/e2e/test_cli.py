@@ -832,7 +832,7 @@ def test_a_tampered_sparse_network_misses_its_budget(home: Path) -> None:
 
 @pytest.mark.parametrize(
     ("options", "phase", "steps"),
-    [([], "wsp", 9), (["--input-mask"], "mask-1", 7)],
+    [([], "wsp", 9), (["--input-mask"], "mask-1", 7), (["--input-mask"], "finetune", 3)],
 )
 def test_a_killed_sparse_run_goes_on_exactly(
     home: Path, options: list, phase: str, steps: int

@@ -47,6 +47,7 @@ def test_a_mask_is_a_multiplication_before_the_layer(name: str) -> None:
         generator = torch.Generator().manual_seed(0)
         masks = input_masks(masked)
         assert sorted(masks) == sorted(sizes)
+        assert not any(mask.requires_grad for mask in masks.values())
         for mask in masks.values():
             mask.copy_((torch.rand(mask.shape, generator=generator) < 0.7).float())
         by_hand = copy.deepcopy(model)
