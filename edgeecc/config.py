@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Literal, Optional
 
 from edgeecc.errors import ConfigError
+from edgeecc.pattern import parse as parse_pattern
 
 ModelForm = Literal["bilinear", "bilinear+linear"]
 FitMethod = Literal["nnls", "adam"]
@@ -170,6 +171,7 @@ class PruneConfig:
             held-out 95th percentile.
         checkpoint_s: seconds between checkpoints.
         input_mask: whether "wsp" also masks the inputs of convolutions, in rounds.
+        pattern: N:M that "wsp" keeps along the input channels of every layer that can have it; None leaves them free.
     """
 
     method: str = "ecc"
@@ -178,6 +180,7 @@ class PruneConfig:
     margin: Optional[float] = None
     checkpoint_s: float = 20.0  # ours: loses little, costs under 1 % of the time
     input_mask: bool = False
+    pattern: Optional[str] = None
 
     def __post_init__(self) -> None:
         for name in ("steps", "finetune_steps"):
@@ -188,6 +191,10 @@ class PruneConfig:
             raise ConfigError(f"input masks go with --method wsp, not with {self.method}")
         if self.input_mask and self.steps == 0:
             raise ConfigError("input masks are trained; give --steps of at least 1")
+        if self.pattern is not None:
+            parse_pattern(self.pattern)
+            if self.method != "wsp":
+                raise ConfigError(f"a pattern goes with --method wsp, not with {self.method}")
         if self.margin is not None and not 0.0 <= self.margin < 1.0:
             raise ConfigError(f"margin {self.margin} must lie in [0, 1)")
         if self.checkpoint_s <= 0.0:

@@ -28,7 +28,7 @@ from edgeecc.graph.to_onnx import to_onnx
 from edgeecc.run_folder import REPORT_SCHEMA, RESULT_SCHEMA, RunFolder
 from edgeecc.run_request import tensors_of
 from edgeecc.sources import NetworkSource
-from edgeecc.verify import array_of, verify_locked, zeros_energy
+from edgeecc.verify import array_of, pattern_holds, pattern_of, verify_locked, zeros_energy
 
 
 def export_weights(folder: RunFolder, config: VerifyConfig = VerifyConfig()) -> Dict[str, Any]:  # noqa: B008  # frozen
@@ -68,14 +68,18 @@ def _stored(model: nn.Module) -> Tensors:
 def _report(
     folder: RunFolder, spec: NetworkSpec, graph: onnx.ModelProto, verified: Mapping[str, object]
 ) -> None:
-    """Write report.json: the request, the verdict, and every layer's density and energy by memory level."""
+    """Write report.json: the request, the verdict, and every layer's density, pattern and energy by level."""
     result = read_json(folder.file("result.json"), RESULT_SCHEMA)
     array = array_of(result, folder.file("result.json"))
     arrays = {tensor.name: tensor for tensor in graph.graph.initializer}
+    pattern = pattern_of(result, folder.file("result.json"))
+    found = {} if pattern is None else pattern_holds(graph, spec, pattern)
     layers: List[Dict[str, object]] = []
     for energy in zeros_energy(graph, spec, array):
         weight = numpy_helper.to_array(arrays[f"{energy.name}.weight"])
-        layers.append(_row(energy, float(np.count_nonzero(weight) / weight.size)))
+        row = _row(energy, float(np.count_nonzero(weight) / weight.size))
+        row["pattern"] = pattern.text if pattern is not None and found.get(energy.name) else None
+        layers.append(row)
     result.pop("schema"), result.pop("made_by")
     body = {
         "result": result,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from time import perf_counter
-from typing import Dict, List, Mapping, Tuple
+from typing import Dict, List, Mapping, Optional, Tuple
 
 import numpy as np
 from torch import nn
@@ -29,6 +29,8 @@ from edgeecc.data.sources import load as load_data
 from edgeecc.errors import ConfigError
 from edgeecc.graph.input_mask import attach, input_masks
 from edgeecc.graph.spec import NetworkSpec
+from edgeecc.pattern import Pattern
+from edgeecc.pattern import parse as parse_pattern
 from edgeecc.rounds import alternate, read_rounds
 from edgeecc.run_folder import HISTORY_SCHEMA, RunFolder
 from edgeecc.run_request import (
@@ -70,6 +72,7 @@ class Prepared:
     training: TrainConfig
     steps: int
     finetune_steps: int
+    pattern: Optional[Pattern] = None
 
 
 def sparsify(
@@ -122,7 +125,15 @@ def prepare(request: PruneRequest) -> Prepared:
         )
     dense_cost = sum(energy.total for energy in network_energy(shapes, array, exact=False))
     bound = request.budget.resolve(dense_cost)
-    problem = problem_of(model, shapes, array, bound=bound, seed=request.training.seed)
+    pattern = None if request.pruning.pattern is None else parse_pattern(request.pruning.pattern)
+    problem = problem_of(
+        model, shapes, array, bound=bound, seed=request.training.seed, pattern=pattern
+    )  # fmt: skip
+    if pattern is not None and not any(layer.pattern for layer in problem.layers):
+        raise ConfigError(
+            f"no layer can have the pattern {pattern.text}: it takes convolutions of one group and linear layers whose "
+            f"inputs are a multiple of {pattern.of}; leave out --pattern"
+        )
     problem.check_feasible(dense_cost)
     steps, finetune_steps = step_counts(request, len(data.train))
     return Prepared(
@@ -137,16 +148,20 @@ def prepare(request: PruneRequest) -> Prepared:
         training=with_rate(request.training, source.input_shape),
         steps=steps,
         finetune_steps=finetune_steps,
+        pattern=pattern,
     )
 
 
-def problem_of(
-    model: nn.Module, shapes: Tuple[Shape, ...], array: Hardware, *, bound: float, seed: int
+def problem_of(  # keyword-only after the network
+    model: nn.Module, shapes: Tuple[Shape, ...], array: Hardware, *, bound: float, seed: int,
+    pattern: Optional[Pattern] = None,
 ) -> SparseProblem:  # fmt: skip
     """Return the problem for a network with the input masks that it has."""
     layers = tuple(
         SparseLayer(
-            f"{shape.name}.weight", LayerCost(*weight_cost(shape, array), array.weight_words)
+            f"{shape.name}.weight",
+            LayerCost(*weight_cost(shape, array), array.weight_words),
+            pattern if pattern is not None and shape.can_have(pattern) else None,
         )
         for shape in shapes
     )
@@ -186,6 +201,7 @@ def _run(
         "mask_density": {
             name: float(pattern.mean()) for name, pattern in _mask_patterns(ready.model).items()
         },
+        "pattern": _pattern_layers(ready),
         "rounds": read_rounds(folder),
         "steps": ready.steps,
         "finetune_steps": ready.finetune_steps,
@@ -205,7 +221,7 @@ def _projected(
     """Train under projection, or take the weights that an interrupted run left; return how it ended."""
     if folder.has("pruned.safetensors"):
         return restore_(ready.model, folder.file("pruned.safetensors")).get("status", "")
-    if ready.problem.cost_of(ready.model) <= ready.problem.bound:
+    if ready.problem.is_met_by(ready.model):
         return "already_within"
     if request.pruning.input_mask:
         history = alternate(
@@ -249,8 +265,8 @@ def _mask_patterns(model: nn.Module) -> Dict[str, BoolArray]:
 def _problem_now(ready: Prepared) -> SparseProblem:
     problem = ready.problem
     return problem_of(
-        ready.model, ready.shapes, ready.array, bound=problem.bound, seed=problem.seed
-    )
+        ready.model, ready.shapes, ready.array, bound=problem.bound, seed=problem.seed, pattern=ready.pattern
+    )  # fmt: skip
 
 
 def _density(ready: Prepared) -> Mapping[str, float]:
@@ -258,6 +274,17 @@ def _density(ready: Prepared) -> Mapping[str, float]:
         layer.parameter.rpartition(".")[0]: float(np.count_nonzero(values) / values.size)
         for layer, values in zip(ready.problem.layers, ready.problem.weights(ready.model))
     }
+
+
+def _pattern_layers(ready: Prepared) -> Optional[Dict[str, object]]:
+    """Return the pattern and layer name -> whether it applies, None without one."""
+    if ready.pattern is None:
+        return None
+    layers = {
+        layer.parameter.rpartition(".")[0]: layer.pattern is not None
+        for layer in ready.problem.layers
+    }
+    return {"text": ready.pattern.text, "layers": layers}
 
 
 def _identity(request: PruneRequest, ready: Prepared) -> Dict[str, object]:
@@ -273,4 +300,5 @@ def _identity(request: PruneRequest, ready: Prepared) -> Dict[str, object]:
         "method": request.pruning.method,
         "training": asdict(ready.training),
         "input_mask": request.pruning.input_mask,
+        "pattern": request.pruning.pattern,
     }

@@ -18,13 +18,15 @@ from edgeecc.artifacts import Tensors, number, read_json, read_tensors, write_js
 from edgeecc.config import LATENCY_PROTOCOL, MeasureProtocol, VerifyConfig
 from edgeecc.cost.exact import mac_cost, size_cost
 from edgeecc.cost.hardware import Hardware, from_values
-from edgeecc.cost.systolic import LayerEnergy, network_energy, shapes_of
-from edgeecc.errors import ArtifactError
+from edgeecc.cost.systolic import LayerEnergy, Shape, network_energy, shapes_of
+from edgeecc.errors import ArtifactError, ConfigError
 from edgeecc.graph.onnx_slice import load_model
 from edgeecc.graph.onnx_work import work_of
 from edgeecc.graph.spec import NetworkSpec
 from edgeecc.meters.base import ClockMeter, Measurement, measure
 from edgeecc.meters.virtual import VirtualDevice
+from edgeecc.pattern import Array, Pattern
+from edgeecc.pattern import parse as parse_pattern
 from edgeecc.run_folder import RESULT_SCHEMA, VERIFY_SCHEMA, RunFolder
 from edgeecc.runtimes.onnxrt import OnnxRuntime
 from edgeecc.units import Metric, format_quantity
@@ -67,6 +69,7 @@ def verify_locked(folder: RunFolder, config: VerifyConfig) -> Dict[str, object]:
         "latency_meter": latency.meter,
     }
     outcome.update(_judge(folder, result, model, energy, latency))
+    outcome["pattern"] = _pattern_verdict(folder, result, model)
     write_json(folder.file("verify.json"), VERIFY_SCHEMA, outcome)
     return outcome
 
@@ -115,16 +118,40 @@ def zeros_energy(model: onnx.ModelProto, spec: NetworkSpec, array: Hardware) -> 
     shapes = shapes_of(spec)
     weights, masks = {}, {}
     for shape in shapes:
-        tensor = arrays.get(f"{shape.name}.weight")
-        if tensor is None or tuple(tensor.dims) != shape.weight_shape:
-            raise ArtifactError(
-                f"slim.onnx has no weight of {shape.name} of shape {shape.weight_shape}; run edgeecc export again"
-            )
-        weights[shape.name] = numpy_helper.to_array(tensor) != 0
+        weights[shape.name] = _weight(arrays, shape) != 0
         mask = arrays.get(f"{shape.name}.input_mask")
         if mask is not None:
             masks[shape.name] = numpy_helper.to_array(mask) != 0
     return network_energy(shapes, array, weights=weights, masks=masks)
+
+
+def pattern_holds(model: onnx.ModelProto, spec: NetworkSpec, pattern: Pattern) -> Dict[str, bool]:
+    """Return layer name -> whether the weights of a graph have a pattern, for every layer to which it applies.
+
+    Raises: ArtifactError when such a layer's weight is not in the graph.
+    """
+    arrays = {tensor.name: tensor for tensor in model.graph.initializer}
+    return {
+        shape.name: pattern.holds(_weight(arrays, shape))
+        for shape in shapes_of(spec)
+        if shape.can_have(pattern)
+    }
+
+
+def pattern_of(result: Mapping[str, object], source: Path) -> Optional[Pattern]:
+    """Return the pattern that a run was pruned to, from its result, None where it has none.
+
+    Raises: ArtifactError when result.json names something else.
+    """
+    values = result.get("pattern")
+    if values is None:
+        return None
+    try:
+        return parse_pattern(str(values["text"]) if isinstance(values, dict) else "")
+    except (KeyError, ConfigError) as error:
+        raise ArtifactError(
+            f"{source} is damaged: its pattern is {values!r}; run edgeecc prune again"
+        ) from error
 
 
 def array_of(result: Mapping[str, object], source: Path) -> Hardware:
@@ -166,6 +193,27 @@ def _judge(
         return {"within_budget": None, "verdict": verdict}
     words = f"{format_quantity(value, metric)} by {meter}, budget {format_quantity(bound, metric)}"
     return {"within_budget": value <= bound, "verdict": words}
+
+
+def _pattern_verdict(
+    folder: RunFolder, result: Mapping[str, object], model: onnx.ModelProto
+) -> Optional[Dict[str, object]]:
+    """Return how many layers the pattern applies to, and whether all of them have it in the file."""
+    pattern = pattern_of(result, folder.file("result.json"))
+    if pattern is None:
+        return None
+    found = pattern_holds(model, folder.read_spec(), pattern)
+    broken = [name for name, holds in found.items() if not holds]
+    return {"text": pattern.text, "layers": len(found), "holds": not broken, "broken": broken}
+
+
+def _weight(arrays: Mapping[str, onnx.TensorProto], shape: Shape) -> Array:
+    tensor = arrays.get(f"{shape.name}.weight")
+    if tensor is None or tuple(tensor.dims) != shape.weight_shape:
+        raise ArtifactError(
+            f"slim.onnx has no weight of {shape.name} of shape {shape.weight_shape}; run edgeecc export again"
+        )
+    return numpy_helper.to_array(tensor)
 
 
 def _counted(

@@ -51,7 +51,7 @@ def verify(ctx: click.Context, run: Optional[Path], workspace: Path, as_json: bo
     """Check the exported network of RUN again: accuracy, output error, energy, latency, budget.
 
     Needs no torch: it runs on the device where the network will work. Exit status 3 when the budget is
-    missed or the outputs differ.
+    missed, the outputs differ or the N:M pattern is broken.
 
     \b
     Example:
@@ -69,7 +69,8 @@ def verify(ctx: click.Context, run: Optional[Path], workspace: Path, as_json: bo
 
 
 def _leave(ctx: click.Context, result: Mapping[str, Any]) -> None:
-    if result["within_budget"] is False or not result["outputs_agree"]:
+    pattern_broken = result["pattern"] is not None and not result["pattern"]["holds"]
+    if result["within_budget"] is False or not result["outputs_agree"] or pattern_broken:
         ctx.exit(EXIT_BUDGET_MISSED)
 
 
@@ -85,5 +86,13 @@ def _print(result: Mapping[str, Any]) -> None:
         "latency": f"{format_quantity(result['latency_s'], Metric.LATENCY)} ({result['latency_meter']})",
         "within budget": f"{verdict} ({result['verdict']})",
     }
+    if result["pattern"] is not None:
+        pairs["pattern"] = _pattern_words(result["pattern"])
     for line in key_values(pairs):
         click.echo(line)
+
+
+def _pattern_words(pattern: Mapping[str, Any]) -> str:
+    if pattern["holds"]:
+        return f"{pattern['text']} in all {pattern['layers']} layers that can have it"
+    return f"{pattern['text']} BROKEN in {', '.join(pattern['broken'])}"

@@ -104,6 +104,12 @@ def training_options(command: Callable[..., Any]) -> Callable[..., Any]:
     help="With wsp: mask inputs of convolutions too, in rounds of --steps for weights and for masks.",
 )
 @click.option(
+    "--pattern",
+    default=_PRUNING.pattern,
+    metavar="N:M",
+    help="With wsp: at most N of every M weights along the input channels, 2:4 for TensorRT's sparse kernels.",
+)
+@click.option(
     "--margin",
     type=float,
     help="Share held off the budget.  [default: the profile's held-out p95 error]",
@@ -161,6 +167,7 @@ def _request_fields(options: Dict[str, Any]) -> Dict[str, Any]:
         margin=options["margin"],
         checkpoint_s=options["checkpoint_s"],
         input_mask=options["input_mask"],
+        pattern=options["pattern"],
     )
     fields["ecc"] = EccConfig(metric=options["metric"])
     fields["training"] = TrainConfig(
@@ -190,8 +197,7 @@ def _print(result: Dict[str, Any], metric: Metric) -> None:
         rows,
     )
     if "density" in result:
-        shares = [(name, f"{share:.1%}") for name, share in result["density"].items()]
-        print_table("weights that are not zero", ("layer", "share"), shares)
+        _print_density(result)
         masks = [(name, f"{share:.1%}") for name, share in result["mask_density"].items()]
         if masks:
             print_table("inputs that are not masked", ("layer", "share"), masks)
@@ -199,3 +205,13 @@ def _print(result: Dict[str, Any], metric: Metric) -> None:
         widths = [(name, str(kept), str(dense)) for name, (kept, dense) in result["widths"].items()]
         print_table("widths", ("group", "kept", "dense"), widths)
     click.echo(f"{result['seconds']:.0f} s; next: edgeecc export {result['run']}")
+
+
+def _print_density(result: Dict[str, Any]) -> None:
+    columns = ["layer", "share"]
+    rows = [[name, f"{share:.1%}"] for name, share in result["density"].items()]
+    if result["pattern"] is not None:
+        columns.append(result["pattern"]["text"])
+        for row in rows:
+            row.append("yes" if result["pattern"]["layers"][row[0]] else "free")
+    print_table("weights that are not zero", columns, rows)

@@ -27,6 +27,7 @@ from edgeecc.cost.hardware import Hardware
 from edgeecc.cost.refetch import Rows, read_again, read_again_masked
 from edgeecc.errors import ConfigError
 from edgeecc.graph.spec import LayerSpec, NetworkSpec
+from edgeecc.pattern import Pattern
 
 BoolArray = npt.NDArray[np.bool_]
 IntArray = npt.NDArray[np.int64]
@@ -84,6 +85,10 @@ class Shape:
     def uses(self) -> int:
         """Return how often one weight is multiplied in a call: output positions, input ones when transposed."""
         return math.prod(self.in_size if self.transposed else self.out_size)
+
+    def can_have(self, pattern: Pattern) -> bool:
+        """Return whether an N:M pattern applies to the layer."""
+        return pattern.applies(self.weight_shape, groups=self.groups, transposed=self.transposed)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Dict, List, Mapping, Sequence, Tuple
+from typing import Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from edgeecc.errors import BudgetInfeasibleError
+from edgeecc.pattern import Pattern
 from edgeecc.solvers.finetune import FixedMasks
 from edgeecc.solvers.projection import LayerCost, Projection, project
 
@@ -25,20 +26,30 @@ class SparseLayer:
     Args:
         parameter: name of its weight.
         cost: of its nonzero weights.
+        pattern: that its nonzero weights must have; None leaves them free.
     """
 
     parameter: str
     cost: LayerCost
+    pattern: Optional[Pattern] = None
 
     def price(self, nonzero: int) -> float:
         """Return what so many nonzero weights cost."""
         room = min(nonzero, self.cost.room)
         return room * self.cost.inside + (nonzero - room) * self.cost.outside
 
+    def restrict(self, weights: FloatArray) -> FloatArray:
+        """Return weights with zeros outside the pattern."""
+        return weights if self.pattern is None else self.pattern.restrict(weights)
+
+    def holds(self, weights: FloatArray) -> bool:
+        """Return whether weights have the pattern."""
+        return self.pattern is None or self.pattern.holds(weights)
+
 
 @dataclass(frozen=True)
 class SparseProblem:
-    """Keep the loss low while the weights that are not zero cost at most the bound.
+    """Keep the loss low while the weights that are not zero cost at most the bound and have their patterns.
 
     Args:
         layers: every layer of the network.
@@ -65,15 +76,27 @@ class SparseProblem:
         """Return the relaxed energy of a network with the zeros that it has."""
         return self.cost([int(np.count_nonzero(values)) for values in self.weights(model)])
 
+    def is_met_by(self, model: nn.Module) -> bool:
+        """Return whether a network is within the bound and has the patterns."""
+        if self.cost_of(model) > self.bound:
+            return False
+        pairs = zip(self.layers, self.weights(model))
+        return all(layer.holds(values) for layer, values in pairs)
+
     def project_(self, model: nn.Module) -> None:
-        """Zero in place what does not stay within the bound."""
+        """Zero in place what does not stay within the bound and the patterns."""
         zero_(model, masks_of(self, self.project(model, self.bound)))
 
     def project(self, model: nn.Module, budget: float) -> Projection:
-        """Return which weights of the network stay within a budget, `fixed` included."""
-        return project(
-            self.weights(model), [layer.cost for layer in self.layers], budget - self.fixed
-        )
+        """Return which weights of the network stay within a budget, `fixed` included, and within the patterns.
+
+        What lies outside a pattern goes first, which loses nothing (ours): a layer's cost depends on how many weights
+        stay, so a choice that keeps a smaller weight of a group and not a larger one is improved by swapping them.
+        """
+        weights = [
+            layer.restrict(values) for layer, values in zip(self.layers, self.weights(model))
+        ]
+        return project(weights, [layer.cost for layer in self.layers], budget - self.fixed)
 
     def check_feasible(self, dense: float) -> None:
         """Check that inputs and one weight of each layer fit.

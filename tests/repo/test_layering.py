@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "edgeecc"
 
-BASE = {"errors", "units", "config", "artifacts", "compressed", "plugins", "workload"}
+BASE = {"errors", "units", "config", "artifacts", "compressed", "pattern", "plugins", "workload"}
 DOMAIN = {"graph", "networks", "data", "cost", "meters", "runtimes", "solvers", "training"}
 USE_CASES = {
     "calibrate", "calibration_folder", "calibration_job", "demo", "doctor", "export", "export_parts",
@@ -23,9 +23,10 @@ USE_CASES = {
 SHARED = {"graph.spec", "cost.base", "solvers.base", "data.splits"}
 #: Device tier: importable without torch.
 DEVICE = [
-    "errors", "units", "config", "artifacts", "plugins", "workload", "graph.spec", "graph.onnx_slice",
-    "graph.onnx_work", "graph.settle", "cost.product", "cost.exact", "cost.hardware", "cost.systolic", "cost.fit",
-    "cost.profile", "meters.base", "meters.virtual", "runtimes.onnxrt", "calibrate", "doctor", "verify", "cli.main",
+    "errors", "units", "config", "artifacts", "pattern", "plugins", "workload", "graph.spec",
+    "graph.onnx_slice", "graph.onnx_work", "graph.settle", "cost.product", "cost.exact", "cost.hardware",
+    "cost.systolic", "cost.fit", "cost.profile", "meters.base", "meters.virtual", "runtimes.onnxrt", "calibrate",
+    "doctor", "verify", "cli.main",
 ]  # fmt: skip
 #: Third-party packages that only one place may import.
 OWNED = {
