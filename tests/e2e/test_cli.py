@@ -53,6 +53,30 @@ class Running(nn.Module):
 def running():
     return Running()
 
+class Three(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.c1, self.c2, self.c3 = nn.Conv2d(1, 8, 3), nn.Conv2d(8, 12, 3), nn.Conv2d(12, 10, 3)
+        self.fc = nn.Linear(10, 10)
+
+    def forward(self, x):
+        x = torch.relu(self.c2(torch.relu(self.c1(x))))
+        return self.fc(torch.relu(self.c3(x)).mean((2, 3)))
+
+def three():
+    return Three()
+
+class One(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.c = nn.Conv2d(1, 10, 3)
+
+    def forward(self, x):
+        return self.c(x).mean((2, 3))
+
+def one():
+    return One()
+
 def frozen():
     return net().requires_grad_(False)
 
@@ -830,6 +854,86 @@ def test_a_tampered_sparse_network_misses_its_budget(home: Path) -> None:
         assert words in complaint("verify", "runs/touched")
 
 
+PATTERN = [
+    "prune", "three.pth", "--network", "own_nets:three", "--input", "1x8x8", "--data", "digits", "--batch-size", "64",
+    "--method", "wsp", "--pattern", "2:4",
+]  # fmt: skip
+
+
+def follows(weight: np.ndarray) -> bool:
+    """Return whether of every four consecutive input channels at most two weights are not zero."""
+    fours = np.split(weight, weight.shape[1] // 4, axis=1)
+    return all((np.count_nonzero(four, axis=1) <= 2).all() for four in fours)
+
+
+@pytest.fixture(scope="module")
+def three(home: Path) -> None:
+    """Write the weights of a network in which two layers can have a pattern."""
+    import own_nets
+
+    model = own_nets.three()
+    initialise_(model, 0)
+    torch.save(model.state_dict(), home / "three.pth")
+
+
+@pytest.mark.usefixtures("three")
+@pytest.mark.parametrize(
+    ("options", "status"),
+    [
+        (["--budget", "100%", "--steps", "12", "--finetune-steps", "4"], "converged"),
+        (["--budget", "60%", "--steps", "12", "--finetune-steps", "4", "--input-mask"], "converged"),
+    ],
+)  # fmt: skip
+def test_a_pattern_is_kept_and_verified_in_the_file(home: Path, options: list, status: str) -> None:
+    result = run_json(*PATTERN, *options, "--run", "runs/pattern", "--force")
+    assert result["status"] == status
+    assert result["cost"] <= result["budget"]["value"]
+    applies = {"c1": False, "c2": True, "c3": True, "fc": False}
+    assert result["pattern"] == {"text": "2:4", "layers": applies}
+    verified = run_json("export", "runs/pattern")["verify"]
+    assert verified["pattern"] == {"text": "2:4", "layers": 2, "holds": True, "broken": []}
+    assert verified["max_abs_error"] < 1e-4
+    graph = onnx.load(home / "runs/pattern/slim.onnx")
+    stored = {t.name: onnx.numpy_helper.to_array(t) for t in graph.graph.initializer}
+    assert follows(stored["c2.weight"])
+    assert follows(stored["c3.weight"])
+    report = load_json(home / "runs/pattern/report.json")
+    assert {row["name"]: row["pattern"] == "2:4" for row in report["layers"]} == applies
+    said = "pattern        2:4 in all 2 layers that can have it"
+    assert said in run("verify", "runs/pattern").stdout
+
+
+@pytest.mark.usefixtures("three")
+def test_a_broken_pattern_is_noticed(home: Path) -> None:
+    from edgeecc.verify import sha256
+
+    folder = home / "runs/broken"
+    cut = ["--budget", "100%", "--steps", "0", "--finetune-steps", "0"]
+    printed = run(*PATTERN, *cut, "--run", folder).stdout
+    assert "cut_without_training" in printed
+    assert " yes " in printed
+    assert " free " in printed
+    assert "holds another run" in complaint(*PATTERN[:-2], *cut, "--run", folder)
+    run("export", folder)
+    graph = onnx.load(folder / "slim.onnx")
+    tensor = next(t for t in graph.graph.initializer if t.name == "c3.weight")
+    weight = onnx.numpy_helper.to_array(tensor).copy()
+    weight[0, :4] = 1e-12  # too small to be seen in the outputs
+    tensor.CopyFrom(onnx.numpy_helper.from_array(weight, tensor.name))
+    (folder / "slim.onnx").write_bytes(graph.SerializeToString())
+    arrays, _ = read_tensors(folder / "check.safetensors")
+    digest = {"slim_sha256": sha256((folder / "slim.onnx").read_bytes())}
+    write_tensors(folder / "check.safetensors", arrays, digest)
+    found = run_json("verify", folder, code=3)
+    assert (found["within_budget"], found["pattern"]["holds"]) == (True, False)
+    assert found["pattern"]["broken"] == ["c3"]
+    assert "2:4 BROKEN in c3" in run("verify", folder, code=3).stdout
+    document = load_json(folder / "result.json")
+    for change in ("2:4", {"text": "9:4"}, {"layers": {}}):
+        (folder / "result.json").write_text(json.dumps({**document, "pattern": change}))
+        assert "is damaged: its pattern is" in complaint("verify", folder)
+
+
 @pytest.mark.parametrize(
     ("options", "phase", "steps"),
     [([], "wsp", 9), (["--input-mask"], "mask-1", 7), (["--input-mask"], "finetune", 3)],
@@ -894,6 +998,13 @@ def _at(checkpoint: Path, phase: str, steps: int) -> bool:
             1,
             "input masks go with --method wsp, not with ecc",
         ),
+        (
+            ["--budget", "90%", "--pattern", "2:4", "--method", "ecc"],
+            1,
+            "a pattern goes with --method wsp, not with ecc",
+        ),
+        (["--budget", "20%", "--pattern", "3:4"], 1, "pattern 3:4 is not served by sparse"),
+        (["--budget", "20%", "--pattern", "half"], 1, "pattern 'half' is not written as N:M"),
         (["--budget", "20%", "--run", "runs/no"], 0, ""),
     ],
 )
@@ -916,6 +1027,17 @@ def test_wsp_is_refused_in_one_line(options: list, code: int, text: str) -> None
     else:
         run(*common, *options)
         assert "holds another run" in complaint(*common[:-1], "ecc", *options, "--of", "macs")
+
+
+def test_a_network_that_no_pattern_fits_is_refused(home: Path) -> None:
+    import own_nets
+
+    torch.save(own_nets.one().state_dict(), home / "one.pth")
+    said = complaint(
+        "prune", "one.pth", "--network", "own_nets:one", *PATTERN[4:], "--budget", "90%"
+    )  # fmt: skip
+    assert "no layer can have the pattern 2:4" in said
+    assert not (home / "runs/one-wsp-90pct").exists()
 
 
 def test_defaults_come_from_edgeecc_toml(

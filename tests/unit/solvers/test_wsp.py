@@ -16,8 +16,9 @@ from edgeecc.cost.systolic import network_energy, shapes_of, weight_cost
 from edgeecc.data.sources import load
 from edgeecc.errors import BudgetInfeasibleError, ConfigError
 from edgeecc.graph.trace import trace
+from edgeecc.pattern import Pattern
 from edgeecc.solvers.projection import LayerCost
-from edgeecc.solvers.sparse import SparseLayer, SparseProblem
+from edgeecc.solvers.sparse import FixedWeights, SparseLayer, SparseProblem
 from edgeecc.solvers.wsp import WspHooks
 from edgeecc.training.dense import initialise_, train_dense_
 from edgeecc.training.loop import Checkpointing, TorchTrainer
@@ -46,12 +47,18 @@ def dense(digits: object) -> nn.Module:
     return model
 
 
-def problem_of(model: nn.Module, share: float) -> tuple[SparseProblem, float, tuple]:
+def problem_of(
+    model: nn.Module, share: float, pattern: Pattern | None = None
+) -> tuple[SparseProblem, float, tuple]:
     shapes = shapes_of(trace(model, (torch.zeros(1, 1, 8, 8),)))
     energies = network_energy(shapes, EYERISS, exact=False)
     total = sum(energy.total for energy in energies)
     layers = tuple(
-        SparseLayer(f"{s.name}.weight", LayerCost(*weight_cost(s, EYERISS), EYERISS.weight_words))
+        SparseLayer(
+            f"{s.name}.weight",
+            LayerCost(*weight_cost(s, EYERISS), EYERISS.weight_words),
+            pattern if pattern is not None and s.can_have(pattern) else None,
+        )
         for s in shapes
     )
     fixed = sum(energy.inputs for energy in energies)
@@ -86,6 +93,26 @@ def test_the_budget_holds_in_the_exact_model(
     assert exact <= relaxed <= problem.bound
     assert relaxed == pytest.approx(history[-1].cost)
     assert relaxed >= 0.995 * problem.bound  # nothing that the budget pays for is thrown away
+    assert work.evaluate() > work.dense_accuracy() - 0.05
+
+
+@pytest.mark.parametrize("share", [1.0, 0.6, 0.5])
+def test_the_budget_and_the_pattern_hold_together(
+    dense: nn.Module, digits: object, share: float
+) -> None:
+    model, pattern = copy.deepcopy(dense), Pattern(2, 4)
+    problem, _, shapes = problem_of(model, share, pattern)
+    assert [layer.pattern for layer in problem.layers] == [None, pattern, pattern]
+    assert not problem.is_met_by(model)
+    work = trainer(model, digits)
+    history = work.train("wsp", 45, WspHooks(problem))
+    assert problem.is_met_by(model)
+    assert history[-1].cost == pytest.approx(problem.cost_of(model))
+    weights = patterns(model, shapes)
+    assert all(pattern.holds(weights[name]) for name in ("c2", "fc"))
+    assert not pattern.holds(np.repeat(weights["c1"], 4, axis=1))  # the first layer is free
+    work.train("finetune", 20, FixedWeights(problem, model))
+    assert problem.is_met_by(model)
     assert work.evaluate() > work.dense_accuracy() - 0.05
 
 
