@@ -22,7 +22,8 @@ from edgeecc.units import Metric, format_quantity
 def export(ctx: click.Context, run: Optional[Path], workspace: Path, as_json: bool) -> None:
     """Slim the pruned network of RUN physically, write it as ONNX, and verify it against the budget.
 
-    Without RUN the latest run of the workspace is taken. Exit status 3 when the budget is missed.
+    Without RUN the latest run of the workspace is taken. Exit status 3 when the budget is missed, the outputs
+    differ or the N:M pattern is broken.
 
     \b
     Example:
