@@ -8,6 +8,7 @@ from typing import Optional, Tuple
 
 import torch
 from torch import nn
+from torch.nn import functional
 
 from edgeecc.data.fashion_mnist import DEFAULT_FOLDER, load_fashion_mnist
 from edgeecc.data.imagefolder import load_imagefolder
@@ -68,7 +69,7 @@ def load(text: str, *, input_shape: Tuple[int, ...], seed: int = 0) -> DataBundl
     """
     name, _, rest = text.partition(":")
     if text == "digits":
-        return _digits()
+        return _digits(input_shape)
     if name == "fashion-mnist":
         train, val = load_fashion_mnist(Path(rest) if rest else DEFAULT_FOLDER)
         return DataBundle(text, train, val, 10)
@@ -80,14 +81,16 @@ def load(text: str, *, input_shape: Tuple[int, ...], seed: int = 0) -> DataBundl
     raise ConfigError(f"unknown data set {text!r}; known are {KNOWN}")
 
 
-def _digits() -> DataBundle:
-    """Return scikit-learn's 1,797 handwritten digits, 8x8, one in five for validation."""
+def _digits(input_shape: Tuple[int, ...]) -> DataBundle:
+    """Return scikit-learn's 1,797 handwritten digits, 8x8 or enlarged to what the network takes, one in five held."""
     try:
         from sklearn.datasets import load_digits
     except ImportError as error:
         raise DataError("the digits come with scikit-learn; pip install 'edgeecc[host]'") from error
     found = load_digits()
     images = torch.from_numpy(found.images).float().unsqueeze(1) / 8.0 - 1.0
+    if len(input_shape) == 3 and min(input_shape[1:]) > images.shape[-1]:
+        images = functional.interpolate(images, input_shape[1:], mode="bilinear")
     labels = torch.from_numpy(found.target).long()
     held = torch.zeros(len(labels), dtype=torch.bool)
     for digit in range(10):
