@@ -16,6 +16,9 @@ from edgeecc.pattern import parse as parse_pattern
 ModelForm = Literal["bilinear", "bilinear+linear"]
 FitMethod = Literal["nnls", "adam"]
 Importance = Literal["taylor", "adam"]
+Optimizer = Literal["adam", "sgd"]
+WeightMetric = Literal["adam", "magnitude"]
+MaskSchedule = Literal["joint", "rounds"]
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,7 @@ class TrainConfig:
         weight_decay: coupled L2 on weights.
         distill: share q of the distillation loss, 0..1.
         seed: seed of the batch order, 0..2^32-1.
+        optimizer: "adam", or "sgd" with momentum 0.9, as weighted sparse projection was published with.
     """
 
     batch_size: int = 128  # ECC section 4.2
@@ -101,8 +105,11 @@ class TrainConfig:
     weight_decay: float = 1e-4  # ECC section 4.2
     distill: float = 0.5  # ECC section 4.2
     seed: int = 0
+    optimizer: Optimizer = "adam"  # ECC section 4.2
 
     def __post_init__(self) -> None:
+        if self.optimizer not in ("adam", "sgd"):
+            raise ConfigError(f"unknown optimizer {self.optimizer!r}; known are adam, sgd")
         if (
             self.batch_size < 1
             or not 0.0 < self.learning_rate < math.inf
@@ -160,6 +167,44 @@ class EccConfig:
 
 
 @dataclass(frozen=True)
+class WspConfig:
+    """Weighted sparse projection and its relatives that remove single weights.
+
+    Args:
+        metric: what a weight is worth, "adam": its square times the root mean square of its gradient (ours, after
+            ECC's proximal step), or "magnitude": its square, as published.
+        interval: batches between projections.
+        ramp: share of the projections in which the budget is reached; the rest recovers.
+        mask_schedule: "joint" chooses inputs with the weights in one phase (ours), "rounds" alternates as published.
+        rounds: most rounds of the published schedule; each takes a tenth of all places away.
+        sweeps: of energy-aware pruning, evenly over its steps.
+    """
+
+    metric: WeightMetric = "adam"
+    interval: int = 10  # proj_int of the published code
+    ramp: float = 0.75  # ours; the published schedule ends with the last batch
+    mask_schedule: MaskSchedule = "joint"
+    rounds: int = 9  # the published code goes on until nothing would be left
+    sweeps: int = 4  # ours
+
+    def __post_init__(self) -> None:
+        if self.metric not in ("adam", "magnitude"):
+            raise ConfigError(f"unknown metric {self.metric!r}; known are adam, magnitude")
+        if self.mask_schedule not in ("joint", "rounds"):
+            raise ConfigError(
+                f"unknown mask schedule {self.mask_schedule!r}; known are joint, rounds"
+            )
+        if self.interval < 1:
+            raise ConfigError(f"projection interval {self.interval} must be at least 1 batch")
+        if not 0.0 < self.ramp <= 1.0:
+            raise ConfigError(f"ramp {self.ramp} must lie in (0, 1]")
+        if not 1 <= self.rounds <= 9:
+            raise ConfigError(f"rounds {self.rounds} must lie in 1..9")
+        if self.sweeps < 1:
+            raise ConfigError(f"sweeps {self.sweeps} must be at least 1")
+
+
+@dataclass(frozen=True)
 class PruneConfig:
     """How a network is pruned to its budget.
 
@@ -170,7 +215,7 @@ class PruneConfig:
         margin: share by which the cost model's error is held off the budget; None takes the profile's
             held-out 95th percentile.
         checkpoint_s: seconds between checkpoints.
-        input_mask: whether "wsp" also masks the inputs of convolutions, in rounds.
+        input_mask: whether "wsp" also masks the inputs of convolutions.
         pattern: N:M that "wsp" keeps along the input channels of every layer that can have it; None leaves them free.
     """
 
@@ -193,8 +238,10 @@ class PruneConfig:
             raise ConfigError("input masks are trained; give --steps of at least 1")
         if self.pattern is not None:
             parse_pattern(self.pattern)
-            if self.method != "wsp":
-                raise ConfigError(f"a pattern goes with --method wsp, not with {self.method}")
+            if self.method not in ("wsp", "magnitude"):
+                raise ConfigError(
+                    f"a pattern goes with --method wsp or magnitude, not with {self.method}"
+                )
         if self.margin is not None and not 0.0 <= self.margin < 1.0:
             raise ConfigError(f"margin {self.margin} must lie in [0, 1)")
         if self.checkpoint_s <= 0.0:

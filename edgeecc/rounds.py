@@ -17,7 +17,7 @@ from typing import Callable, Dict, List, Mapping, Set
 from torch import nn
 
 from edgeecc.artifacts import read_tensors, write_tensors
-from edgeecc.config import TrainConfig
+from edgeecc.config import TrainConfig, WspConfig
 from edgeecc.errors import ArtifactError
 from edgeecc.graph.input_mask import input_masks
 from edgeecc.run_folder import RunFolder
@@ -45,13 +45,9 @@ class _Standing:
     rounds: List[Dict[str, float]] = field(default_factory=list)
 
 
-def alternate(
-    folder: RunFolder,
-    trainer: TorchTrainer,
-    *,
-    problem_now: Callable[[], SparseProblem],
-    steps: int,
-    training: TrainConfig,
+def alternate(  # keyword-only, one each
+    folder: RunFolder, trainer: TorchTrainer, *, problem_now: Callable[[], SparseProblem], steps: int,
+    training: TrainConfig, config: WspConfig,
 ) -> List[Step]:  # fmt: skip
     """Run rounds on the trainer's network, which has masks, and leave the best one in it.
 
@@ -61,6 +57,7 @@ def alternate(
         problem_now: the problem with the masks of the moment.
         steps: of each phase.
         training: rates of the weights; masks have their own.
+        config: of the projection, and the most rounds.
     Returns: the steps of the last phase of weights.
     """
     model = trainer.model
@@ -74,14 +71,14 @@ def alternate(
         if masking:
             _train_masks(trainer, number, problem_now(), steps=steps, training=training)
         else:
-            problem = problem_now()
-            history = trainer.train(f"wsp-{number + 1}", steps, WspHooks(problem))
+            hooks = WspHooks(problem_now, config)
+            history = trainer.train(f"wsp-{number + 1}", steps, hooks)
             accuracy = trainer.evaluate()
             share = _share(model)
             standing.rounds.append(
-                {"accuracy": accuracy, "share": share, "cost": problem.cost_of(model)}
+                {"accuracy": accuracy, "share": share, "cost": problem_now().cost_of(model)}
             )
-            standing.stopped = accuracy <= standing.best or (number + 2) * SHARE_STEP > 1.0
+            standing.stopped = accuracy <= standing.best or number + 1 >= config.rounds
             if accuracy > standing.best:
                 standing.best = accuracy
                 _save(folder, "best.safetensors", model, standing)

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from edgeecc.artifacts import Tensors, read_tensors, write_json, write_tensors
-from edgeecc.config import EccConfig, PruneConfig, TrainConfig
+from edgeecc.config import EccConfig, PruneConfig, TrainConfig, WspConfig
 from edgeecc.cost.profile import Profile
 from edgeecc.data.sources import DataBundle
 from edgeecc.errors import ArtifactError
@@ -42,6 +42,7 @@ class PruneRequest:
         workspace: folder that holds calibration/ and runs/.
         run: run folder; None names one after the network and the budget.
         force: start over where a run of another kind or a finished one is.
+        pruning, ecc, wsp, training: settings; `ecc` of channels, `wsp` of single weights.
     """
 
     weights: Path
@@ -56,6 +57,7 @@ class PruneRequest:
     force: bool = False
     pruning: PruneConfig = field(default_factory=PruneConfig)
     ecc: EccConfig = field(default_factory=EccConfig)
+    wsp: WspConfig = field(default_factory=WspConfig)
     training: TrainConfig = field(default_factory=TrainConfig)
 
 

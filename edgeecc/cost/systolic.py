@@ -31,6 +31,7 @@ from edgeecc.pattern import Pattern
 
 BoolArray = npt.NDArray[np.bool_]
 IntArray = npt.NDArray[np.int64]
+FloatArray = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -276,6 +277,19 @@ def weight_cost(shape: Shape, hardware: Hardware) -> Tuple[float, float]:
         hardware.memory + rounds * hardware.cache + shape.uses * (hardware.register + hardware.mac)
     )
     return shape.calls * inside, shape.calls * (inside + (rounds - 1) * hardware.memory)
+
+
+def place_cost(shape: Shape, hardware: Hardware) -> FloatArray:
+    """Return what one unmasked place of a convolution's input costs, (channels, height, width).
+
+    What is read into the cache again is charged to all places alike; the multiplications are charged to weights.
+    """
+    per_group = math.ceil(shape.channels[1] / shape.groups)
+    reached = np.outer(_reached(shape, 0).sum(0), _reached(shape, 1).sum(0))
+    used = hardware.cache * math.ceil(per_group / hardware.columns) + hardware.register * per_group
+    again = _read_again(shape, hardware, None) / (shape.channels[0] * math.prod(shape.in_size))
+    cost = shape.calls * (hardware.memory * (1.0 + again) + used * reached)
+    return np.broadcast_to(cost, (shape.channels[0], *shape.in_size))
 
 
 def rounds_of(shape: Shape, hardware: Hardware) -> int:

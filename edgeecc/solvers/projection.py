@@ -11,6 +11,7 @@ no copy of the network is made.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Optional, Sequence, Tuple
 
@@ -70,11 +71,17 @@ class Projection:
 
     @property
     def gap(self) -> float:
-        """Return how much the optimum could be better, as a share of it."""
+        """Return how much the optimum could be better, as a share of it; 1 where nothing is known."""
         return 0.0 if self.bound <= 0.0 else max(0.0, 1.0 - self.value / self.bound)
 
 
-def project(weights: Sequence[FloatArray], costs: Sequence[LayerCost], budget: float) -> Projection:
+def project(
+    weights: Sequence[FloatArray],
+    costs: Sequence[LayerCost],
+    budget: float,
+    *,
+    by_cost: bool = True,
+) -> Projection:
     """Return which weights stay: the longest prefix by density whose cost is at most `budget`.
 
     Of equal densities the first stay. Zero weights never do.
@@ -83,11 +90,12 @@ def project(weights: Sequence[FloatArray], costs: Sequence[LayerCost], budget: f
         weights: per layer, any shape, float32.
         costs: per layer.
         budget: in the unit of the costs.
+        by_cost: False orders by magnitude alone, whatever a weight costs: no gap is known then.
     Raises: ConfigError when the budget is not positive or a weight is not finite.
     """
     if not budget > 0.0:
         raise ConfigError(f"nothing fits a budget of {budget}; give a larger one")
-    layers = [_Layer(values, cost) for values, cost in zip(weights, costs)]
+    layers = [_Layer(values, cost, by_cost) for values, cost in zip(weights, costs)]
     if not all(layer.is_finite() for layer in layers):
         raise ConfigError("a weight is not finite; lower --lr")
     high, spent = _first_misfit(_total([layer.cost_by_upper_half() for layer in layers]), budget)
@@ -101,7 +109,8 @@ def project(weights: Sequence[FloatArray], costs: Sequence[LayerCost], budget: f
         keep.append(kept)
     value = sum(layer.value(kept) for layer, kept in zip(layers, keep))
     density = float(np.array([threshold], dtype=np.uint32).view(np.float32)[0])
-    return Projection(tuple(keep), spent, value, value + (budget - spent) * density)
+    bound = value + (budget - spent) * density if by_cost else math.inf
+    return Projection(tuple(keep), spent, value, bound)
 
 
 def _total(parts: Sequence[FloatArray64]) -> FloatArray64:
@@ -121,7 +130,8 @@ def _first_misfit(costs: FloatArray64, budget: float, spent: float = 0.0) -> Tup
 class _Layer:
     """The weights of a layer in one or two tiers of cost, looked at part by part."""
 
-    def __init__(self, values: FloatArray, cost: LayerCost) -> None:
+    def __init__(self, values: FloatArray, cost: LayerCost, by_cost: bool) -> None:
+        self._by_cost = by_cost
         self._values = values.reshape(-1)
         self._shape = values.shape
         self._costs = (cost.inside, cost.outside)
@@ -172,7 +182,8 @@ class _Layer:
     def _keys(self, part: slice) -> KeyArray:
         """Return the densities of a part as integers that order alike."""
         density: FloatArray = np.square(self._values[part])
-        density /= self._cost_of(part).astype(np.float32)
+        if self._by_cost:
+            density /= self._cost_of(part).astype(np.float32)
         return density.view(np.uint32)
 
     def _cost_of(self, places: slice | npt.NDArray[np.int64]) -> FloatArray64:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Dict, List, Mapping, Optional, Sequence, Tuple
+from dataclasses import dataclass, field
+from typing import Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,9 @@ from edgeecc.solvers.finetune import FixedMasks
 from edgeecc.solvers.projection import LayerCost, Projection, project
 
 FloatArray = npt.NDArray[np.float32]
+BoolArray = npt.NDArray[np.bool_]
+#: Projections that look for the budget in exact cost, and how near is near enough, as a share of what weights may cost.
+_TRIES, _NEAR = 5, 2e-3
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,39 @@ class SparseLayer:
 
 
 @dataclass(frozen=True)
+class Ranking:
+    """What a weight is worth.
+
+    Args:
+        scale: parameter name -> factor of its weights, in their shape, before they are squared; empty for none.
+        by_cost: whether worth is set against cost, or weights are ordered by worth alone.
+    """
+
+    scale: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    by_cost: bool = True
+
+    def values(self, parameter: str, weights: FloatArray) -> FloatArray:
+        """Return what is projected in place of the weights."""
+        factor = self.scale.get(parameter)
+        if factor is None:
+            return weights
+        return np.asarray(weights * factor.cpu().numpy(), dtype=np.float32)
+
+
+#: As published.
+MAGNITUDE = Ranking()
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A projection within a budget: its exact cost, and how far above it the relaxed cost of the weights may be."""
+
+    projection: Projection
+    cost: float
+    slack: float
+
+
+@dataclass(frozen=True)
 class SparseProblem:
     """Keep the loss low while the weights that are not zero cost at most the bound and have their patterns.
 
@@ -55,26 +91,31 @@ class SparseProblem:
         layers: every layer of the network.
         fixed: what is paid with every weight zero: moving inputs and outputs.
         bound: the budget, unit of the costs, `fixed` included.
-        seed: of every random choice.
+        exact: which weights of each layer are not zero -> exact cost, `fixed` included; at most the relaxed one.
     """
 
     layers: Tuple[SparseLayer, ...]
     fixed: float
     bound: float
-    seed: int
+    exact: Callable[[Sequence[BoolArray]], float]
 
     def weights(self, model: nn.Module) -> List[FloatArray]:
         """Return the weights of every layer; on the CPU they share memory with the network."""
         parameters = dict(model.named_parameters())
         return [parameters[layer.parameter].detach().cpu().numpy() for layer in self.layers]
 
-    def cost(self, nonzero: Sequence[int]) -> float:
-        """Return the relaxed energy for the number of nonzero weights of each layer."""
+    def relaxed(self, nonzero: Sequence[int]) -> float:
+        """Return the relaxed cost for the number of nonzero weights of each layer."""
         return self.fixed + sum(layer.price(count) for layer, count in zip(self.layers, nonzero))
 
+    @property
+    def lowest(self) -> float:
+        """Return what inputs and one weight of each layer cost."""
+        return self.relaxed([1] * len(self.layers))
+
     def cost_of(self, model: nn.Module) -> float:
-        """Return the relaxed energy of a network with the zeros that it has."""
-        return self.cost([int(np.count_nonzero(values)) for values in self.weights(model)])
+        """Return the exact cost of a network with the zeros that it has."""
+        return self.exact([values != 0 for values in self.weights(model)])
 
     def is_met_by(self, model: nn.Module) -> bool:
         """Return whether a network is within the bound and has the patterns."""
@@ -83,20 +124,53 @@ class SparseProblem:
         pairs = zip(self.layers, self.weights(model))
         return all(layer.holds(values) for layer, values in pairs)
 
-    def project_(self, model: nn.Module) -> None:
-        """Zero in place what does not stay within the bound and the patterns."""
-        zero_(model, masks_of(self, self.project(model, self.bound)))
-
-    def project(self, model: nn.Module, budget: float) -> Projection:
-        """Return which weights of the network stay within a budget, `fixed` included, and within the patterns.
+    def project(
+        self, model: nn.Module, budget: float, ranking: Ranking = MAGNITUDE, slack: float = 1.0
+    ) -> Projection:
+        """Return which weights stay when the relaxed cost of all weights may be `slack * (budget - fixed)`.
 
         What lies outside a pattern goes first, which loses nothing (ours): a layer's cost depends on how many weights
         stay, so a choice that keeps a smaller weight of a group and not a larger one is improved by swapping them.
         """
-        weights = [
-            layer.restrict(values) for layer, values in zip(self.layers, self.weights(model))
+        values = [
+            layer.restrict(ranking.values(layer.parameter, weights))
+            for layer, weights in zip(self.layers, self.weights(model))
         ]
-        return project(weights, [layer.cost for layer in self.layers], budget - self.fixed)
+        costs = [layer.cost for layer in self.layers]
+        return project(values, costs, slack * (budget - self.fixed), by_cost=ranking.by_cost)
+
+    def fit(
+        self, model: nn.Module, budget: float, ranking: Ranking = MAGNITUDE, slack: float = 1.0
+    ) -> Fit:
+        """Project so that the exact cost is within a budget and close to it (ours).
+
+        The relaxed cost counts products with padding and with masked inputs, so it may be above the budget while
+        the exact one is not. A few projections find by how much.
+
+        Args:
+            slack: ratio of relaxed to exact cost of the weights to begin with, at least 1.
+        """
+        allowance = budget - self.fixed
+        best: Optional[Fit] = None
+        for _ in range(_TRIES):
+            projection = self.project(model, budget, ranking, slack)
+            cost = self.exact(projection.keep)
+            spent = max(cost - self.fixed, _NEAR * allowance)
+            if cost <= budget and (best is None or cost > best.cost):
+                best = Fit(projection, cost, max(1.0, projection.cost / spent))
+            if cost <= budget and spent >= (1.0 - _NEAR) * allowance:
+                break
+            before, slack = slack, max(1.0, slack * (1.0 - _NEAR / 2.0) * allowance / spent)
+            if slack == before:
+                break
+        if best is None:  # the relaxed cost is never below the exact one
+            projection = self.project(model, budget, ranking)
+            best = Fit(projection, self.exact(projection.keep), 1.0)
+        return best
+
+    def project_(self, model: nn.Module, ranking: Ranking = MAGNITUDE) -> None:
+        """Zero in place what does not stay within the bound and the patterns."""
+        zero_(model, masks_of(self, self.fit(model, self.bound, ranking).projection))
 
     def check_feasible(self, dense: float) -> None:
         """Check that inputs and one weight of each layer fit.
@@ -105,13 +179,12 @@ class SparseProblem:
             dense: energy that a percentage refers to, for the message.
         Raises: BudgetInfeasibleError with the lowest budget that can be met.
         """
-        lowest = self.cost([1] * len(self.layers))
-        if self.bound < lowest:
-            share = math.ceil(1000.0 * lowest / dense) / 10.0
+        if self.bound < self.lowest:
+            share = math.ceil(1000.0 * self.lowest / dense) / 10.0
             raise BudgetInfeasibleError(
                 f"a budget of {self.bound / dense:.1%} of dense is below what moving inputs and one weight of each "
                 f"layer costs; the lowest that can be met is {share:g}%",
-                lowest=lowest,
+                lowest=self.lowest,
             )
 
 

@@ -24,7 +24,7 @@ class Progress:
 
 
 def save(
-    path: Path, phase: str, *, model: nn.Module, optimizer: torch.optim.Adam, hooks: Hooks, progress: Progress
+    path: Path, phase: str, *, model: nn.Module, optimizer: torch.optim.Optimizer, hooks: Hooks, progress: Progress
 ) -> None:  # fmt: skip
     """Write everything that the phase needs to go on exactly."""
     tensors: Dict[str, torch.Tensor] = {
@@ -32,7 +32,7 @@ def save(
     }
     for name, parameter in model.named_parameters():
         for key, value in optimizer.state.get(parameter, {}).items():
-            tensors[f"adam.{key}.{name}"] = value
+            tensors[f"optimizer.{key}.{name}"] = value
     tensors.update({f"hooks.{name}": value for name, value in hooks.state().items()})
     tensors["rng"] = torch.get_rng_state()
     history = json.dumps([asdict(step) for step in progress.history])
@@ -43,7 +43,7 @@ def save(
 
 
 def restore(
-    path: Path, phase: str, *, model: nn.Module, optimizer: torch.optim.Adam, hooks: Hooks
+    path: Path, phase: str, *, model: nn.Module, optimizer: torch.optim.Optimizer, hooks: Hooks
 ) -> Optional[Progress]:  # fmt: skip
     """Take a phase up where its checkpoint left it, or return None when there is none for this phase.
 
@@ -59,9 +59,11 @@ def restore(
         model.load_state_dict(_under("model.", tensors))
         for name, parameter in model.named_parameters():
             moments = {
-                key: tensors.get(f"adam.{key}.{name}") for key in ("step", "exp_avg", "exp_avg_sq")
+                key: tensors[f"optimizer.{key}.{name}"]
+                for key in ("step", "exp_avg", "exp_avg_sq", "momentum_buffer")
+                if f"optimizer.{key}.{name}" in tensors
             }
-            if moments["step"] is not None:
+            if moments:
                 optimizer.state[parameter] = moments
         hooks.load_state(_under("hooks.", tensors))
         torch.set_rng_state(tensors["rng"])

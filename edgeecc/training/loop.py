@@ -22,6 +22,8 @@ from edgeecc.training.evaluate import top1
 
 #: A history keeps at most about this many steps, evenly.
 HISTORY_STEPS = 2000
+#: Of plain gradient descent (ICLR 2019 code).
+MOMENTUM = 0.9
 #: Called with the phase and each step.
 OnPhaseStep = Callable[[str, Step], None]
 
@@ -93,9 +95,7 @@ class TorchTrainer:
                 "every weight of the network is frozen; set requires_grad in its factory"
             )
         config = config or self._config
-        optimizer = torch.optim.Adam(
-            self._model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
-        )
+        optimizer = _optimizer(self._model, config)
         with _RandomState(self._config.seed):
             progress = self._restored(phase, optimizer, hooks)
             saved = perf_counter()
@@ -112,7 +112,7 @@ class TorchTrainer:
         return progress.history
 
     def _step(
-        self, phase: str, index: int, steps: int, *, optimizer: torch.optim.Adam, hooks: Hooks, rate: float
+        self, phase: str, index: int, steps: int, *, optimizer: torch.optim.Optimizer, hooks: Hooks, rate: float
     ) -> Step:  # fmt: skip
         for group in optimizer.param_groups:
             group["lr"] = rate
@@ -145,7 +145,7 @@ class TorchTrainer:
         return logits
 
     def _restored(
-        self, phase: str, optimizer: torch.optim.Adam, hooks: Hooks
+        self, phase: str, optimizer: torch.optim.Optimizer, hooks: Hooks
     ) -> checkpoint.Progress:
         if self._checkpointing is not None:
             found = checkpoint.restore(
@@ -156,7 +156,7 @@ class TorchTrainer:
         return checkpoint.Progress(0, [])
 
     def _save(
-        self, phase: str, optimizer: torch.optim.Adam, hooks: Hooks, progress: checkpoint.Progress
+        self, phase: str, optimizer: torch.optim.Optimizer, hooks: Hooks, progress: checkpoint.Progress
     ) -> None:  # fmt: skip
         if self._checkpointing is not None:
             checkpoint.save(
@@ -167,6 +167,13 @@ class TorchTrainer:
                 hooks=hooks,
                 progress=progress,
             )
+
+
+def _optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
+    rates = {"lr": config.learning_rate, "weight_decay": config.weight_decay}
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(model.parameters(), momentum=MOMENTUM, **rates)
+    return torch.optim.Adam(model.parameters(), **rates)
 
 
 def _learning_rate(rate: float, phase: str, index: int, steps: int) -> float:

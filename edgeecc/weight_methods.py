@@ -1,0 +1,116 @@
+"""The methods that remove single weights, by name, and how each runs in a run folder."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import asdict
+from typing import List
+
+import torch
+
+from edgeecc.array_pricing import ArrayPricing
+from edgeecc.artifacts import write_json, write_tensors
+from edgeecc.config import TrainConfig
+from edgeecc.data.splits import Split
+from edgeecc.graph.input_mask import input_masks
+from edgeecc.rounds import alternate
+from edgeecc.run_folder import HISTORY_SCHEMA, RunFolder
+from edgeecc.run_request import PruneRequest, restore_, tensors_of
+from edgeecc.solvers.base import Hooks, Step
+from edgeecc.solvers.eap import EapHooks, sweep_
+from edgeecc.solvers.sparse import Ranking
+from edgeecc.solvers.wsp import WspHooks
+from edgeecc.training.loop import TorchTrainer
+
+#: wsp: weighted sparse projection. magnitude: the same schedule, whatever a weight costs. eap: energy-aware pruning.
+METHODS = ("wsp", "magnitude", "eap")
+#: Training images that energy-aware pruning fits layers to.
+CALIBRATION_IMAGES = 1000
+
+
+def remove_weights(  # keyword-only, one each
+    folder: RunFolder, request: PruneRequest, *, pricing: ArrayPricing, trainer: TorchTrainer, steps: int,
+    images: Split, training: TrainConfig,
+) -> str:  # fmt: skip
+    """Remove weights of the trainer's network until the budget holds, or take what an interrupted run left.
+
+    Args:
+        folder: keeps history.json and pruned.safetensors.
+        request: method and its settings.
+        pricing: of the trainer's network.
+        trainer: trains it.
+        steps: training steps.
+        images: training images.
+        training: rates of the weights.
+    Returns: how it ended.
+    """
+    model = pricing.model
+    if folder.has("pruned.safetensors"):
+        return restore_(model, folder.file("pruned.safetensors")).get("status", "")
+    if pricing.problem().is_met_by(model):
+        return "already_within"
+    hooks = hooks_of(request, pricing, images)
+    if not steps:
+        history: List[Step] = []
+        cut_(request, pricing, images)
+    elif not request.pruning.input_mask:
+        history = trainer.train(request.pruning.method, steps, hooks)
+    elif request.wsp.mask_schedule == "joint":
+        history = _with_masks(trainer, request.pruning.method, steps, hooks)
+    else:
+        history = alternate(
+            folder, trainer, problem_now=pricing.problem, steps=steps, training=training, config=request.wsp
+        )  # fmt: skip
+    status = "converged" if steps else "cut_without_training"
+    document = {"prune": [asdict(step) for step in history]}
+    write_json(folder.file("history.json"), HISTORY_SCHEMA, document)
+    write_tensors(folder.file("pruned.safetensors"), tensors_of(model), {"status": status})
+    return status
+
+
+def hooks_of(request: PruneRequest, pricing: ArrayPricing, images: Split) -> Hooks:
+    """Return what a method does inside training steps."""
+    if request.pruning.method == "eap":
+        return EapHooks(
+            pricing.problem(),
+            copy.deepcopy(pricing.model),
+            _calibration(images),
+            order=pricing.by_energy(),
+            sweeps=request.wsp.sweeps,
+        )
+    joint = request.pruning.input_mask and request.wsp.mask_schedule == "joint"
+    return WspHooks(
+        pricing.problem,
+        request.wsp,
+        by_cost=request.pruning.method == "wsp",
+        places=pricing.places() if joint else None,
+    )
+
+
+def cut_(request: PruneRequest, pricing: ArrayPricing, images: Split) -> None:
+    """Remove weights at once, without training: by magnitude, as no gradient is known."""
+    if request.pruning.method == "eap":
+        dense = copy.deepcopy(pricing.model)
+        sweep_(
+            pricing.model, pricing.problem(), pricing.bound, dense=dense, images=_calibration(images),
+            order=pricing.by_energy(),
+        )  # fmt: skip
+    else:
+        by_cost = request.pruning.method == "wsp"
+        pricing.problem().project_(pricing.model, Ranking(by_cost=by_cost))
+
+
+def _calibration(images: Split) -> torch.Tensor:
+    return images.take(range(min(CALIBRATION_IMAGES, len(images))))[0]
+
+
+def _with_masks(trainer: TorchTrainer, phase: str, steps: int, hooks: Hooks) -> List[Step]:
+    """Train while input masks get gradients; they stand still afterwards."""
+    masks = list(input_masks(trainer.model).values())
+    for mask in masks:
+        mask.requires_grad_(True)
+    history = trainer.train(phase, steps, hooks)
+    for mask in masks:
+        mask.requires_grad_(False)
+        mask.grad = None
+    return history
