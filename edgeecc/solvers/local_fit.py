@@ -53,10 +53,12 @@ def restore(
     """Add the inputs to each filter that lessen its error most, until it has its target (EAP, CVPR 2017).
 
     Matching pursuit: of the inputs outside the support, the one whose column c correlates best with the residual
-    r, greatest (c'r)^2 / c'c, enters with the weight c'r / c'c; then the residual is that of the new weights.
-    A filter that lacks more than ROUNDS inputs takes several a round (ours), scaled together by the one factor
-    that lessens the error most: hundreds of inputs cost ROUNDS looks at all candidates instead of hundreds, and
-    the error still cannot grow. Of two alike inputs both may be taken where one would do.
+    r, greatest (c'r)^2 / (c'c + ridge), enters with the weight c'r / (c'c + ridge); then the residual is that of
+    the new weights. The ridge, as in `fit` (ours), keeps inputs out that hardly ever differ from zero: they would
+    enter with huge weights. A filter that lacks more than ROUNDS inputs takes several a round (ours), scaled
+    together by the one factor that lessens error and ridge most: hundreds of inputs cost ROUNDS looks at all
+    candidates instead of hundreds, and the error still cannot grow. Of two alike inputs both may be taken where
+    one would do.
 
     Args:
         moments: of the layer.
@@ -84,21 +86,21 @@ def _pursue_(
 ) -> None:
     """Restore in place; `residual` is X'r, (g, o, d)."""
     groups, _, inputs = weight.shape
-    power = gram.diagonal(dim1=1, dim2=2).unsqueeze(1).expand_as(weight)
+    ridge = _ridge(gram)
+    power = (gram.diagonal(dim1=1, dim2=2).unsqueeze(1) + ridge).expand_as(weight)
     rows = gram.reshape(groups * inputs, inputs)
     first = (torch.arange(groups, device=gram.device) * inputs).reshape(-1, 1, 1)
     rounds = min(ROUNDS, int(lacking.max()))
     for left in range(rounds, 0, -1):
         now = (lacking + left - 1).div(left, rounding_mode="floor")
-        gain = residual.square() / power.clamp(min=torch.finfo(power.dtype).tiny)
-        gain.masked_fill_(support | (power <= 0.0), 0.0)
+        gain = (residual.square() / power).masked_fill_(support, 0.0)
         best = gain.topk(int(now.max()), dim=2)
         chosen = torch.arange(best.indices.shape[2], device=gram.device) < now.unsqueeze(2)
         chosen &= best.values > 0.0
         pull = residual.gather(2, best.indices)
         step = torch.where(chosen, pull / power.gather(2, best.indices), 0.0)
         image = (step.unsqueeze(2) @ rows[best.indices + first]).squeeze(2)
-        bent = (step * image.gather(2, best.indices)).sum(2, keepdim=True)
+        bent = (step * (image.gather(2, best.indices) + ridge * step)).sum(2, keepdim=True)
         scale = torch.where(bent > 0.0, (step * pull).sum(2, keepdim=True) / bent, 0.0)
         residual -= scale * image
         weight.scatter_add_(2, best.indices, scale * step)
@@ -122,12 +124,9 @@ def fit(moments: Moments, weight: torch.Tensor, support: torch.Tensor) -> torch.
         weight: (g, o, d), zero outside the support.
         support: (g, o, d) bool.
     """
-    gram = moments.gram
-    mean = gram.diagonal(dim1=1, dim2=2).mean(1)
-    ridge = torch.where(mean > 0.0, RIDGE * mean, 1.0)
-    largest = int(support.sum(2).max())
-    if largest <= EXACT:
-        return _factorised(moments, weight, support, ridge)
+    gram, ridge = moments.gram, _ridge(moments.gram)
+    if int(support.sum(2).max()) <= EXACT:
+        return _factorised(moments, weight, support, ridge.reshape(-1))
     fitted = torch.empty_like(weight)
     for part in _parts(weight.shape[1], weight.shape[0] * weight.shape[2]):
         residual = moments.cross[:, :, part].mT - weight[:, part] @ gram
@@ -135,11 +134,16 @@ def fit(moments: Moments, weight: torch.Tensor, support: torch.Tensor) -> torch.
     return fitted
 
 
+def _ridge(gram: torch.Tensor) -> torch.Tensor:
+    """Return the ridge of each group, (g, 1, 1); any will do where no input is ever other than zero."""
+    mean = gram.diagonal(dim1=1, dim2=2).mean(1).reshape(-1, 1, 1)
+    return torch.where(mean > 0.0, RIDGE * mean, 1.0)
+
+
 def _iterated(
     gram: torch.Tensor, residual: torch.Tensor, support: torch.Tensor, ridge: torch.Tensor
 ) -> torch.Tensor:
     """Return the change of the weights, (g, o, d), by conjugate gradients with the diagonal as preconditioner."""
-    ridge = ridge.reshape(-1, 1, 1)
     diagonal = gram.diagonal(dim1=1, dim2=2).unsqueeze(1) + ridge
     residual = residual * support
     change = torch.zeros_like(residual)

@@ -30,6 +30,9 @@ class Case:
         x, y = torch.from_numpy(self.x), torch.from_numpy(self.y)
         return Moments(x.mT @ x, x.mT @ y, y.square().sum(1))
 
+    def ridge(self, group: int) -> float:
+        return RIDGE * float(np.square(self.x[group]).sum()) / self.x.shape[2]
+
     def errors(self, weight: np.ndarray) -> np.ndarray:
         return np.square(self.y - self.x @ weight.transpose(0, 2, 1)).sum(1)
 
@@ -48,7 +51,7 @@ class Case:
         fitted = np.zeros_like(self.weight)
         for g, o in np.ndindex(self.weight.shape[:2]):
             stays = self.support[g, o]
-            root = np.sqrt(RIDGE * np.square(self.x[g]).sum() / self.x.shape[2])
+            root = np.sqrt(self.ridge(g))
             rows = np.vstack([self.x[g][:, stays], root * np.eye(stays.sum())])
             wanted = np.concatenate([self.y[g, :, o], root * self.weight[g, o, stays]])
             fitted[g, o, stays] = np.linalg.lstsq(rows, wanted, rcond=None)[0]
@@ -101,14 +104,14 @@ def test_one_restored_weight_is_the_best_single_one(seed: int) -> None:
         if case.support[g, o].all():
             continue
         rest = case.y[g, :, o] - case.x[g] @ case.weight[g, o]
-        errors = {}
+        root, errors, values = np.sqrt(case.ridge(g)), {}, {}
         for place in np.flatnonzero(~case.support[g, o]):
-            best = np.linalg.lstsq(case.x[g][:, [place]], rest, rcond=None)[0][0]
-            errors[place] = np.square(rest - case.x[g][:, place] * best).sum()
+            column = np.append(case.x[g][:, place], root)[:, None]
+            value, error, _, _ = np.linalg.lstsq(column, np.append(rest, 0.0), rcond=None)
+            errors[place], values[place] = error[0], value[0]
         added = np.flatnonzero(support[g, o] & ~case.support[g, o])
         assert added.tolist() == [min(errors, key=errors.__getitem__)]
-        got = case.errors(weight)[g, o]
-        np.testing.assert_allclose(got, min(errors.values()), rtol=1e-9)
+        np.testing.assert_allclose(weight[g, o, added[0]], values[added[0]], rtol=1e-9)
 
 
 @given(st.integers(0, 10**6), st.integers(1, 4))
@@ -132,9 +135,10 @@ def test_one_at_a_time_is_matching_pursuit() -> None:
     rest, weight = case.y[0, :, 0].copy(), np.zeros(10)
     free = list(range(10))
     for _ in range(6):
-        pulls = {p: (case.x[0][:, p] @ rest) / np.linalg.norm(case.x[0][:, p]) for p in free}
-        place = max(free, key=lambda p: abs(pulls[p]))
-        weight[place] = pulls[place] / np.linalg.norm(case.x[0][:, place])
+        power = np.square(case.x[0]).sum(0) + case.ridge(0)
+        pulls = case.x[0].T @ rest
+        place = max(free, key=lambda p: pulls[p] ** 2 / power[p])
+        weight[place] = pulls[place] / power[place]
         rest -= case.x[0][:, place] * weight[place]
         free.remove(place)
     got, _ = case.restore(np.array([[6]]))
@@ -152,6 +156,15 @@ def test_inputs_that_are_always_zero() -> None:
     got = case.fit()
     np.testing.assert_allclose(got[:, :, :3], weight[:, :, :3], rtol=1e-12)
     np.testing.assert_allclose(got[1], weight[1], rtol=1e-12)
+
+
+def test_an_input_that_is_hardly_ever_not_zero_gets_no_huge_weight() -> None:
+    case = Case(9, inputs=6)
+    case.x[:, :, 2] = 0.0
+    case.x[:, 5, 2] = 1e-6
+    case.support[:, :, 2], case.weight[:, :, 2] = False, 0.0
+    case.weight, case.support = case.restore(np.full((2, 3), 6))
+    assert np.abs(case.fit()[:, :, 2]).max() < 0.01
 
 
 def test_an_empty_support_stays_empty() -> None:
