@@ -34,6 +34,7 @@ class ArrayPricing:
         shapes: its layers.
         array: constants.
         bound: the budget.
+        seed: of every random choice of a solver.
         pattern: that every layer that can have it must have.
     """
 
@@ -41,6 +42,7 @@ class ArrayPricing:
     shapes: Tuple[Shape, ...]
     array: Hardware
     bound: float
+    seed: int
     pattern: Optional[Pattern] = None
 
     @property
@@ -64,7 +66,8 @@ class ArrayPricing:
             return sum(energy.total for energy in self._energies(keep, patterns))
 
         energies = network_energy(self.shapes, self.array, masks=patterns, exact=False)
-        return SparseProblem(layers, sum(energy.inputs for energy in energies), self.bound, exact)
+        fixed = sum(energy.inputs for energy in energies)
+        return SparseProblem(layers, fixed, self.bound, self.seed, exact)
 
     def without_inputs(self) -> SparseProblem:
         """Return the problem with every place of every input mask masked: the cheapest."""
@@ -78,9 +81,7 @@ class ArrayPricing:
         costs: Dict[str, FloatArray] = {
             f"{name}.{NAME}": place_cost(by_name[name], self.array) for name in masks
         }
-        return Places(
-            {f"{name}.{NAME}": mask for name, mask in masks.items()}, costs, self.problem
-        )
+        return Places({f"{name}.{NAME}": mask for name, mask in masks.items()}, costs, self.problem)
 
     def energies(self) -> List[LayerEnergy]:
         """Return the exact energy of every layer with the zeros that its weights have."""

@@ -16,7 +16,7 @@ from edgeecc.artifacts import Tensors, read_tensors, write_json, write_tensors
 from edgeecc.config import EccConfig, PruneConfig, TrainConfig, WspConfig
 from edgeecc.cost.profile import Profile
 from edgeecc.data.sources import DataBundle
-from edgeecc.errors import ArtifactError
+from edgeecc.errors import ArtifactError, ConfigError
 from edgeecc.graph.spec import NetworkSpec
 from edgeecc.networks.weights import load_into
 from edgeecc.run_folder import FILES, RESULT_SCHEMA, RUN_SCHEMA, UNFINISHED, RunFolder
@@ -59,6 +59,14 @@ class PruneRequest:
     ecc: EccConfig = field(default_factory=EccConfig)
     wsp: WspConfig = field(default_factory=WspConfig)
     training: TrainConfig = field(default_factory=TrainConfig)
+
+    def __post_init__(self) -> None:
+        needs_adam = self.pruning.method == "ecc" and self.ecc.metric == "adam"
+        if needs_adam and self.training.optimizer != "adam":
+            raise ConfigError(
+                f"metric adam of ecc reads Adam's moments, which {self.training.optimizer} does not keep; leave out "
+                "--optimizer"
+            )
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ import numpy as np
 from edgeecc.array_pricing import ArrayPricing, maskable
 from edgeecc.config import TrainConfig
 from edgeecc.cost.hardware import hardware
-from edgeecc.cost.systolic import shapes_of
+from edgeecc.cost.systolic import network_energy, shapes_of
 from edgeecc.data.sources import DataBundle
 from edgeecc.data.sources import load as load_data
 from edgeecc.errors import ConfigError
@@ -93,9 +93,9 @@ def prepare(request: PruneRequest) -> Prepared:
             f"{min(computed)} is computed, not stored; store computed weights before pruning them"
         )
     pattern = None if request.pruning.pattern is None else parse_pattern(request.pruning.pattern)
-    unbounded = ArrayPricing(model, shapes, array, 0.0, pattern)
-    bound = request.budget.resolve(unbounded.dense_cost)
-    pricing = ArrayPricing(model, shapes, array, bound, pattern)
+    dense_cost = sum(energy.total for energy in network_energy(shapes, array, exact=False))
+    bound = request.budget.resolve(dense_cost)
+    pricing = ArrayPricing(model, shapes, array, bound, request.training.seed, pattern)
     _check_feasible(request, pricing)
     steps, finetune_steps = step_counts(request, len(data.train))
     training = with_rate(request.training, source.input_shape)

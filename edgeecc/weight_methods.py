@@ -17,7 +17,8 @@ from edgeecc.rounds import alternate
 from edgeecc.run_folder import HISTORY_SCHEMA, RunFolder
 from edgeecc.run_request import PruneRequest, restore_, tensors_of
 from edgeecc.solvers.base import Hooks, Step
-from edgeecc.solvers.eap import EapHooks, sweep_
+from edgeecc.solvers.eap import EapHooks, Teacher, sweep_
+from edgeecc.solvers.moments import Sample
 from edgeecc.solvers.sparse import Ranking
 from edgeecc.solvers.wsp import WspHooks
 from edgeecc.training.loop import TorchTrainer
@@ -28,7 +29,7 @@ METHODS = ("wsp", "magnitude", "eap")
 CALIBRATION_IMAGES = 1000
 
 
-def remove_weights(  # keyword-only, one each
+def remove_weights(  # noqa: PLR0913  # keyword-only, one each
     folder: RunFolder, request: PruneRequest, *, pricing: ArrayPricing, trainer: TorchTrainer, steps: int,
     images: Split, training: TrainConfig,
 ) -> str:  # fmt: skip
@@ -90,11 +91,9 @@ def hooks_of(request: PruneRequest, pricing: ArrayPricing, images: Split) -> Hoo
 def cut_(request: PruneRequest, pricing: ArrayPricing, images: Split) -> None:
     """Remove weights at once, without training: by magnitude, as no gradient is known."""
     if request.pruning.method == "eap":
-        dense = copy.deepcopy(pricing.model)
-        sweep_(
-            pricing.model, pricing.problem(), pricing.bound, dense=dense, images=_calibration(images),
-            order=pricing.by_energy(),
-        )  # fmt: skip
+        sample = Sample(_calibration(images), pricing.seed)
+        teacher = Teacher(copy.deepcopy(pricing.model), sample, pricing.by_energy())
+        sweep_(pricing.problem(), pricing.model, teacher, pricing.bound)
     else:
         by_cost = request.pruning.method == "wsp"
         pricing.problem().project_(pricing.model, Ranking(by_cost=by_cost))

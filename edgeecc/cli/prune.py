@@ -9,19 +9,26 @@ import click
 
 from edgeecc.cli.options import json_option, network_options, parse_budget_option, workspace_option
 from edgeecc.cli.output import ProgressLine, emit_json, print_table
-from edgeecc.config import EccConfig, PruneConfig, TrainConfig
+from edgeecc.config import EccConfig, PruneConfig, TrainConfig, WspConfig
 from edgeecc.units import UNITS, Metric, format_quantity
 
-_PRUNING, _ECC, _TRAINING = PruneConfig(), EccConfig(), TrainConfig()
+_PRUNING, _ECC, _WSP, _TRAINING = PruneConfig(), EccConfig(), WspConfig(), TrainConfig()
 
 
 def training_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options of `TrainConfig` and `EccConfig`, with their defaults."""
+    """Add the options of training and of what is worth keeping, with their defaults."""
     for decorate in (
         click.option(
             "--lr",
             type=float,
-            help="Learning rate of Adam.  [default: 1e-3 for images up to 64x64, else 1e-4]",
+            help="Learning rate.  [default: 1e-3 for images up to 64x64, else 1e-4]",
+        ),
+        click.option(
+            "--optimizer",
+            type=click.Choice(["adam", "sgd"]),
+            default=_TRAINING.optimizer,
+            show_default=True,
+            help="Optimiser of the weights; sgd has momentum 0.9.",
         ),
         click.option(
             "--batch-size",
@@ -32,10 +39,9 @@ def training_options(command: Callable[..., Any]) -> Callable[..., Any]:
         ),
         click.option(
             "--metric",
-            type=click.Choice(["taylor", "adam"]),
-            default=_ECC.metric,
-            show_default=True,
-            help="ECC's importance: scale-free (taylor) or as published (adam).",
+            type=click.Choice(["taylor", "adam", "magnitude"]),
+            help="What is worth keeping: for ecc taylor (scale-free) or adam (as published), for wsp adam or magnitude "
+            "(as published).  [default: ecc taylor, wsp adam]",
         ),
         click.option(
             "--checkpoint-s",
@@ -96,12 +102,19 @@ def training_options(command: Callable[..., Any]) -> Callable[..., Any]:
     "--method",
     default=_PRUNING.method,
     show_default=True,
-    help="Solver: ecc, uniform (channels); wsp (single weights).",
+    help="Solver: ecc, uniform (channels); wsp, eap, magnitude (single weights).",
 )
 @click.option(
     "--input-mask",
     is_flag=True,
-    help="With wsp: mask inputs of convolutions too, in rounds of --steps for weights and for masks.",
+    help="With wsp: mask inputs of convolutions too.",
+)
+@click.option(
+    "--mask-schedule",
+    type=click.Choice(["joint", "rounds"]),
+    default=_WSP.mask_schedule,
+    show_default=True,
+    help="Choose inputs with the weights (joint), or as published in rounds of --steps for weights and for masks.",
 )
 @click.option(
     "--pattern",
@@ -169,9 +182,18 @@ def _request_fields(options: Dict[str, Any]) -> Dict[str, Any]:
         input_mask=options["input_mask"],
         pattern=options["pattern"],
     )
-    fields["ecc"] = EccConfig(metric=options["metric"])
+    metric = options["metric"]
+    if options["method"] == "wsp":
+        fields["wsp"] = WspConfig(
+            metric=metric or _WSP.metric, mask_schedule=options["mask_schedule"]
+        )
+    else:
+        fields["ecc"] = EccConfig(metric=metric or _ECC.metric)
     fields["training"] = TrainConfig(
-        batch_size=options["batch_size"], lr=options["lr"], seed=options["seed"]
+        batch_size=options["batch_size"],
+        lr=options["lr"],
+        seed=options["seed"],
+        optimizer=options["optimizer"],
     )
     return fields
 

@@ -68,6 +68,9 @@ class Places:
         values, costs = _weights(problem, model, sensitivity, slack)
         for name, mask in self._masks.items():
             root = sensitivity.root(name, mask).cpu().numpy()
+            import os
+            h = float(os.environ.get("HYST", "1")) ** 0.5
+            root = root * np.where(self._chosen[name].cpu().numpy() > 0, 1.0, h) * float(os.environ.get("MS", "1")) ** 0.5
             cost = self._costs[name]
             mean = float(cost.mean())
             # scaled so that its density is right at the mean cost, the only one a layer has in a projection
@@ -100,7 +103,9 @@ class Places:
             for name, mask in self._chosen.items()
         )
 
-    def _write_(self, keep: List[npt.NDArray[np.bool_]] | Tuple[npt.NDArray[np.bool_], ...]) -> None:
+    def _write_(
+        self, keep: List[npt.NDArray[np.bool_]] | Tuple[npt.NDArray[np.bool_], ...]
+    ) -> None:
         for (name, mask), places in zip(self._masks.items(), keep):
             self._chosen[name] = torch.from_numpy(places).to(mask)
         self.hold_()

@@ -91,12 +91,14 @@ class SparseProblem:
         layers: every layer of the network.
         fixed: what is paid with every weight zero: moving inputs and outputs.
         bound: the budget, unit of the costs, `fixed` included.
+        seed: of every random choice.
         exact: which weights of each layer are not zero -> exact cost, `fixed` included; at most the relaxed one.
     """
 
     layers: Tuple[SparseLayer, ...]
     fixed: float
     bound: float
+    seed: int
     exact: Callable[[Sequence[BoolArray]], float]
 
     def weights(self, model: nn.Module) -> List[FloatArray]:

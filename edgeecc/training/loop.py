@@ -170,10 +170,10 @@ class TorchTrainer:
 
 
 def _optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
-    rates = {"lr": config.learning_rate, "weight_decay": config.weight_decay}
+    rate, decay = config.learning_rate, config.weight_decay
     if config.optimizer == "sgd":
-        return torch.optim.SGD(model.parameters(), momentum=MOMENTUM, **rates)
-    return torch.optim.Adam(model.parameters(), **rates)
+        return torch.optim.SGD(model.parameters(), lr=rate, momentum=MOMENTUM, weight_decay=decay)
+    return torch.optim.Adam(model.parameters(), lr=rate, weight_decay=decay)
 
 
 def _learning_rate(rate: float, phase: str, index: int, steps: int) -> float:
