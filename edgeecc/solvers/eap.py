@@ -16,16 +16,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Dict, Mapping, Optional, Sequence, Tuple
+from typing import Dict, Mapping, Sequence, Tuple
 
-import numpy as np
 import torch
 from torch import nn
 
 from edgeecc.errors import ConfigError
+from edgeecc.solvers.allocation import targets
 from edgeecc.solvers.local_fit import Moments, fit, restore
-from edgeecc.solvers.moments import Sample, Scale, moments, scales
-from edgeecc.solvers.projection import FloatArray, project
+from edgeecc.solvers.moments import Sample, moments
 from edgeecc.solvers.sparse import SparseProblem
 from edgeecc.solvers.unfold import from_matrix, matrix
 from edgeecc.solvers.units import mask_weights_
@@ -93,36 +92,6 @@ def pruned(
     support = (rank < surely.unsqueeze(2)) & (magnitude > 0.0)
     restored, support = restore(found, weight * support, support=support, target=target)
     return fit(found, restored, support), support
-
-
-def targets(
-    problem: SparseProblem, model: nn.Module, sample: Sample, budget: float
-) -> Dict[str, torch.Tensor]:
-    """Return which weights would stay by saliency alone; a filter's target is how many of its own do (ours).
-
-    The saliency of weight w on input x is w^2 mean(x^2) / mean(sum of y^2), the error that its loss makes in the
-    output y of its layer, as a share of it, were inputs uncorrelated: so layers compare by what their outputs lose
-    for the energy that is saved. The budget goes to the greatest saliencies per energy (`project`).
-    """
-    names = [layer.parameter for layer in problem.layers]
-    found = scales(model, [name.rpartition(".")[0] for name in names], sample)
-    saliencies = [_saliency(model, name, found.get(name.rpartition(".")[0])) for name in names]
-    costs = [layer.cost for layer in problem.layers]
-    projection = project(saliencies, costs, budget - problem.fixed)
-    return {name: torch.from_numpy(keep) for name, keep in zip(names, projection.keep)}
-
-
-def _saliency(model: nn.Module, name: str, scale: Optional[Scale]) -> FloatArray:
-    """Return the root of the saliency of a layer's weights, in their shape."""
-    module = model.get_submodule(name.rpartition(".")[0])
-    weight = module.get_parameter("weight").detach().double()
-    if scale is None:
-        size = float(weight.square().sum())
-    else:
-        weight = from_matrix(module, matrix(module, weight) * scale.inputs.sqrt())
-        size = scale.output
-    values = weight.abs() / math.sqrt(size) if size > 0.0 else weight.abs()
-    return values.float().cpu().contiguous().numpy().astype(np.float32)
 
 
 def check_order(problem: SparseProblem, order: Sequence[str]) -> None:
