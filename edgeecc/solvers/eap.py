@@ -6,10 +6,16 @@ has to; then those return that lessen the error of the layer's output most; then
 output that the dense network gives, by least squares in closed form, on what the layer reads now that others
 are pruned. After a sweep the network is trained as a whole with the zeros fixed.
 
-Deviations. Energy is that of the problem's cost model. The paper sweeps until an accuracy is lost and does not
-say how much each layer loses; here the budget is given, falls geometrically from sweep to sweep, and is split
-over filters by `targets`. How far pruning goes beyond the target is ours, as are the bounds on time and memory
-in `local_fit` and the sample of positions in `moments`. A weight that an earlier sweep removed may return.
+Deviations:
+- Energy is that of the problem's cost model, not of the paper's mapped array.
+- The paper sweeps until an accuracy is lost and does not say how much each layer loses. Here the budget is given,
+  falls geometrically from sweep to sweep, and is split over filters by `targets`.
+- How far pruning goes beyond the target is ours: on Fashion-MNIST with LeNet-5 at 20 % of dense, shares of 0, 0.1,
+  0.3, 0.6 and 1 gave 83.0, 84.1, 85.0, 84.1 and 83.7 %.
+- Restoring takes several weights at a time, and both it and the fit have a ridge towards the weights at hand
+  (`local_fit`); the fit sees a sample of positions (`moments`).
+- Biases are not fitted: the dense output less the bias at hand is what the weights are fitted to.
+- In a later sweep any weight may return, also one that an earlier sweep removed.
 """
 
 from __future__ import annotations

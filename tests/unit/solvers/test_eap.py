@@ -14,7 +14,7 @@ from torch import nn
 from edgeecc.config import TrainConfig
 from edgeecc.data.sources import load
 from edgeecc.errors import ConfigError
-from edgeecc.solvers import eap, moments
+from edgeecc.solvers import allocation, eap, moments
 from edgeecc.solvers.allocation import targets
 from edgeecc.solvers.eap import EapHooks, Teacher, pruned, sweep_
 from edgeecc.solvers.moments import Sample, mean_squares
@@ -183,6 +183,27 @@ def test_local_fit_lessens_the_error_of_the_output(
     fitted, support = pruned(found, weight, count)
     assert torch.equal(support.sum(2), count)
     assert float(found.errors(fitted).sum()) < float(found.errors(plain).sum())
+
+
+def test_the_split_makes_lost_over_kept_output_small(
+    dense: nn.Module, images: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    problem, sample = problem_of(dense, 0.2), Sample(images, 0)
+    squares = mean_squares(dense, list(PRICES), sample)
+
+    def lost_over_kept(rounds: int) -> float:
+        monkeypatch.setattr(allocation, "ROUNDS", rounds)
+        total = 0.0
+        for name, keep in targets(problem, dense, sample, problem.bound).items():
+            module = dense.get_submodule(name.rpartition(".")[0])
+            weight = matrix(module, module.weight.detach().double())
+            share = weight.square() * squares[name.rpartition(".")[0]]
+            total += float(share.sum() / (share * matrix(module, keep)).sum()) - 1.0
+        return total
+
+    plain, settled, longer = (lost_over_kept(rounds) for rounds in (0, 8, 60))
+    assert settled < 0.99 * plain
+    assert settled < 1.01 * longer
 
 
 def test_a_killed_phase_goes_on_exactly(
