@@ -9,7 +9,8 @@ are pruned. After a sweep the network is trained as a whole with the zeros fixed
 Deviations:
 - Energy is that of the problem's cost model, not of the paper's mapped array.
 - The paper sweeps until an accuracy is lost and does not say how much each layer loses. Here the budget is given,
-  falls geometrically from sweep to sweep, and is split over filters by `targets`.
+  falls geometrically from sweep to sweep, and is split over filters by `targets` of the dense network, so that
+  what earlier sweeps took from a layer counts as lost.
 - How far pruning goes beyond the target is ours: on Fashion-MNIST with LeNet-5 at 20 % of dense, shares of 0, 0.1,
   0.3, 0.6 and 1 gave 83.0, 84.1, 85.0, 84.1 and 83.7 %.
 - Restoring takes several weights at a time, and both it and the fit have a ridge towards the weights at hand
@@ -35,8 +36,8 @@ from edgeecc.solvers.sparse import SparseProblem
 from edgeecc.solvers.unfold import from_matrix, matrix
 from edgeecc.solvers.units import mask_weights_
 
-#: Sweeps in a training phase.
-SWEEPS = 4
+#: Sweeps in a training phase: with 500 + 469 steps of LeNet-5 at 20 and 30 % of dense, 4 were 0 to 0.9 points worse.
+SWEEPS = 1
 #: Share of a filter's target that is pruned beyond it, and restored by what the output needs.
 BEYOND = 0.3
 
@@ -72,7 +73,7 @@ def sweep_(
     Raises: ConfigError when nothing fits the budget or the order lacks a layer.
     """
     check_order(problem, teacher.order)
-    kept = targets(problem, model, teacher.sample, budget)
+    kept = targets(problem, teacher.dense, teacher.sample, budget)
     for name in teacher.order:
         layer = name.rpartition(".")[0]
         module = model.get_submodule(layer)

@@ -326,7 +326,7 @@ def test_what_makes_no_sense_is_refused(dense: nn.Module, images: torch.Tensor) 
 
 def test_the_state_says_what_stays(dense: nn.Module, images: torch.Tensor) -> None:
     problem = problem_of(dense, 0.5)
-    hooks = EapHooks(problem, dense, images[:20], order=ORDER)
+    hooks = EapHooks(problem, dense, images[:20], order=ORDER, sweeps=2)
     fresh = hooks.state()["eap"].tolist()
     assert all(math.isnan(value) for value in fresh)
     model = copy.deepcopy(dense)
