@@ -6,32 +6,38 @@ has to; then those return that lessen the error of the layer's output most; then
 output that the dense network gives, by least squares in closed form, on what the layer reads now that others
 are pruned. After a sweep the network is trained as a whole with the zeros fixed.
 
-Deviations. Energy is that of the problem's cost model. The paper sweeps until an accuracy is lost and does not
-say how much each layer loses; here the budget is given, falls geometrically from sweep to sweep, and is split
-over filters by `targets`. How far pruning goes beyond the target is ours, as are the bounds on time and memory
-in `local_fit` and the sample of positions in `moments`. A weight that an earlier sweep removed may return.
+Deviations:
+- Energy is that of the problem's cost model, not of the paper's mapped array.
+- The paper sweeps until an accuracy is lost and does not say how much each layer loses. Here the budget is given,
+  falls geometrically from sweep to sweep, and is split over filters by `targets` of the dense network, so that
+  what earlier sweeps took from a layer counts as lost.
+- How far pruning goes beyond the target is ours: on Fashion-MNIST with LeNet-5 at 20 % of dense, shares of 0, 0.1,
+  0.3, 0.6 and 1 gave 83.0, 84.1, 85.0, 84.1 and 83.7 % in one run each; runs alike differ by up to 0.8 points.
+- Restoring takes several weights at a time, and both it and the fit have a ridge towards the weights at hand
+  (`local_fit`); the fit sees a sample of positions (`moments`).
+- Biases are not fitted: the dense output less the bias at hand is what the weights are fitted to.
+- In a later sweep any weight may return, also one that an earlier sweep removed.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Dict, Mapping, Optional, Sequence, Tuple
+from typing import Dict, Mapping, Sequence, Tuple
 
-import numpy as np
 import torch
 from torch import nn
 
 from edgeecc.errors import ConfigError
+from edgeecc.solvers.allocation import targets
 from edgeecc.solvers.local_fit import Moments, fit, restore
-from edgeecc.solvers.moments import Sample, Scale, moments, scales
-from edgeecc.solvers.projection import FloatArray, project
+from edgeecc.solvers.moments import Sample, moments
 from edgeecc.solvers.sparse import SparseProblem
 from edgeecc.solvers.unfold import from_matrix, matrix
 from edgeecc.solvers.units import mask_weights_
 
-#: Sweeps in a training phase.
-SWEEPS = 4
+#: Sweeps in a training phase: 1, 2, 4 and 8 were alike within a point, with 500 + 469 steps of LeNet-5 at 20 %.
+SWEEPS = 1
 #: Share of a filter's target that is pruned beyond it, and restored by what the output needs.
 BEYOND = 0.3
 
@@ -67,7 +73,7 @@ def sweep_(
     Raises: ConfigError when nothing fits the budget or the order lacks a layer.
     """
     check_order(problem, teacher.order)
-    kept = targets(problem, model, teacher.sample, budget)
+    kept = targets(problem, teacher.dense, teacher.sample, budget)
     for name in teacher.order:
         layer = name.rpartition(".")[0]
         module = model.get_submodule(layer)
@@ -93,36 +99,6 @@ def pruned(
     support = (rank < surely.unsqueeze(2)) & (magnitude > 0.0)
     restored, support = restore(found, weight * support, support=support, target=target)
     return fit(found, restored, support), support
-
-
-def targets(
-    problem: SparseProblem, model: nn.Module, sample: Sample, budget: float
-) -> Dict[str, torch.Tensor]:
-    """Return which weights would stay by saliency alone; a filter's target is how many of its own do (ours).
-
-    The saliency of weight w on input x is w^2 mean(x^2) / mean(sum of y^2), the error that its loss makes in the
-    output y of its layer, as a share of it, were inputs uncorrelated: so layers compare by what their outputs lose
-    for the energy that is saved. The budget goes to the greatest saliencies per energy (`project`).
-    """
-    names = [layer.parameter for layer in problem.layers]
-    found = scales(model, [name.rpartition(".")[0] for name in names], sample)
-    saliencies = [_saliency(model, name, found.get(name.rpartition(".")[0])) for name in names]
-    costs = [layer.cost for layer in problem.layers]
-    projection = project(saliencies, costs, budget - problem.fixed)
-    return {name: torch.from_numpy(keep) for name, keep in zip(names, projection.keep)}
-
-
-def _saliency(model: nn.Module, name: str, scale: Optional[Scale]) -> FloatArray:
-    """Return the root of the saliency of a layer's weights, in their shape."""
-    module = model.get_submodule(name.rpartition(".")[0])
-    weight = module.get_parameter("weight").detach().double()
-    if scale is None:
-        size = float(weight.square().sum())
-    else:
-        weight = from_matrix(module, matrix(module, weight) * scale.inputs.sqrt())
-        size = scale.output
-    values = weight.abs() / math.sqrt(size) if size > 0.0 else weight.abs()
-    return values.float().cpu().contiguous().numpy().astype(np.float32)
 
 
 def check_order(problem: SparseProblem, order: Sequence[str]) -> None:

@@ -51,41 +51,24 @@ class Sample:
         return (self.images[start : start + IMAGES] for start in range(0, len(self.images), IMAGES))
 
 
-@dataclass(frozen=True)
-class Scale:
-    """How large the numbers in a layer are.
-
-    Args:
-        inputs: mean square of what each weight multiplies, (g, 1, d), float64.
-        output: mean over positions of the sum of squared outputs, bias left out.
-    """
-
-    inputs: torch.Tensor
-    output: float
-
-
-def scales(model: nn.Module, layers: Sequence[str], sample: Sample) -> Dict[str, Scale]:
-    """Return the scale of each layer that is known and that runs."""
+def mean_squares(
+    model: nn.Module, layers: Sequence[str], sample: Sample
+) -> Dict[str, torch.Tensor]:
+    """Return the mean square of what each weight multiplies, (g, 1, d), of layers that are known and run."""
     known = [name for name in layers if is_known(model.get_submodule(name))]
-    squares: Dict[str, torch.Tensor] = {}
-    energies: Dict[str, torch.Tensor] = {}
+    total: Dict[str, torch.Tensor] = {}
     rows: Dict[str, int] = {}
     generator = torch.Generator().manual_seed(sample.seed)
     with recorded(model, known) as calls:
         for images in sample.chunks():
             _run(model, images)
             for name in known:
-                module = model.get_submodule(name)
                 for x, y in calls[name]:
-                    read, given = _rows(module, x, [y], generator)
-                    squares[name] = squares.get(name, 0.0) + read.square().sum(1, keepdim=True)
-                    energies[name] = energies.get(name, 0.0) + given[0].square().sum()
+                    read, _ = _rows(model.get_submodule(name), x, y, generator)
+                    total[name] = total.get(name, 0.0) + read.square().sum(1, keepdim=True)
                     rows[name] = rows.get(name, 0) + read.shape[1]
                 calls[name].clear()
-    return {
-        name: Scale(squares[name] / count, float(energies[name]) / count)
-        for name, count in rows.items()
-    }
+    return {name: total[name] / count for name, count in rows.items()}
 
 
 def moments(model: nn.Module, reference: nn.Module, name: str, sample: Sample) -> Optional[Moments]:
@@ -107,7 +90,7 @@ def moments(model: nn.Module, reference: nn.Module, name: str, sample: Sample) -
                     raise ConfigError(
                         f"{name} gives {tuple(y.shape)}, and {tuple(wanted.shape)} in the dense network; give its copy"
                     )
-                read, (given,) = _rows(module, x, [wanted], generator)
+                read, given = _rows(module, x, wanted, generator)
                 total = _added(total, read, given)
             now[name].clear()
             then[name].clear()
@@ -145,21 +128,18 @@ def _run(model: nn.Module, images: torch.Tensor) -> None:
         model(images.to(next(model.parameters()).device))
 
 
-def _rows(
-    module: nn.Module, x: torch.Tensor, given: Sequence[torch.Tensor], generator: torch.Generator
-) -> Tuple[torch.Tensor, List[torch.Tensor]]:
-    """Return what the same positions read, (g, p, d), and gave, each (g, p, o) less the bias, float64."""
-    y = given[0]
+def _rows(module: nn.Module, x: torch.Tensor, y: torch.Tensor, generator: torch.Generator) -> Call:
+    """Return what the same positions read, (g, p, d), and gave, (g, p, o) less the bias, float64."""
     linear = isinstance(module, nn.Linear)
-    count = 1 if y.ndim == 1 and linear else len(y)
-    places = pick(count, positions(module, y), POSITIONS, generator=generator).to(x.device)
+    images = 1 if y.ndim == 1 else len(y)
+    places = pick(images, positions(module, y), POSITIONS, generator=generator).to(x.device)
     size = None if linear else tuple(y.shape[2:])
     read = columns(module, x, places=places, size=size).double()
-    rows = [outputs(module, value, places=places).double() for value in given]
+    given = outputs(module, y, places=places).double()
     bias = getattr(module, "bias", None)
     if bias is not None:
-        rows = [row - bias.detach().double().reshape(len(row), 1, -1) for row in rows]
-    return read, rows
+        given = given - bias.detach().double().reshape(len(given), 1, -1)
+    return read, given
 
 
 def _added(total: Optional[Moments], x: torch.Tensor, y: torch.Tensor) -> Moments:
