@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import List
 
 import torch
@@ -79,11 +79,12 @@ def hooks_of(request: PruneRequest, pricing: ArrayPricing, images: Split) -> Hoo
             order=pricing.by_energy(),
             sweeps=request.wsp.sweeps,
         )
+    if request.pruning.method == "magnitude":
+        return WspHooks(pricing.problem, replace(request.wsp, metric="magnitude"), by_cost=False)
     joint = request.pruning.input_mask and request.wsp.mask_schedule == "joint"
     return WspHooks(
         pricing.problem,
         request.wsp,
-        by_cost=request.pruning.method == "wsp",
         places=pricing.places() if joint else None,
     )
 

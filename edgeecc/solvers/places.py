@@ -2,8 +2,9 @@
 
 A place of an input mask that goes saves what moving it costs; a weight that goes saves its own cost. What either
 loses is estimated alike, by the squared first-order change of the loss, (value * gradient)^2, averaged over
-batches. The greedy projection over both tells which places stay; a place that is masked keeps its gradient, so it
-may return. The published form is `solvers.masking`.
+batches. The greedy projection over both tells which places stay. A weight that went may return, a place does not:
+its gradient tells what a small return is worth, not a whole one, and places that come and go help nobody. The
+published form is `solvers.masking`.
 """
 
 from __future__ import annotations
@@ -68,9 +69,7 @@ class Places:
         values, costs = _weights(problem, model, sensitivity, slack)
         for name, mask in self._masks.items():
             root = sensitivity.root(name, mask).cpu().numpy()
-            import os
-            h = float(os.environ.get("HYST", "1")) ** 0.5
-            root = root * np.where(self._chosen[name].cpu().numpy() > 0, 1.0, h) * float(os.environ.get("MS", "1")) ** 0.5
+            root = root * self._chosen[name].cpu().numpy()
             cost = self._costs[name]
             mean = float(cost.mean())
             # scaled so that its density is right at the mean cost, the only one a layer has in a projection

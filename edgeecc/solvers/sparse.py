@@ -92,14 +92,15 @@ class SparseProblem:
         fixed: what is paid with every weight zero: moving inputs and outputs.
         bound: the budget, unit of the costs, `fixed` included.
         seed: of every random choice.
-        exact: which weights of each layer are not zero -> exact cost, `fixed` included; at most the relaxed one.
+        exact: which weights of each layer are not zero -> exact cost, `fixed` included, never above the relaxed one;
+            None where the relaxed cost is the exact one.
     """
 
     layers: Tuple[SparseLayer, ...]
     fixed: float
     bound: float
     seed: int
-    exact: Callable[[Sequence[BoolArray]], float]
+    exact: Optional[Callable[[Sequence[BoolArray]], float]] = None
 
     def weights(self, model: nn.Module) -> List[FloatArray]:
         """Return the weights of every layer; on the CPU they share memory with the network."""
@@ -117,7 +118,7 @@ class SparseProblem:
 
     def cost_of(self, model: nn.Module) -> float:
         """Return the exact cost of a network with the zeros that it has."""
-        return self.exact([values != 0 for values in self.weights(model)])
+        return self._exact([values != 0 for values in self.weights(model)])
 
     def is_met_by(self, model: nn.Module) -> bool:
         """Return whether a network is within the bound and has the patterns."""
@@ -156,7 +157,7 @@ class SparseProblem:
         best: Optional[Fit] = None
         for _ in range(_TRIES):
             projection = self.project(model, budget, ranking, slack)
-            cost = self.exact(projection.keep)
+            cost = self._exact(projection.keep)
             spent = max(cost - self.fixed, _NEAR * allowance)
             if cost <= budget and (best is None or cost > best.cost):
                 best = Fit(projection, cost, max(1.0, projection.cost / spent))
@@ -167,8 +168,13 @@ class SparseProblem:
                 break
         if best is None:  # the relaxed cost is never below the exact one
             projection = self.project(model, budget, ranking)
-            best = Fit(projection, self.exact(projection.keep), 1.0)
+            best = Fit(projection, self._exact(projection.keep), 1.0)
         return best
+
+    def _exact(self, keep: Sequence[BoolArray]) -> float:
+        if self.exact is not None:
+            return self.exact(keep)
+        return self.relaxed([int(np.count_nonzero(stays)) for stays in keep])
 
     def project_(self, model: nn.Module, ranking: Ranking = MAGNITUDE) -> None:
         """Zero in place what does not stay within the bound and the patterns."""

@@ -80,6 +80,9 @@ def one():
 def frozen():
     return net().requires_grad_(False)
 
+def linear():
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10))
+
 def nothing():
     return 3
 
@@ -770,6 +773,8 @@ MASKED = [
     "--method",
     "wsp",
     "--input-mask",
+    "--mask-schedule",
+    "rounds",
     "--steps",
     "15",
     "--finetune-steps",
@@ -787,7 +792,7 @@ def test_inputs_are_masked_in_rounds(home: Path) -> None:
     assert all(r["share"] <= 1.0 - 0.1 * number + 1e-6 for number, r in enumerate(rounds))
     accuracies = [r["accuracy"] for r in rounds]
     assert all(b > a for a, b in zip(accuracies, accuracies[1:-1]))
-    assert len(rounds) == 10 or accuracies[-1] <= max(accuracies[:-1])
+    assert len(rounds) == 9 or accuracies[-1] <= max(accuracies[:-1])
     assert all(r["cost"] <= result["budget"]["value"] for r in rounds)
     assert result["cost"] <= result["budget"]["value"]
     best = max(rounds, key=lambda r: r["accuracy"])
@@ -936,7 +941,13 @@ def test_a_broken_pattern_is_noticed(home: Path) -> None:
 
 @pytest.mark.parametrize(
     ("options", "phase", "steps"),
-    [([], "wsp", 9), (["--input-mask"], "mask-1", 7), (["--input-mask"], "finetune", 3)],
+    [
+        ([], "wsp", 9),
+        (["--method", "eap"], "eap", 9),
+        (["--input-mask", "--mask-schedule", "joint"], "wsp", 11),
+        (["--input-mask"], "mask-1", 7),
+        (["--input-mask"], "finetune", 3),
+    ],
 )
 def test_a_killed_sparse_run_goes_on_exactly(
     home: Path, options: list, phase: str, steps: int
@@ -945,7 +956,7 @@ def test_a_killed_sparse_run_goes_on_exactly(
         "prune", "net.pth", *FACTORY, "--data", "digits", *MASKED, "--budget", "45%", "--checkpoint-s", "1e-9",
     ]  # fmt: skip
     common = [word for word in common if word != "--input-mask"] + options
-    whole, killed = (home / f"runs/{kind}-{phase}" for kind in ("whole", "killed"))
+    whole, killed = (home / f"runs/{kind}-{phase}{len(options)}" for kind in ("whole", "killed"))
     run(*common, "--run", whole)
     process = subprocess.Popen(
         [sys.executable, "-m", "edgeecc.cli.main", "-q", *common, "--run", str(killed)],
@@ -1001,7 +1012,17 @@ def _at(checkpoint: Path, phase: str, steps: int) -> bool:
         (
             ["--budget", "90%", "--pattern", "2:4", "--method", "ecc"],
             1,
-            "a pattern goes with --method wsp, not with ecc",
+            "a pattern goes with --method wsp or magnitude, not with ecc",
+        ),
+        (
+            ["--budget", "20%", "--metric", "taylor"],
+            1,
+            "unknown metric 'taylor'; known are adam, mag",
+        ),
+        (
+            ["--budget", "90%", "--method", "ecc", "--metric", "adam", "--optimizer", "sgd"],
+            1,
+            "reads Adam's moments, which sgd does not keep",
         ),
         (["--budget", "20%", "--pattern", "3:4"], 1, "pattern 3:4 is not served by sparse"),
         (["--budget", "20%", "--pattern", "half"], 1, "pattern 'half' is not written as N:M"),
@@ -1027,6 +1048,55 @@ def test_wsp_is_refused_in_one_line(options: list, code: int, text: str) -> None
     else:
         run(*common, *options)
         assert "holds another run" in complaint(*common[:-1], "ecc", *options, "--of", "macs")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [["--method", "magnitude"], ["--method", "eap"], ["--optimizer", "sgd"], ["--input-mask"]],
+)
+@pytest.mark.parametrize("steps", [14, 0])
+def test_every_method_of_single_weights_ends_within_the_budget(
+    home: Path, options: list, steps: int
+) -> None:
+    if steps == 0 and "--input-mask" in options:
+        return  # masks are trained
+    result = run_json(
+        "prune", "net.pth", *FACTORY, "--data", "digits", "--budget", "40%", "--steps", str(steps), "--finetune-steps",
+        "6", "--batch-size", "64", "--method", "wsp", *options, "--run", "runs/method", "--force",
+    )  # fmt: skip
+    assert 0.9 * result["budget"]["value"] < result["cost"] <= result["budget"]["value"]
+    assert result["rounds"] == []
+    assert bool(result["mask_density"]) == ("--input-mask" in options)
+    verified = run_json("export", "runs/method")["verify"]
+    assert verified["within_budget"] is True
+    assert verified["max_abs_error"] < 1e-4
+
+
+def test_masks_make_a_budget_below_the_inputs_feasible(home: Path) -> None:
+    """Moving all inputs of this network costs more than the budget."""
+    common = [
+        "prune", "net.pth", *FACTORY, "--data", "digits", "--method", "wsp", "--steps", "12", "--finetune-steps", "4",
+        "--batch-size", "64", "--run", "runs/low", "--force", "--budget",
+    ]  # fmt: skip
+    said = complaint(*common, "0.5%")
+    lowest = float(said.rsplit(" ", 1)[1].rstrip("%\n."))
+    budget = f"{0.9 * lowest:.2f}%"
+    assert "below what moving inputs" in complaint(*common, budget)
+    result = run_json(*common, budget, "--input-mask")
+    assert result["cost"] <= result["budget"]["value"]
+    assert min(result["mask_density"].values()) < 0.9
+
+
+def test_a_network_without_inputs_to_mask_is_refused(home: Path) -> None:
+    import own_nets
+
+    torch.save(own_nets.linear().state_dict(), home / "linear.pth")
+    said = complaint(
+        "prune", "linear.pth", "--network", "own_nets:linear", "--input", "1x8x8", "--data", "digits", "--method",
+        "wsp", "--budget", "50%", "--input-mask", "--run", "runs/linear",
+    )  # fmt: skip
+    assert "no layer can have an input mask" in said
+    assert not (home / "runs/linear").exists()
 
 
 def test_a_network_that_no_pattern_fits_is_refused(home: Path) -> None:

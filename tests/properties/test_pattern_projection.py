@@ -55,7 +55,7 @@ def best_value(model: nn.Module, problem: SparseProblem) -> float:
     ]  # fmt: skip
     allowed = [bits for bits in halves[0] if pattern.holds(bits)]
     for a, b in itertools.product(allowed, halves[1]):
-        if problem.cost([int(a.sum()), int(b.sum())]) <= problem.bound:
+        if problem.relaxed([int(a.sum()), int(b.sum())]) <= problem.bound:
             best = max(best, float((a * one**2).sum() + (b * other**2).sum()))
     return best
 

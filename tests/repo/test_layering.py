@@ -15,9 +15,9 @@ PACKAGE = ROOT / "edgeecc"
 BASE = {"errors", "units", "config", "artifacts", "compressed", "pattern", "plugins", "workload"}
 DOMAIN = {"graph", "networks", "data", "cost", "meters", "runtimes", "solvers", "training"}
 USE_CASES = {
-    "calibrate", "calibration_folder", "calibration_job", "demo", "doctor", "export", "export_parts",
+    "array_pricing", "calibrate", "calibration_folder", "calibration_job", "demo", "doctor", "export", "export_parts",
     "export_weights", "inspection", "pricing", "prune", "rounds", "run_folder", "run_request",
-    "sparsify", "sources", "verify",
+    "sparsify", "sources", "verify", "weight_methods",
 }  # fmt: skip
 #: What a domain package may import of the other domain packages: the modules that only describe.
 SHARED = {"graph.spec", "cost.base", "solvers.base", "data.splits"}
