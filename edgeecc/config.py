@@ -185,7 +185,7 @@ class WspConfig:
     ramp: float = 0.75  # ours; the published schedule ends with the last batch
     mask_schedule: MaskSchedule = "joint"
     rounds: int = 9  # the published code goes on until nothing would be left
-    sweeps: int = 1  # ours; 2, 4 and 8 are no better (docs/benchmarks/single_weights.md)
+    sweeps: int = 1  # ours; more are no better (docs/benchmarks/single_weights.md)
 
     def __post_init__(self) -> None:
         if self.metric not in ("adam", "magnitude"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
@@ -55,19 +55,18 @@ class Ranking:
     """What a weight is worth.
 
     Args:
-        scale: parameter name -> factor of its weights, in their shape, before they are squared; empty for none.
+        scale: parameter name -> factor of its weights, in their shape, before they are squared; None for none.
         by_cost: whether worth is set against cost, or weights are ordered by worth alone.
     """
 
-    scale: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    scale: Optional[Callable[[str], torch.Tensor]] = None
     by_cost: bool = True
 
     def values(self, parameter: str, weights: FloatArray) -> FloatArray:
         """Return what is projected in place of the weights."""
-        factor = self.scale.get(parameter)
-        if factor is None:
+        if self.scale is None:
             return weights
-        return np.asarray(weights * factor.cpu().numpy(), dtype=np.float32)
+        return np.asarray(weights * self.scale(parameter).cpu().numpy(), dtype=np.float32)
 
 
 #: As published.
@@ -127,20 +126,23 @@ class SparseProblem:
         pairs = zip(self.layers, self.weights(model))
         return all(layer.holds(values) for layer, values in pairs)
 
-    def project(
-        self, model: nn.Module, budget: float, ranking: Ranking = MAGNITUDE, slack: float = 1.0
-    ) -> Projection:
-        """Return which weights stay when the relaxed cost of all weights may be `slack * (budget - fixed)`.
+    def values(self, model: nn.Module, ranking: Ranking = MAGNITUDE) -> List[FloatArray]:
+        """Return what is projected: the worth of every weight, zero outside the patterns.
 
         What lies outside a pattern goes first, which loses nothing (ours): a layer's cost depends on how many weights
         stay, so a choice that keeps a smaller weight of a group and not a larger one is improved by swapping them.
         """
-        values = [
+        return [
             layer.restrict(ranking.values(layer.parameter, weights))
             for layer, weights in zip(self.layers, self.weights(model))
         ]
+
+    def project(
+        self, values: Sequence[FloatArray], budget: float, *, by_cost: bool = True, slack: float = 1.0
+    ) -> Projection:  # fmt: skip
+        """Return which weights stay when the relaxed cost of all weights may be `slack * (budget - fixed)`."""
         costs = [layer.cost for layer in self.layers]
-        return project(values, costs, slack * (budget - self.fixed), by_cost=ranking.by_cost)
+        return project(values, costs, slack * (budget - self.fixed), by_cost=by_cost)
 
     def fit(
         self, model: nn.Module, budget: float, ranking: Ranking = MAGNITUDE, slack: float = 1.0
@@ -151,12 +153,15 @@ class SparseProblem:
         the exact one is not. A few projections find by how much.
 
         Args:
+            model: the network.
+            budget: `fixed` included.
+            ranking: worth of its weights.
             slack: ratio of relaxed to exact cost of the weights to begin with, at least 1.
         """
-        allowance = budget - self.fixed
+        values, allowance = self.values(model, ranking), budget - self.fixed
         best: Optional[Fit] = None
         for _ in range(_TRIES):
-            projection = self.project(model, budget, ranking, slack)
+            projection = self.project(values, budget, by_cost=ranking.by_cost, slack=slack)
             cost = self._exact(projection.keep)
             spent = max(cost - self.fixed, _NEAR * allowance)
             if cost <= budget and (best is None or cost > best.cost):
@@ -167,7 +172,7 @@ class SparseProblem:
             if slack == before:
                 break
         if best is None:  # the relaxed cost is never below the exact one
-            projection = self.project(model, budget, ranking)
+            projection = self.project(values, budget, by_cost=ranking.by_cost)
             best = Fit(projection, self._exact(projection.keep), 1.0)
         return best
 

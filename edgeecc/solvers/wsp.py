@@ -100,11 +100,10 @@ class WspHooks:
         if self._config.metric != "adam":
             return Ranking(by_cost=self._by_cost)
         parameters = dict(model.named_parameters())
-        scale = {
-            name: self._sensitivity.root(name, parameters[name].detach()).sqrt()
-            for name in self._weights
-        }
-        return Ranking(scale, self._by_cost)
+        return Ranking(
+            lambda name: self._sensitivity.root(name, parameters[name].detach()).sqrt(),
+            self._by_cost,
+        )
 
     def state(self) -> Dict[str, torch.Tensor]:
         """Return where the schedule stands."""
