@@ -68,7 +68,7 @@ def _stored(model: nn.Module) -> Tensors:
 def _report(
     folder: RunFolder, spec: NetworkSpec, graph: onnx.ModelProto, verified: Mapping[str, object]
 ) -> None:
-    """Write report.json: the request, the verdict, and every layer's density, pattern and energy by level."""
+    """Write report.json: the request, the verdict, and every layer's densities, pattern and energy by level."""
     result = read_json(folder.file("result.json"), RESULT_SCHEMA)
     array = array_of(result, folder.file("result.json"))
     arrays = {tensor.name: tensor for tensor in graph.graph.initializer}
@@ -79,6 +79,9 @@ def _report(
         weight = numpy_helper.to_array(arrays[f"{energy.name}.weight"])
         row = _row(energy, float(np.count_nonzero(weight) / weight.size))
         row["pattern"] = pattern.text if pattern is not None and found.get(energy.name) else None
+        mask = arrays.get(f"{energy.name}.{NAME}")
+        kept = None if mask is None else float(np.mean(numpy_helper.to_array(mask) != 0))
+        row["mask_density"] = kept
         layers.append(row)
     result.pop("schema"), result.pop("made_by")
     body = {

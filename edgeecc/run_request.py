@@ -153,9 +153,13 @@ def write_result(
 
 
 def default_run(request: PruneRequest, source: NetworkSource) -> Path:
-    """Return the run folder that is named after the network, the method and the budget."""
+    """Return the run folder that is named after the network, the method with its options, and the budget."""
     budget = request.budget.text.replace("%", "pct").replace(" ", "")
-    return request.workspace / "runs" / f"{source.folder}-{request.pruning.method}-{budget}"
+    pruning = request.pruning
+    pattern = [] if pruning.pattern is None else [pruning.pattern.replace(":", "of")]
+    masks = ["masked"] if pruning.input_mask else []
+    name = "-".join([source.folder, pruning.method, *pattern, *masks, budget])
+    return request.workspace / "runs" / name
 
 
 def step_counts(request: PruneRequest, images: int) -> Tuple[int, int]:
