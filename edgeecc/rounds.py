@@ -103,7 +103,7 @@ def _train_masks(
     hooks = MaskHooks(
         input_masks(model), 1.0 - SHARE_STEP * (number + 1), cost=problem.cost_of(model)
     )
-    config = replace(training, lr=MASK_TRAVEL / steps, weight_decay=1e-5)
+    config = replace(training, lr=MASK_TRAVEL / steps, weight_decay=1e-5, optimizer="adam")
     trainer.train(f"mask-{number + 1}", steps, hooks, config)
 
 

@@ -6,6 +6,7 @@ import copy
 from dataclasses import asdict, replace
 from typing import List
 
+import numpy as np
 import torch
 
 from edgeecc.array_pricing import ArrayPricing
@@ -50,18 +51,16 @@ def remove_weights(  # noqa: PLR0913  # keyword-only, one each
         return restore_(model, folder.file("pruned.safetensors")).get("status", "")
     if pricing.problem().is_met_by(model):
         return "already_within"
-    hooks = hooks_of(request, pricing, images)
     if not steps:
         history: List[Step] = []
         cut_(request, pricing, images)
-    elif not request.pruning.input_mask:
-        history = trainer.train(request.pruning.method, steps, hooks)
-    elif request.wsp.mask_schedule == "joint":
-        history = _with_masks(trainer, request.pruning.method, steps, hooks)
-    else:
+    elif request.pruning.input_mask and request.wsp.mask_schedule == "rounds":
         history = alternate(
             folder, trainer, problem_now=pricing.problem, steps=steps, training=training, config=request.wsp
         )  # fmt: skip
+    else:
+        hooks = hooks_of(request, pricing, images)
+        history = _train(trainer, request.pruning.method, steps, hooks)
     status = "converged" if steps else "cut_without_training"
     document = {"prune": [asdict(step) for step in history]}
     write_json(folder.file("history.json"), HISTORY_SCHEMA, document)
@@ -70,29 +69,25 @@ def remove_weights(  # noqa: PLR0913  # keyword-only, one each
 
 
 def hooks_of(request: PruneRequest, pricing: ArrayPricing, images: Split) -> Hooks:
-    """Return what a method does inside training steps."""
+    """Return what a method does inside training steps; `alternate` makes its own."""
     if request.pruning.method == "eap":
         return EapHooks(
             pricing.problem(),
             copy.deepcopy(pricing.model),
-            _calibration(images),
+            _calibration(images, pricing.seed),
             order=pricing.by_energy(),
             sweeps=request.wsp.sweeps,
         )
     if request.pruning.method == "magnitude":
         return WspHooks(pricing.problem, replace(request.wsp, metric="magnitude"), by_cost=False)
-    joint = request.pruning.input_mask and request.wsp.mask_schedule == "joint"
-    return WspHooks(
-        pricing.problem,
-        request.wsp,
-        places=pricing.places() if joint else None,
-    )
+    places = pricing.places() if request.pruning.input_mask else None
+    return WspHooks(pricing.problem, request.wsp, places=places)
 
 
 def cut_(request: PruneRequest, pricing: ArrayPricing, images: Split) -> None:
     """Remove weights at once, without training: by magnitude, as no gradient is known."""
     if request.pruning.method == "eap":
-        sample = Sample(_calibration(images), pricing.seed)
+        sample = Sample(_calibration(images, pricing.seed), pricing.seed)
         teacher = Teacher(copy.deepcopy(pricing.model), sample, pricing.by_energy())
         sweep_(pricing.problem(), pricing.model, teacher, pricing.bound)
     else:
@@ -100,12 +95,14 @@ def cut_(request: PruneRequest, pricing: ArrayPricing, images: Split) -> None:
         pricing.problem().project_(pricing.model, Ranking(by_cost=by_cost))
 
 
-def _calibration(images: Split) -> torch.Tensor:
-    return images.take(range(min(CALIBRATION_IMAGES, len(images))))[0]
+def _calibration(images: Split, seed: int) -> torch.Tensor:
+    """Return a random sample: folders of images come sorted by class."""
+    order = np.random.default_rng(seed).permutation(len(images))
+    return images.take(np.sort(order[:CALIBRATION_IMAGES]).tolist())[0]
 
 
-def _with_masks(trainer: TorchTrainer, phase: str, steps: int, hooks: Hooks) -> List[Step]:
-    """Train while input masks get gradients; they stand still afterwards."""
+def _train(trainer: TorchTrainer, phase: str, steps: int, hooks: Hooks) -> List[Step]:
+    """Train while input masks, where there are some, get gradients; they stand still afterwards."""
     masks = list(input_masks(trainer.model).values())
     for mask in masks:
         mask.requires_grad_(True)

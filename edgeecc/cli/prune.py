@@ -182,13 +182,13 @@ def _request_fields(options: Dict[str, Any]) -> Dict[str, Any]:
         input_mask=options["input_mask"],
         pattern=options["pattern"],
     )
-    metric = options["metric"]
-    if options["method"] == "wsp":
-        fields["wsp"] = WspConfig(
-            metric=metric or _WSP.metric, mask_schedule=options["mask_schedule"]
-        )
-    else:
-        fields["ecc"] = EccConfig(metric=metric or _ECC.metric)
+    method, metric = options["method"], options["metric"]
+    if metric is not None and method not in ("ecc", "wsp"):
+        raise click.UsageError(f"--metric goes with ecc and wsp; {method} has only one")
+    wsp_metric = metric if metric is not None and method == "wsp" else _WSP.metric
+    ecc_metric = metric if metric is not None and method == "ecc" else _ECC.metric
+    fields["wsp"] = WspConfig(metric=wsp_metric, mask_schedule=options["mask_schedule"])
+    fields["ecc"] = EccConfig(metric=ecc_metric)
     fields["training"] = TrainConfig(
         batch_size=options["batch_size"],
         lr=options["lr"],
