@@ -168,9 +168,13 @@ def main() -> None:
                 print(json.dumps(row), flush=True)
     dense = {row["seed"]: row["dense"] for row in rows if "dense" in row}
     counts = {tuple(row["steps"]) for row in rows if "steps" in row}
-    fullest = max(row["cost"] / _share(row) for row in rows if "cost" in row)
+    shares = [row["cost"] / _share(row) for row in rows if "cost" in row]
     print(f"\n{args.case}: dense {_cell([{'accuracy': value} for value in dense.values()])}")
-    print(f"steps {sorted(counts)}; greatest cost {fullest:.4f} of its budget\n")
+    held = sum(share <= 1.0 for share in shares)
+    print(f"steps {sorted(counts)}")
+    print(
+        f"exact cost within the budget in {held} of {len(shares)} runs, at {min(shares):.4f} of it or more\n"
+    )
     print(table(rows, args.budgets, args.methods))
 
 
