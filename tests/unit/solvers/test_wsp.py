@@ -177,7 +177,7 @@ def test_what_goes_depends_less_on_the_scale_of_a_layer(dense: nn.Module, digits
             hooks.after_step(model, torch.optim.SGD(model.parameters(), lr=0.1), 1, 1)
             shares.append(float((model.c1.weight != 0).float().mean()))
     change = {metric: abs(scaled_up - plain) for metric, (plain, scaled_up) in kept.items()}
-    assert change["adam"] < 0.5 * change["magnitude"]
+    assert change["adam"] < 0.8 * change["magnitude"]
 
 
 def test_a_weight_may_return(dense: nn.Module, digits: object) -> None:
