@@ -20,6 +20,7 @@ from edgeecc.solvers.projection import FloatArray, LayerCost, project
 from edgeecc.solvers.sensitivity import Sensitivity
 from edgeecc.solvers.sparse import SparseProblem
 
+#: Projections that look for room for one weight of each layer, where places cost more than was reckoned.
 _TRIES = 30
 
 
@@ -75,7 +76,7 @@ class Places:
             # scaled so that its density is right at the mean cost, the only one a layer has in a projection
             values.append(np.asarray(root * np.sqrt(mean / cost), dtype=np.float32))
             costs.append(LayerCost(mean, mean, cost.size))
-        allowance = budget - moved
+        allowance = max(budget - moved, problem.lowest - problem.fixed)
         for _ in range(_TRIES):
             keep = project(values, costs, allowance).keep[len(problem.layers) :]
             self._write_(keep)
