@@ -100,7 +100,9 @@ def test_a_pattern_is_written_with_a_colon() -> None:
 
 def test_channels_have_no_pattern() -> None:
     assert PruneConfig(method="wsp", pattern="2:4").pattern == "2:4"
-    with pytest.raises(ConfigError, match="a pattern goes with --method wsp or magnitude, not with ecc"):
+    with pytest.raises(
+        ConfigError, match="a pattern goes with --method wsp or magnitude, not with ecc"
+    ):
         PruneConfig(pattern="2:4")
     with pytest.raises(ConfigError, match="not written as N:M"):
         PruneConfig(method="wsp", pattern="half")
