@@ -531,7 +531,7 @@ def test_bad_weights(damage: Any, text: str, home: Path) -> None:
             "forward failed in module stem.conv",
         ),
         (
-            ["--network", "own_nets:net", "--input", "1x16x16", *QUICK],
+            ["--network", "own_nets:net", "--input", "1x6x6", *QUICK],
             1,
             "images of digits are 1x8x8",
         ),
@@ -947,7 +947,6 @@ def test_a_broken_pattern_is_noticed(home: Path) -> None:
     ("options", "phase", "steps"),
     [
         ([], "wsp", 9),
-        (["--method", "eap"], "eap", 9),
         (["--input-mask", "--mask-schedule", "joint"], "wsp", 11),
         (["--input-mask"], "mask-1", 7),
         (["--input-mask"], "finetune", 3),

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from edgeecc.array_pricing import maskable
 from edgeecc.cost.systolic import shapes_of
 from edgeecc.errors import ConfigError
 from edgeecc.graph.input_mask import attach, input_masks, sizes_in
@@ -17,7 +18,6 @@ from edgeecc.graph.to_onnx import to_onnx
 from edgeecc.graph.trace import trace
 from edgeecc.runtimes.onnxrt import OnnxRuntime
 from edgeecc.solvers.masking import MaskHooks, keep_largest_
-from edgeecc.sparsify import maskable
 from tests import zoo
 
 
