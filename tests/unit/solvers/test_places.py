@@ -147,5 +147,6 @@ def test_budget_of_a_real_network_holds_with_masks() -> None:
         problem = pricing.problem()
         fit = problem.fit(model, pricing.bound)
         assert fit.cost <= pricing.bound
-        assert fit.cost >= 0.9 * pricing.bound
+        all_stay = all(keep.all() for keep in fit.projection.keep)
+        assert all_stay or fit.cost >= 0.9 * pricing.bound
         assert fit.slack >= 1.0
