@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Dict, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 from torch import nn
@@ -12,7 +12,6 @@ from edgeecc.cost.hardware import Hardware
 from edgeecc.cost.systolic import (
     BoolArray,
     FloatArray,
-    LayerEnergy,
     Shape,
     network_energy,
     place_cost,
@@ -48,7 +47,7 @@ class ArrayPricing:
     @property
     def dense_cost(self) -> float:
         """Return the relaxed energy of the dense network, to which budgets refer."""
-        return sum(energy.total for energy in network_energy(self.shapes, self.array, exact=False))
+        return dense_cost(self.shapes, self.array)
 
     def problem(self, masks: Optional[Mapping[str, BoolArray]] = None) -> SparseProblem:
         """Return the problem with the given input masks, by default those of the moment."""
@@ -63,7 +62,9 @@ class ArrayPricing:
         )
 
         def exact(keep: Sequence[BoolArray]) -> float:
-            return sum(energy.total for energy in self._energies(keep, patterns))
+            weights = {shape.name: stays for shape, stays in zip(self.shapes, keep)}
+            energies = network_energy(self.shapes, self.array, weights=weights, masks=patterns)
+            return sum(energy.total for energy in energies)
 
         energies = network_energy(self.shapes, self.array, masks=patterns, exact=False)
         fixed = sum(energy.inputs for energy in energies)
@@ -83,14 +84,6 @@ class ArrayPricing:
         }
         return Places({f"{name}.{NAME}": mask for name, mask in masks.items()}, costs, self.problem)
 
-    def energies(self) -> List[LayerEnergy]:
-        """Return the exact energy of every layer with the zeros that its weights have."""
-        parameters = dict(self.model.named_parameters())
-        keep = [
-            parameters[f"{shape.name}.weight"].detach().cpu().numpy() != 0 for shape in self.shapes
-        ]
-        return self._energies(keep, self.masks())
-
     def by_energy(self) -> Tuple[str, ...]:
         """Return the weights' names from the layer that costs most when dense to the one that costs least."""
         energies = network_energy(self.shapes, self.array, exact=False)
@@ -102,11 +95,10 @@ class ArrayPricing:
         masks = input_masks(self.model)
         return {name: mask.detach().cpu().numpy() != 0 for name, mask in masks.items()}
 
-    def _energies(
-        self, keep: Sequence[BoolArray], masks: Mapping[str, BoolArray]
-    ) -> List[LayerEnergy]:
-        weights = {shape.name: pattern for shape, pattern in zip(self.shapes, keep)}
-        return network_energy(self.shapes, self.array, weights=weights, masks=masks)
+
+def dense_cost(shapes: Tuple[Shape, ...], array: Hardware) -> float:
+    """Return the relaxed energy of a network with all its weights and inputs."""
+    return sum(energy.total for energy in network_energy(shapes, array, exact=False))
 
 
 def maskable(shapes: Tuple[Shape, ...]) -> Dict[str, Tuple[int, ...]]:

@@ -12,10 +12,10 @@ from typing import Dict, Mapping, Optional
 
 import numpy as np
 
-from edgeecc.array_pricing import ArrayPricing, maskable
+from edgeecc.array_pricing import ArrayPricing, dense_cost, maskable
 from edgeecc.config import TrainConfig
 from edgeecc.cost.hardware import hardware
-from edgeecc.cost.systolic import network_energy, shapes_of
+from edgeecc.cost.systolic import shapes_of
 from edgeecc.data.sources import DataBundle
 from edgeecc.data.sources import load as load_data
 from edgeecc.errors import ConfigError
@@ -93,8 +93,7 @@ def prepare(request: PruneRequest) -> Prepared:
             f"{min(computed)} is computed, not stored; store computed weights before pruning them"
         )
     pattern = None if request.pruning.pattern is None else parse_pattern(request.pruning.pattern)
-    dense_cost = sum(energy.total for energy in network_energy(shapes, array, exact=False))
-    bound = request.budget.resolve(dense_cost)
+    bound = request.budget.resolve(dense_cost(shapes, array))
     pricing = ArrayPricing(model, shapes, array, bound, request.training.seed, pattern)
     _check_feasible(request, pricing)
     steps, finetune_steps = step_counts(request, len(data.train))
@@ -166,7 +165,7 @@ def _run(
         },
         "dense": {"accuracy": dense_accuracy, "cost": pricing.dense_cost},
         "accuracy": trainer.evaluate(),
-        "cost": sum(energy.total for energy in pricing.energies()),
+        "cost": problem.cost_of(model),
         "widths": {},
         "density": _density(problem, pricing),
         "mask_density": {name: float(mask.mean()) for name, mask in pricing.masks().items()},

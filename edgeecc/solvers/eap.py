@@ -170,9 +170,7 @@ class EapHooks:
 
     def budget(self, done: int, sweeps: int) -> float:
         """Return the budget of sweep `done` of so many."""
-        if done >= sweeps or self._start <= self._problem.bound:
-            return self._problem.bound
-        return self._start * math.pow(self._problem.bound / self._start, done / sweeps)
+        return self._problem.target(self._start, done / sweeps)
 
     def state(self) -> Dict[str, torch.Tensor]:
         """Return where the schedule stands, and which weights stay."""

@@ -16,7 +16,7 @@ from torch import nn
 
 from edgeecc.errors import ConfigError
 from edgeecc.solvers.local_fit import Moments
-from edgeecc.solvers.unfold import columns, is_known, outputs, pick, positions
+from edgeecc.solvers.unfold import columns, is_known, matrix, outputs, pick, positions
 
 #: Images that run together.
 IMAGES = 64
@@ -153,8 +153,4 @@ def _added(total: Optional[Moments], x: torch.Tensor, y: torch.Tensor) -> Moment
 
 def _inputs(module: nn.Module) -> int:
     """Return how many inputs a filter of a known layer has."""
-    weight = module.get_parameter("weight")
-    ways = 1 if isinstance(module, nn.Linear) else int(getattr(module, "groups", 1))
-    transposed = isinstance(module, nn.modules.conv._ConvTransposeNd)
-    outs = weight.shape[1] * ways if transposed else len(weight)
-    return weight.numel() // outs
+    return matrix(module, module.get_parameter("weight").detach()).shape[2]

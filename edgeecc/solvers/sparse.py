@@ -119,6 +119,12 @@ class SparseProblem:
         """Return the exact cost of a network with the zeros that it has."""
         return self._exact([values != 0 for values in self.weights(model)])
 
+    def target(self, start: float, share: float) -> float:
+        """Return the budget when a share of the way from a cost to the bound is done: geometric, the bound at 1."""
+        if share >= 1.0 or start <= self.bound:
+            return self.bound
+        return start * math.pow(self.bound / start, share)
+
     def is_met_by(self, model: nn.Module) -> bool:
         """Return whether a network is within the bound and has the patterns."""
         if self.cost_of(model) > self.bound:

@@ -49,9 +49,8 @@ class WspHooks:
         self._config = config
         self._by_cost = by_cost
         self._places = places
-        problem = problem_now()
-        self._bound = problem.bound
-        self._weights = tuple(layer.parameter for layer in problem.layers)
+        self._problem = problem_now()  # layers and bound stay, whatever is masked
+        self._weights = tuple(layer.parameter for layer in self._problem.layers)
         weighted = self._weights if self._is_weighted else ()
         self._sensitivity = Sensitivity(weighted + (places.names if places else ()))
         self._start = self._cost = math.nan
@@ -85,10 +84,7 @@ class WspHooks:
 
     def budget(self, done: int, projections: int) -> float:
         """Return the budget of projection `done` of so many."""
-        share = min(1.0, done / (self._config.ramp * projections))
-        if share == 1.0 or done >= projections or self._start <= self._bound:
-            return self._bound
-        return self._start * math.pow(self._bound / self._start, share)
+        return self._problem.target(self._start, done / (self._config.ramp * projections))
 
     def _project_(self, model: nn.Module, budget: float) -> None:
         problem = self._problem_now()

@@ -21,8 +21,8 @@ from edgeecc.solvers.moments import Sample, mean_squares
 from edgeecc.solvers.projection import LayerCost
 from edgeecc.solvers.sparse import FixedWeights, SparseLayer, SparseProblem
 from edgeecc.solvers.unfold import columns, matrix, outputs
-from edgeecc.training.dense import initialise_, train_dense_
 from edgeecc.training.loop import Checkpointing, TorchTrainer
+from tests.trained import on_digits
 
 #: Layer -> price of a weight in and out of the cache, by descending energy.
 PRICES = {"fc": (210.0, 210.0), "c2": (130.0, 190.0), "dw": (300.0, 300.0), "c1": (500.0, 500.0)}
@@ -50,10 +50,7 @@ def digits() -> object:
 
 @pytest.fixture(scope="module")
 def dense(digits: object) -> nn.Module:
-    model = Net()
-    initialise_(model, 0)
-    train_dense_(model, digits.train, steps=120, batch_size=64, lr=5e-3, seed=0)
-    return model.eval()
+    return on_digits(Net(), digits).eval()
 
 
 @pytest.fixture(scope="module")

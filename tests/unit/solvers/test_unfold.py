@@ -20,8 +20,10 @@ from edgeecc.solvers.unfold import (
 )  # fmt: skip
 
 
-def product(module: nn.Module, x: torch.Tensor, y: torch.Tensor, places: object = None) -> None:
-    """Check matrix times columns plus bias against what the layer gave."""
+def product(
+    module: nn.Module, x: torch.Tensor, y: torch.Tensor, places: object = None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return matrix times columns plus bias, and what the layer gave in the same layout."""
     weight = matrix(module, module.weight)
     assert torch.equal(from_matrix(module, weight), module.weight)
     size = y.shape[2:] if isinstance(module, nn.modules.conv._ConvTransposeNd) else None
@@ -32,7 +34,7 @@ def product(module: nn.Module, x: torch.Tensor, y: torch.Tensor, places: object 
     got = rows @ weight.mT
     if module.bias is not None:
         got = got + module.bias.reshape(groups, 1, outs)
-    torch.testing.assert_close(got, outputs(module, y, places=places), rtol=1e-9, atol=1e-9)
+    return got, outputs(module, y, places=places)
 
 
 def tensors(seed: int, *shape: int) -> torch.Tensor:
@@ -85,26 +87,28 @@ def transposed(draw: st.DrawFn) -> tuple[nn.Module, torch.Tensor]:
 @given(convolutions())
 def test_convolutions(case: tuple[nn.Module, torch.Tensor]) -> None:
     module, x = case
-    product(module, x, module(x))
+    torch.testing.assert_close(*product(module, x, module(x)), rtol=1e-9, atol=1e-9)
 
 
 @given(transposed())
 def test_transposed_convolutions(case: tuple[nn.Module, torch.Tensor]) -> None:
     module, x = case
-    product(module, x, module(x))
+    torch.testing.assert_close(*product(module, x, module(x)), rtol=1e-9, atol=1e-9)
 
 
 def test_a_transposed_convolution_called_with_a_size() -> None:
     module = fill_(nn.ConvTranspose2d(4, 6, 3, stride=2, padding=1, groups=2), 0)
     x = tensors(0, 2, 4, 5, 5)
-    product(module, x, module(x, output_size=[10, 9]))
+    torch.testing.assert_close(
+        *product(module, x, module(x, output_size=[10, 9])), rtol=1e-9, atol=1e-9
+    )
 
 
 @pytest.mark.parametrize("shape", [(5,), (4, 5), (2, 3, 5), (2, 2, 3, 5)])
 def test_linear_layers(shape: tuple[int, ...]) -> None:
     module, x = fill_(nn.Linear(5, 3), 1), tensors(2, *shape)
     y = module(x)
-    product(module, x, y)
+    torch.testing.assert_close(*product(module, x, y), rtol=1e-9, atol=1e-9)
     if len(shape) > 1:
         assert positions(module, y) * len(x) == y.numel() // 3
 
@@ -126,7 +130,7 @@ def test_a_sample_of_positions(module: nn.Module, shape: tuple[int, ...]) -> Non
     assert places.shape == (3, 5)
     assert all(len(set(row.tolist())) == 5 for row in places)
     assert not torch.equal(places[0], places[1])
-    product(module, x, y, places)
+    torch.testing.assert_close(*product(module, x, y, places), rtol=1e-9, atol=1e-9)
     everything = pick(len(x), positions(module, y), 10**6, generator=generator)
     sampled = columns(module, x, places=everything)
     assert torch.equal(sampled, columns(module, x))

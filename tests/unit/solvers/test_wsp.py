@@ -21,8 +21,8 @@ from edgeecc.pattern import Pattern
 from edgeecc.solvers.projection import LayerCost
 from edgeecc.solvers.sparse import FixedWeights, SparseLayer, SparseProblem
 from edgeecc.solvers.wsp import WspHooks
-from edgeecc.training.dense import initialise_, train_dense_
 from edgeecc.training.loop import Checkpointing, TorchTrainer
+from tests.trained import on_digits
 
 #: As published.
 PLAIN = WspConfig(metric="magnitude", ramp=1.0)
@@ -45,10 +45,7 @@ def digits() -> object:
 
 @pytest.fixture(scope="module")
 def dense(digits: object) -> nn.Module:
-    model = Net()
-    initialise_(model, 0)
-    train_dense_(model, digits.train, steps=120, batch_size=64, lr=5e-3, seed=0)
-    return model
+    return on_digits(Net(), digits)
 
 
 def problem_of(
