@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Optional, Tuple
+from typing import Literal, Optional, Tuple
 
 import torch
 from torch import nn
@@ -15,6 +15,8 @@ from edgeecc.data.imagefolder import load_imagefolder
 from edgeecc.data.splits import DatasetSplit, Split, TensorSplit
 from edgeecc.errors import ConfigError, DataError
 from edgeecc.plugins import call_own
+
+TaskName = Literal["classification", "segmentation"]
 
 KNOWN = "digits, fashion-mnist[:FOLDER], imagefolder:PATH, package.module:function"
 
@@ -27,12 +29,14 @@ class DataBundle:
         name: as the user named it.
         train, val: splits.
         classes: number of classes; None when only the labels tell.
+        task: what the labels ask for, a label an image or a label a pixel.
     """
 
     name: str
     train: Split
     val: Split
     classes: Optional[int]
+    task: TaskName = "classification"
 
     def check_fits(self, model: nn.Module, example: Tuple[torch.Tensor, ...]) -> None:
         """Check that the network takes these images and tells these classes apart.

@@ -11,15 +11,21 @@ from edgeecc.errors import DataError
 
 Batch = Tuple[torch.Tensor, torch.Tensor]
 
+#: Label of pixels that belong to no class: neither trained on nor counted (Cityscapes' convention).
+IGNORE_LABEL = 255
+
 
 class Split(Protocol):
-    """Labelled images that can be indexed by a list."""
+    """Labelled images that can be indexed by a list.
+
+    In classification an image has one label; in segmentation every pixel has one, or `IGNORE_LABEL`.
+    """
 
     def __len__(self) -> int:
         """Return the number of images."""
 
     def take(self, indices: Sequence[int], turn: int = 0) -> Batch:
-        """Return images, float32 (n, C, H, W), and labels, int64 (n,).
+        """Return images, float32 (n, C, H, W), and labels, int64 (n,) or (n, H, W).
 
         Args:
             indices: of the images.
