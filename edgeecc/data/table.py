@@ -26,6 +26,7 @@ class Source:
 
 
 SOURCES: Dict[str, Source] = {
+    "cifar10": Source("edgeecc.data.cifar10:load_cifar10", ":FOLDER"),
     "digits": Source("edgeecc.data.digits:load_handwritten"),
     "fashion-mnist": Source("edgeecc.data.fashion_mnist:load_fashion_mnist", "[:FOLDER]"),
     "imagefolder": Source("edgeecc.data.imagefolder:load_imagefolder", ":FOLDER"),
