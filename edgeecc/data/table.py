@@ -26,7 +26,10 @@ class Source:
 
 
 SOURCES: Dict[str, Source] = {
+    "camvid": Source("edgeecc.data.camvid:load_camvid", ":FOLDER", pixels=True),
+    "camvid-test": Source("edgeecc.data.camvid:load_camvid_test", ":FOLDER", pixels=True),
     "cifar10": Source("edgeecc.data.cifar10:load_cifar10", ":FOLDER"),
+    "cityscapes": Source("edgeecc.data.cityscapes:load_cityscapes", ":FOLDER", pixels=True),
     "digits": Source("edgeecc.data.digits:load_handwritten"),
     "fashion-mnist": Source("edgeecc.data.fashion_mnist:load_fashion_mnist", "[:FOLDER]"),
     "imagefolder": Source("edgeecc.data.imagefolder:load_imagefolder", ":FOLDER"),
