@@ -33,6 +33,7 @@ SOURCES: Dict[str, Source] = {
     "digits": Source("edgeecc.data.digits:load_handwritten"),
     "fashion-mnist": Source("edgeecc.data.fashion_mnist:load_fashion_mnist", "[:FOLDER]"),
     "imagefolder": Source("edgeecc.data.imagefolder:load_imagefolder", ":FOLDER"),
+    "webdataset": Source("edgeecc.data.webdataset:load_webdataset", ":FOLDER|TRAIN,VAL"),
 }
 #: As help and messages list them.
 KNOWN = ", ".join(
