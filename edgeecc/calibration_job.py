@@ -23,7 +23,7 @@ class Request:
     """What to calibrate.
 
     Args:
-        network, input_shape: see `edgeecc.sources.open_network`; needs the host extra.
+        network, input_shape, paper_groups: see `edgeecc.sources.open_network`; needs the host extra.
         graph: folder with spec.json and dense.onnx, in place of a network; needs no torch.
         device: device name.
         workspace: folder that holds calibration/.
@@ -34,6 +34,7 @@ class Request:
     graph: Optional[Path]
     device: str
     workspace: Path
+    paper_groups: bool = False
 
 
 def run(
@@ -64,6 +65,8 @@ def run(
 def _traced(request: Request) -> Tuple[NetworkSpec, onnx.ModelProto, str]:
     from edgeecc.sources import open_network, trace_source
 
-    model, source = open_network(request.network, request.input_shape, None)
+    model, source = open_network(
+        request.network, request.input_shape, None, paper_groups=request.paper_groups
+    )
     traced = trace_source(model, source)
     return traced.spec, traced.graph, source.folder

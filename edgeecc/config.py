@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal, Optional
+from typing import Literal, Optional, Tuple
 
 from edgeecc.errors import ConfigError
 from edgeecc.pattern import parse as parse_pattern
+from edgeecc.schedule import Stage
 
 ModelForm = Literal["bilinear", "bilinear+linear"]
 FitMethod = Literal["nnls", "adam"]
@@ -98,6 +99,7 @@ class TrainConfig:
         distill: share q of the distillation loss, 0..1.
         seed: seed of the batch order, 0..2^32-1.
         optimizer: "adam", or "sgd" with momentum 0.9, as weighted sparse projection was published with.
+        finetune: stages of fine-tuning; none is one stage whose rate falls by a cosine.
     """
 
     batch_size: int = 128  # ECC section 4.2
@@ -106,6 +108,7 @@ class TrainConfig:
     distill: float = 0.5  # ECC section 4.2
     seed: int = 0
     optimizer: Optimizer = "adam"  # ECC section 4.2
+    finetune: Tuple[Stage, ...] = ()
 
     def __post_init__(self) -> None:
         if self.optimizer not in ("adam", "sgd"):

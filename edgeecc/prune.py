@@ -81,7 +81,9 @@ def prune(
 
 def prepare(request: PruneRequest) -> Prepared:
     """Open, trace and price the network, and check the budget against what is feasible."""
-    model, source = open_network(request.network, request.input_shape, request.weights)
+    model, source = open_network(
+        request.network, request.input_shape, request.weights, paper_groups=request.paper_groups
+    )
     data = load_data(request.data, input_shape=source.input_shape, seed=request.training.seed)
     traced = trace_source(model, source)
     spec = traced.spec
@@ -203,6 +205,7 @@ def _identity(request: PruneRequest, ready: Prepared) -> Dict[str, object]:
         "steps": ready.steps,
         "finetune_steps": ready.finetune_steps,
         "method": request.pruning.method,
+        "paper_groups": request.paper_groups,
         "ecc": asdict(request.ecc),
         "training": asdict(ready.training),
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Callable, Iterator, Mapping, Optional, Tuple
@@ -38,6 +39,7 @@ class PruneRequest:
         budget: bound on one metric.
         data: data set, as `--data` names it.
         network, input_shape: see `open_network`.
+        paper_groups: keep residual streams whole.
         device, profile: see `PriceQuery`.
         workspace: folder that holds calibration/ and runs/.
         run: run folder; None names one after the network and the budget.
@@ -50,6 +52,7 @@ class PruneRequest:
     data: str
     network: Optional[str] = None
     input_shape: Optional[Tuple[int, ...]] = None
+    paper_groups: bool = False
     device: Optional[str] = None
     profile: Optional[Path] = None
     workspace: Path = Path()
@@ -67,6 +70,8 @@ class PruneRequest:
                 f"metric adam of ecc reads Adam's moments, which {self.training.optimizer} does not keep; leave out "
                 "--optimizer"
             )
+        if self.training.finetune and self.pruning.finetune_steps is not None:
+            raise ConfigError("both --finetune and --finetune-steps are given; leave one out")
 
 
 @contextlib.contextmanager
@@ -99,7 +104,7 @@ def claimed(  # keyword-only, what a fresh folder holds
 def _is_fresh(folder: RunFolder, identity: Mapping[str, object], *, force: bool) -> bool:
     if force or not folder.has("run.json"):
         return True
-    if folder.read_run().get("request") != identity:
+    if folder.read_run().get("request") != json.loads(json.dumps(identity)):
         raise ArtifactError(
             f"{folder.path} holds another run; choose another with --run, or --force to replace it"
         )
@@ -170,6 +175,9 @@ def step_counts(request: PruneRequest, images: int) -> Tuple[int, int]:
     """
     two_passes = min(30_000, max(300, 2 * images // request.training.batch_size))
     steps, finetune = request.pruning.steps, request.pruning.finetune_steps
+    stages = request.training.finetune
+    if stages:
+        finetune = sum(stage.steps for stage in stages)
     return two_passes if steps is None else steps, two_passes if finetune is None else finetune
 
 

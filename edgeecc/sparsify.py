@@ -103,6 +103,10 @@ def prepare(request: PruneRequest) -> Prepared:
 
 def _check_options(request: PruneRequest, device_kind: str) -> None:
     method = request.pruning.method
+    if request.paper_groups:
+        raise ConfigError(
+            f"--paper-groups is about channels, {method} removes single weights; leave it out"
+        )
     if device_kind != "systolic":
         raise ConfigError(
             f"{method} needs the price of single weights, which {request.device} does not tell; "

@@ -7,9 +7,11 @@ from typing import Any, Callable, Dict
 
 import click
 
+from edgeecc.cli.config_file import config_option
 from edgeecc.cli.options import json_option, network_options, parse_budget_option, workspace_option
 from edgeecc.cli.output import ProgressLine, emit_json, print_table
 from edgeecc.config import EccConfig, PruneConfig, TrainConfig, WspConfig
+from edgeecc.schedule import parse_stage
 from edgeecc.units import UNITS, Metric, format_quantity
 
 _PRUNING, _ECC, _WSP, _TRAINING = PruneConfig(), EccConfig(), WspConfig(), TrainConfig()
@@ -44,6 +46,41 @@ def training_options(command: Callable[..., Any]) -> Callable[..., Any]:
             "(as published).  [default: ecc taylor, wsp adam]",
         ),
         click.option(
+            "--distill",
+            type=float,
+            default=_TRAINING.distill,
+            show_default=True,
+            help="Share of the distance to the dense network's outputs in the loss.",
+        ),
+        click.option(
+            "--weight-decay",
+            type=float,
+            default=_TRAINING.weight_decay,
+            show_default=True,
+            help="Coupled L2 decay of the weights.",
+        ),
+        click.option(
+            "--rho1",
+            type=float,
+            default=_ECC.rho1,
+            show_default=True,
+            help="Of ecc: penalty and dual step of the widths.",
+        ),
+        click.option(
+            "--rho2",
+            type=float,
+            default=_ECC.rho2,
+            show_default=True,
+            help="Of ecc as published: penalty and dual step of the budget.",
+        ),
+        click.option(
+            "--beta",
+            type=float,
+            default=_ECC.beta,
+            show_default=True,
+            help="Of ecc as published: step of the widths, channels.",
+        ),
+        click.option(
             "--checkpoint-s",
             type=float,
             default=_PRUNING.checkpoint_s,
@@ -56,6 +93,12 @@ def training_options(command: Callable[..., Any]) -> Callable[..., Any]:
             default=_TRAINING.seed,
             show_default=True,
             help="Seed of the batch order.",
+        ),
+        click.option(
+            "--finetune",
+            multiple=True,
+            metavar="STEPS[,...]",
+            help="Stages of fine-tuning in place of one: 100000,constant or 300000,lr=3e-5,distill=0; may be repeated.",
         ),
         click.option(
             "--finetune-steps",
@@ -86,6 +129,7 @@ def training_options(command: Callable[..., Any]) -> Callable[..., Any]:
     show_default=True,
     help="What a percentage refers to.",
 )
+@config_option
 @network_options
 @click.option(
     "--data", help="digits, fashion-mnist[:FOLDER], imagefolder:PATH, or package.module:function."
@@ -171,7 +215,9 @@ def prune(
 
 
 def _request_fields(options: Dict[str, Any]) -> Dict[str, Any]:
-    taken = ("data", "network", "input_shape", "device", "profile", "workspace", "run", "force")
+    taken = (
+        "data", "network", "input_shape", "paper_groups", "device", "profile", "workspace", "run", "force",
+    )  # fmt: skip
     fields: Dict[str, Any] = {name: options[name] for name in taken}
     fields["pruning"] = PruneConfig(
         method=options["method"],
@@ -188,12 +234,17 @@ def _request_fields(options: Dict[str, Any]) -> Dict[str, Any]:
     wsp_metric = metric if metric is not None and method == "wsp" else _WSP.metric
     ecc_metric = metric if metric is not None and method == "ecc" else _ECC.metric
     fields["wsp"] = WspConfig(metric=wsp_metric, mask_schedule=options["mask_schedule"])
-    fields["ecc"] = EccConfig(metric=ecc_metric)
+    fields["ecc"] = EccConfig(
+        metric=ecc_metric, rho1=options["rho1"], rho2=options["rho2"], beta=options["beta"]
+    )
     fields["training"] = TrainConfig(
         batch_size=options["batch_size"],
         lr=options["lr"],
+        weight_decay=options["weight_decay"],
+        distill=options["distill"],
         seed=options["seed"],
         optimizer=options["optimizer"],
+        finetune=tuple(parse_stage(text) for text in options["finetune"]),
     )
     return fields
 

@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
-from typing import Callable, List, Optional
+from typing import Callable, List, Optional, Sequence
 
 import torch
 from torch import nn
@@ -15,6 +15,7 @@ from torch import nn
 from edgeecc.config import TrainConfig
 from edgeecc.data.splits import Batches, Split, check_labels
 from edgeecc.errors import ConfigError
+from edgeecc.schedule import Stage, rate_and_share
 from edgeecc.solvers.base import Hooks, Step
 from edgeecc.training import checkpoint
 from edgeecc.training.distill import distillation_loss
@@ -39,9 +40,9 @@ class Checkpointing:
 class TorchTrainer:
     """Distilled training of one network on one data set; a `Trainer`.
 
-    The teacher is the network as it is handed in. Phase "finetune" decays the learning rate by a cosine, any
-    other keeps it. With checkpoints a killed phase goes on exactly: batches are a function of the step, and
-    the random state travels with the weights.
+    The teacher is the network as it is handed in. Phase "finetune" goes through the stages of its config, any
+    other keeps the learning rate. With checkpoints a killed phase goes on exactly: batches are a function of the
+    step, and the random state travels with the weights.
 
     Args:
         model: trained in place.
@@ -99,9 +100,16 @@ class TorchTrainer:
         with _RandomState(self._config.seed):
             progress = self._restored(phase, optimizer, hooks)
             saved = perf_counter()
+            stages = _stages(config, phase, steps)
             for index in range(progress.done, steps):
-                rate = _learning_rate(config.learning_rate, phase, index, steps)
-                step = self._step(phase, index, steps, optimizer=optimizer, hooks=hooks, rate=rate)
+                rate, share = rate_and_share(
+                    stages, index, steps, config.learning_rate, config.distill
+                )
+                for group in optimizer.param_groups:
+                    group["lr"] = rate
+                step = self._step(
+                    phase, index, steps, optimizer=optimizer, hooks=hooks, share=share
+                )
                 progress.done = index + 1
                 if index % max(1, steps // HISTORY_STEPS) == 0 or index + 1 == steps:
                     progress.history.append(step)
@@ -112,17 +120,15 @@ class TorchTrainer:
         return progress.history
 
     def _step(
-        self, phase: str, index: int, steps: int, *, optimizer: torch.optim.Optimizer, hooks: Hooks, rate: float
+        self, phase: str, index: int, steps: int, *, optimizer: torch.optim.Optimizer, hooks: Hooks, share: float
     ) -> Step:  # fmt: skip
-        for group in optimizer.param_groups:
-            group["lr"] = rate
         self._model.train()
         images, labels = self._batches.batch(index)
         with torch.no_grad():
             teacher = self._teacher(images)
         logits = self._logits(images)
         check_labels(labels, logits.shape[1])
-        loss = distillation_loss(logits, teacher, labels, self._config.distill)
+        loss = distillation_loss(logits, teacher, labels, share)
         value = float(loss.detach())
         if not math.isfinite(value):
             raise ConfigError(f"the loss is {value} at step {index + 1} of {phase}; lower --lr")
@@ -176,11 +182,11 @@ def _optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
     return torch.optim.Adam(model.parameters(), lr=rate, weight_decay=decay)
 
 
-def _learning_rate(rate: float, phase: str, index: int, steps: int) -> float:
-    """Return the rate of a step: constant while pruning, then a cosine to nearly zero (ECC section 4.2)."""
+def _stages(config: TrainConfig, phase: str, steps: int) -> Sequence[Stage]:
+    """Return the stages of a phase: a constant rate while pruning, then a cosine to nearly zero (ECC section 4.2)."""
     if phase != "finetune":
-        return rate
-    return rate * 0.5 * (1.0 + math.cos(math.pi * index / max(1, steps)))
+        return (Stage(max(1, steps), decay="constant"),)
+    return config.finetune or (Stage(max(1, steps)),)
 
 
 class _RandomState:

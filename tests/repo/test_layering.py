@@ -12,7 +12,17 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "edgeecc"
 
-BASE = {"errors", "units", "config", "artifacts", "compressed", "pattern", "plugins", "workload"}
+BASE = {
+    "errors",
+    "units",
+    "config",
+    "artifacts",
+    "compressed",
+    "pattern",
+    "plugins",
+    "schedule",
+    "workload",
+}
 DOMAIN = {"graph", "networks", "data", "cost", "meters", "runtimes", "solvers", "training"}
 USE_CASES = {
     "array_pricing", "calibrate", "calibration_folder", "calibration_job", "demo", "doctor", "export", "export_parts",
