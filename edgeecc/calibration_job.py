@@ -9,8 +9,8 @@ from typing import Dict, Optional, Tuple
 import onnx
 
 from edgeecc.artifacts import write_bytes, write_json
-from edgeecc.calibrate import Job, OnSample, calibrate
-from edgeecc.calibration_folder import device_metric, folder_name, network_folder
+from edgeecc.calibrate import Job, OnSample, calibrate, check_measurable
+from edgeecc.calibration_folder import folder_name, network_folder
 from edgeecc.config import CalibrateConfig, MeasureProtocol
 from edgeecc.errors import ConfigError
 from edgeecc.graph.onnx_slice import load_model
@@ -44,7 +44,7 @@ def run(
 
     Beside the samples it leaves spec.json and dense.onnx, so that the same calibration can be done on a board.
     """
-    device_metric(request.device)
+    check_measurable(request.device)
     if (request.network is None) == (request.graph is None):
         raise ConfigError(
             "name what to calibrate: either --network, or --graph with a traced network's folder"

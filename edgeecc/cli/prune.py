@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Callable, Dict
 
 import click
+from click.core import ParameterSource
 
 from edgeecc.cli.config_file import config_option
 from edgeecc.cli.options import json_option, network_options, parse_budget_option, workspace_option
@@ -203,6 +204,7 @@ def prune(
     from edgeecc.run_request import PruneRequest
     from edgeecc.sparsify import METHODS, sparsify
 
+    _drop_what_is_typed_over(ctx, options)
     request = PruneRequest(weights=model, budget=parsed, **_request_fields(options))
     use_case = sparsify if request.pruning.method in METHODS else prune_channels
     metric = Metric.ACCESSES if use_case is sparsify else parsed.metric
@@ -212,6 +214,14 @@ def prune(
         emit_json(result)
     else:
         _print(result, metric)
+
+
+def _drop_what_is_typed_over(ctx: click.Context, options: Dict[str, Any]) -> None:
+    """Let --finetune-steps replace the --finetune of a file, and the other way round."""
+    ways = {"finetune": (), "finetune_steps": None}
+    typed = [name for name in ways if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE]
+    if len(typed) == 1:
+        options.update({name: empty for name, empty in ways.items() if name not in typed})
 
 
 def _request_fields(options: Dict[str, Any]) -> Dict[str, Any]:
