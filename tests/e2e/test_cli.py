@@ -825,7 +825,7 @@ def test_inputs_are_masked_in_rounds(home: Path) -> None:
 
 def test_a_tampered_sparse_network_misses_its_budget(home: Path) -> None:
     """The zeros are counted in the file that is exported, not believed."""
-    from edgeecc.verify import sha256
+    from edgeecc.check_set import sha256
 
     sparse = [
         *FACTORY,
@@ -914,7 +914,7 @@ def test_a_pattern_is_kept_and_verified_in_the_file(home: Path, options: list, s
 
 @pytest.mark.usefixtures("three")
 def test_a_broken_pattern_is_noticed(home: Path) -> None:
-    from edgeecc.verify import sha256
+    from edgeecc.check_set import sha256
 
     folder = home / "runs/broken"
     cut = ["--budget", "100%", "--steps", "0", "--finetune-steps", "0"]
