@@ -122,7 +122,7 @@ def _label(label: Any) -> torch.Tensor:  # whatever the user's dataset gives
 
     Raises: TypeError or ValueError when it is neither.
     """
-    values = torch.as_tensor(np.asarray(label))
+    values = label if isinstance(label, torch.Tensor) else torch.from_numpy(np.array(label))
     if values.ndim in (1, 3) and len(values) == 1:
         values = values[0]
     whole = values.to(torch.int64)
