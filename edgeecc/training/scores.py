@@ -78,6 +78,11 @@ class Confusion:
                 "segmentation takes one label a pixel, classification one an image"
             )
         enlargement(shape[2:], labels.shape[1:])
+        if shape[1] > IGNORE_LABEL:
+            raise DataError(
+                f"the network tells {shape[1]} classes, segmentation takes at most {IGNORE_LABEL}: label "
+                f"{IGNORE_LABEL} means none; merge some"
+            )
         _check_classes(self._classes, shape[1])
         _check_labels(labels[labels != IGNORE_LABEL], shape[1])
 

@@ -230,6 +230,12 @@ def test_a_large_split_is_sampled_from_end_to_end() -> None:
         (SEGMENTATION, (1, 3, 1, 2), [[[0, 1]] * 2], r"returns 1x2 logits for labels of 2x2"),
         (SEGMENTATION, (1, 3, 2, 2), [[[0]]], r"returns 2x2 logits for labels of 1x1"),
         (SEGMENTATION, (1, 3, 0, 0), [[[0]]], r"returns 0x0 logits for labels of 1x1"),
+        (
+            SEGMENTATION,
+            (1, 256, 1, 1),
+            [[[0]]],
+            r"tells 256 classes, segmentation takes at most 255",
+        ),
         (SEGMENTATION, (1, 3, 1, 2), [[[255, 3]]], r"label 3, the network tells 0..2"),
         (SEGMENTATION, (1, 3, 1, 2), [[[-1, 0]]], r"label -1, the network tells 0..2"),
         (Segmentation(19), (1, 3, 1, 1), [[[0]]], r"has 19 classes, the network 3"),
