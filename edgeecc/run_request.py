@@ -7,14 +7,22 @@ import hashlib
 import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Callable, Iterator, Mapping, Optional, Tuple
+from typing import Callable, Dict, Iterator, Mapping, Optional, Tuple
 
 import numpy as np
 import torch
 from torch import nn
 
 from edgeecc.artifacts import Tensors, read_tensors, write_json, write_tensors
-from edgeecc.config import EccConfig, PruneConfig, TrainConfig, WspConfig
+from edgeecc.check_set import scored
+from edgeecc.config import (
+    BATCH_SIZES,
+    EccConfig,
+    PruneConfig,
+    TaskName,
+    TrainConfig,
+    WspConfig,
+)
 from edgeecc.cost.profile import Profile
 from edgeecc.data.sources import DataBundle
 from edgeecc.errors import ArtifactError, ConfigError
@@ -24,6 +32,8 @@ from edgeecc.run_folder import FILES, RESULT_SCHEMA, RUN_SCHEMA, UNFINISHED, Run
 from edgeecc.solvers.base import Step
 from edgeecc.sources import NetworkSource
 from edgeecc.training.loop import Checkpointing, TorchTrainer
+from edgeecc.training.task import Task
+from edgeecc.training.tasks import make_task
 from edgeecc.units import Budget
 
 #: Called with the phase ("prune", "finetune") and each step.
@@ -113,6 +123,11 @@ def _is_fresh(folder: RunFolder, identity: Mapping[str, object], *, force: bool)
     return False
 
 
+def task_of(data: DataBundle) -> Task:
+    """Return what the labels of a data set ask for."""
+    return make_task(data.task, data.classes)
+
+
 def make_trainer(  # keyword-only, one each
     folder: RunFolder, request: PruneRequest, *, model: nn.Module, data: DataBundle, training: TrainConfig,
     on_step: OnPhaseStep,
@@ -121,9 +136,23 @@ def make_trainer(  # keyword-only, one each
     checkpointing = Checkpointing(
         folder.file("checkpoint.safetensors"), request.pruning.checkpoint_s
     )
+    task = task_of(data)
     return TorchTrainer(
-        model, data.train, data.val, config=training, checkpointing=checkpointing, on_step=on_step
+        model,
+        data.train,
+        data.val,
+        config=training,
+        task=task.fitted(data.train) if training.class_weights else task,
+        checkpointing=checkpointing,
+        on_step=on_step,
     )
+
+
+def scores_in(
+    data: DataBundle, dense: Mapping[str, float], pruned: Mapping[str, float]
+) -> Dict[str, object]:
+    """Return how the dense and the pruned network did, as results say it; the pruned one's is the accuracy."""
+    return {**scored(data.task, pruned), "scores": {"dense": dict(dense), "pruned": dict(pruned)}}
 
 
 def weights_digest(model: nn.Module) -> str:
@@ -167,23 +196,28 @@ def default_run(request: PruneRequest, source: NetworkSource) -> Path:
     return request.workspace / "runs" / name
 
 
-def step_counts(request: PruneRequest, images: int) -> Tuple[int, int]:
+def step_counts(pruning: PruneConfig, training: TrainConfig, images: int) -> Tuple[int, int]:
     """Return pruning and fine-tuning steps: as asked, or scaled to the data set.
 
     Two passes over the data each, but at least 300 steps, in which a small set is seen often enough, and at
     most 30,000, the paper's count for its smaller data set (ECC section 4.2).
     """
-    two_passes = min(30_000, max(300, 2 * images // request.training.batch_size))
-    steps, finetune = request.pruning.steps, request.pruning.finetune_steps
-    stages = request.training.finetune
-    if stages:
-        finetune = sum(stage.steps for stage in stages)
+    two_passes = min(30_000, max(300, 2 * images // training.images_per_batch))
+    steps, finetune = pruning.steps, pruning.finetune_steps
+    if training.finetune:
+        finetune = sum(stage.steps for stage in training.finetune)
     return two_passes if steps is None else steps, two_passes if finetune is None else finetune
 
 
-def with_rate(training: TrainConfig, input_shape: Tuple[int, ...]) -> TrainConfig:
-    """Fill in the learning rate: large images mean large pretrained networks, which want smaller steps."""
-    if training.lr is not None:
-        return training
+def settled(training: TrainConfig, input_shape: Tuple[int, ...], task: TaskName) -> TrainConfig:
+    """Fill in what was left open: the batch size by task, and the learning rate by the size of the images.
+
+    Large images mean large pretrained networks, which want smaller steps.
+    """
     small = len(input_shape) == 3 and input_shape[1] * input_shape[2] <= 64 * 64
-    return replace(training, lr=1e-3 if small else 1e-4)
+    rate = 1e-3 if small else 1e-4
+    return replace(
+        training,
+        lr=rate if training.lr is None else training.lr,
+        batch_size=BATCH_SIZES[task] if training.batch_size is None else training.batch_size,
+    )

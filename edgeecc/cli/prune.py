@@ -36,9 +36,13 @@ def training_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--batch-size",
             type=int,
-            default=_TRAINING.batch_size,
+            help="Images a batch.  [default: 128, for segmentation 4]",
+        ),
+        click.option(
+            "--class-weights/--no-class-weights",
+            default=_TRAINING.class_weights,
             show_default=True,
-            help="Images a batch.",
+            help="In segmentation: weigh classes in the loss by how rare they are.",
         ),
         click.option(
             "--metric",
@@ -255,6 +259,7 @@ def _request_fields(options: Dict[str, Any]) -> Dict[str, Any]:
         seed=options["seed"],
         optimizer=options["optimizer"],
         finetune=tuple(parse_stage(text) for text in options["finetune"]),
+        class_weights=options["class_weights"],
     )
     return fields
 
@@ -268,15 +273,17 @@ def _reporter(line: ProgressLine, metric: Metric) -> Callable[..., None]:
 
 
 def _print(result: Dict[str, Any], metric: Metric) -> None:
-    dense = result["dense"]
+    scores = result["scores"]
+    costs = {"dense": result["dense"]["cost"], "pruned": result["cost"]}
     rows = [
-        ("dense", f"{dense['accuracy']:.4f}", format_quantity(dense["cost"], metric)),
-        ("pruned", f"{result['accuracy']:.4f}", format_quantity(result["cost"], metric)),
-        ("budget", "", format_quantity(result["budget"]["value"], metric)),
+        (name, *(f"{value:.4f}" for value in scores[name].values()), format_quantity(cost, metric))
+        for name, cost in costs.items()
     ]
+    blank = [""] * len(scores["dense"])
+    rows.append(("budget", *blank, format_quantity(result["budget"]["value"], metric)))
     print_table(
         f"{result['method']}: {result['status']}",
-        ("", "accuracy", f"{metric.value} ({result['meter']})"),
+        ("", *scores["dense"], f"{metric.value} ({result['meter']})"),
         rows,
     )
     if "density" in result:
