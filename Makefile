@@ -8,6 +8,7 @@ VENV ?= .venv
 FLOOR_VENV ?= .venv-floor
 # The order of the tests: the same on every machine; `make test TEST_SEED=7` tries another.
 TEST_SEED ?= 1
+TEST_WORKERS ?= 2
 PIP_FLAGS ?= --quiet --disable-pip-version-check
 BIN := $(VENV)/bin
 # Simple arithmetic on small networks gains nothing from many threads and loses much when they spin.
@@ -19,7 +20,7 @@ demo: $(VENV)/.host
 	$(BIN)/edgeecc demo
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -q --randomly-seed=$(TEST_SEED) $(PYTEST_FLAGS)
+	$(BIN)/python -m pytest -q --randomly-seed=$(TEST_SEED) -n $(TEST_WORKERS) --dist worksteal $(PYTEST_FLAGS)
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .

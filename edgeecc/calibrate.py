@@ -135,19 +135,27 @@ def calibrate(
     }
 
 
+def check_measurable(device: str) -> None:
+    """Check that a device can be measured from here; asked before a network is traced, which may take a minute.
+
+    Raises: ConfigError for an unknown device, or one that cannot.
+    """
+    device_metric(device)
+    if not device.startswith("virtual:") and device != ORT_DEVICE:
+        raise ConfigError(
+            f"{device} cannot be measured by this version; its shipped profile can be used with --device"
+        )
+
+
 def make_bench(plan: SlicePlan, device: str, seed: int) -> Bench:
     """Return the bench of a device.
 
     Raises: ConfigError for an unknown device, or one that cannot be measured from here.
     """
-    device_metric(device)
-    if device.startswith("virtual:"):
-        return VirtualBench(plan, device, seed)
+    check_measurable(device)
     if device == ORT_DEVICE:
         return OnnxRuntimeBench(plan)
-    raise ConfigError(
-        f"{device} cannot be measured by this version; its shipped profile can be used with --device"
-    )
+    return VirtualBench(plan, device, seed)
 
 
 def _measure_missing(

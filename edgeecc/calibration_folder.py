@@ -46,15 +46,15 @@ def find_profile(device: str, network: str, workspace: Path) -> Optional[Path]:
     Raises: ConfigError for an unknown device.
     """
     device_metric(device)
-    for root in (workspace, *_shipped_roots()):
+    for root in (workspace, *shipped_roots()):
         path = network_folder(root, device, network) / "profile.json"
         if path.is_file():
             return path
     return None
 
 
-def _shipped_roots() -> tuple[Path, ...]:
-    """Return where shipped profiles may be: beside the package in a checkout, under the prefix when installed.
+def shipped_roots() -> tuple[Path, ...]:
+    """Return where shipped files may be: beside the package in a checkout, under the prefix when installed.
 
     PREFIX/lib/pythonX.Y/site-packages/edgeecc names the prefix of a user's or a distribution's install too, where
     `sys.prefix` is another.

@@ -9,8 +9,8 @@ from typing import Dict, Optional, Tuple
 import onnx
 
 from edgeecc.artifacts import write_bytes, write_json
-from edgeecc.calibrate import Job, OnSample, calibrate
-from edgeecc.calibration_folder import device_metric, folder_name, network_folder
+from edgeecc.calibrate import Job, OnSample, calibrate, check_measurable
+from edgeecc.calibration_folder import folder_name, network_folder
 from edgeecc.config import CalibrateConfig, MeasureProtocol
 from edgeecc.errors import ConfigError
 from edgeecc.graph.onnx_slice import load_model
@@ -23,7 +23,7 @@ class Request:
     """What to calibrate.
 
     Args:
-        network, input_shape: see `edgeecc.sources.open_network`; needs the host extra.
+        network, input_shape, paper_groups: see `edgeecc.sources.open_network`; needs the host extra.
         graph: folder with spec.json and dense.onnx, in place of a network; needs no torch.
         device: device name.
         workspace: folder that holds calibration/.
@@ -34,6 +34,7 @@ class Request:
     graph: Optional[Path]
     device: str
     workspace: Path
+    paper_groups: bool = False
 
 
 def run(
@@ -43,7 +44,7 @@ def run(
 
     Beside the samples it leaves spec.json and dense.onnx, so that the same calibration can be done on a board.
     """
-    device_metric(request.device)
+    check_measurable(request.device)
     if (request.network is None) == (request.graph is None):
         raise ConfigError(
             "name what to calibrate: either --network, or --graph with a traced network's folder"
@@ -64,6 +65,8 @@ def run(
 def _traced(request: Request) -> Tuple[NetworkSpec, onnx.ModelProto, str]:
     from edgeecc.sources import open_network, trace_source
 
-    model, source = open_network(request.network, request.input_shape, None)
+    model, source = open_network(
+        request.network, request.input_shape, None, paper_groups=request.paper_groups
+    )
     traced = trace_source(model, source)
     return traced.spec, traced.graph, source.folder

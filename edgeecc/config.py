@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal, Optional
+from typing import Dict, Literal, Optional, Tuple
 
 from edgeecc.errors import ConfigError
 from edgeecc.pattern import parse as parse_pattern
+from edgeecc.schedule import Stage
 
 ModelForm = Literal["bilinear", "bilinear+linear"]
 FitMethod = Literal["nnls", "adam"]
@@ -19,6 +20,7 @@ Importance = Literal["taylor", "adam"]
 Optimizer = Literal["adam", "sgd"]
 WeightMetric = Literal["adam", "magnitude"]
 MaskSchedule = Literal["joint", "rounds"]
+TaskName = Literal["classification", "segmentation"]
 
 
 @dataclass(frozen=True)
@@ -87,31 +89,39 @@ class CalibrateConfig:
         _check_seed(self.seed)
 
 
+#: Images per batch where none is given (ECC section 4.2: ImageNet, Cityscapes).
+BATCH_SIZES: Dict[TaskName, int] = {"classification": 128, "segmentation": 4}
+
+
 @dataclass(frozen=True)
 class TrainConfig:
     """How a phase of training runs.
 
     Args:
-        batch_size: images per batch.
+        batch_size: images per batch; None takes 128 for classification, 4 for segmentation.
         lr: learning rate of Adam (alpha of the paper); None takes 1e-3 for images up to 64x64, else 1e-4.
         weight_decay: coupled L2 on weights.
         distill: share q of the distillation loss, 0..1.
         seed: seed of the batch order, 0..2^32-1.
         optimizer: "adam", or "sgd" with momentum 0.9, as weighted sparse projection was published with.
+        finetune: stages of fine-tuning; none is one stage whose rate falls by a cosine.
+        class_weights: in segmentation, whether the loss weighs classes by how rare they are.
     """
 
-    batch_size: int = 128  # ECC section 4.2
+    batch_size: Optional[int] = None
     lr: Optional[float] = None  # ours; the paper used 1e-5 over 300,000 steps on ImageNet
     weight_decay: float = 1e-4  # ECC section 4.2
     distill: float = 0.5  # ECC section 4.2
     seed: int = 0
     optimizer: Optimizer = "adam"  # ECC section 4.2
+    finetune: Tuple[Stage, ...] = ()
+    class_weights: bool = True  # ERFNet, and the published code of ECC
 
     def __post_init__(self) -> None:
         if self.optimizer not in ("adam", "sgd"):
             raise ConfigError(f"unknown optimizer {self.optimizer!r}; known are adam, sgd")
         if (
-            self.batch_size < 1
+            self.images_per_batch < 1
             or not 0.0 < self.learning_rate < math.inf
             or not 0.0 <= self.weight_decay < math.inf
         ):
@@ -126,6 +136,11 @@ class TrainConfig:
     def learning_rate(self) -> float:
         """The learning rate; 1e-3 where none was given or scaled."""
         return 1e-3 if self.lr is None else self.lr
+
+    @property
+    def images_per_batch(self) -> int:
+        """The batch size; that of classification where none was given or taken by task."""
+        return BATCH_SIZES["classification"] if self.batch_size is None else self.batch_size
 
 
 @dataclass(frozen=True)

@@ -8,17 +8,17 @@ import numpy as np
 import onnx
 from torch import nn
 
-from edgeecc.artifacts import read_json, read_tensors, write_bytes, write_json, write_tensors
+from edgeecc.artifacts import read_json, write_bytes, write_json, write_tensors
+from edgeecc.check_set import CheckSet, compare, scored, write_check
 from edgeecc.config import VerifyConfig
 from edgeecc.export_parts import (
     agree,
-    check_images,
     finished,
     mac_count,
+    make_check,
     network_of,
     outputs,
     parameter_count,
-    write_check,
 )
 from edgeecc.graph.onnx_slice import SlicePlan
 from edgeecc.graph.spec import IntArray, NetworkSpec
@@ -28,7 +28,8 @@ from edgeecc.run_folder import REPORT_SCHEMA, RESULT_SCHEMA, RunFolder
 from edgeecc.run_request import tensors_of
 from edgeecc.runtimes.onnxrt import OnnxRuntime
 from edgeecc.sources import NetworkSource
-from edgeecc.verify import compare, measure_energy, measure_latency, verify_locked
+from edgeecc.training.tasks import make_task
+from edgeecc.verify import measure_energy, measure_latency, verify_locked
 
 
 def export(folder: RunFolder, config: VerifyConfig = VerifyConfig()) -> Dict[str, Any]:  # noqa: B008  # frozen
@@ -46,24 +47,25 @@ def export(folder: RunFolder, config: VerifyConfig = VerifyConfig()) -> Dict[str
         keep = folder.read_keep(spec)
         dense, masked = network_of(folder, source, "dense"), network_of(folder, source, "masked")
         small = slim(masked, spec, keep).eval()
-        images, labels = check_images(run, source, config)
-        reference = outputs(masked, images)
-        agree("the slim torch network", outputs(small, images), reference, config)
+        check = make_check(run, source, masked, config)
+        task = make_task(check.task, check.classes)
+        seen = check.images[: len(check.reference)]
+        agree("the slim torch network", outputs(small, seen, task), check.reference, config)
         graphs = {
             "dense": to_onnx(dense, source.example()),
             "masked": to_onnx(masked, source.example()),
         }
         graphs["slim"] = to_onnx(small, source.example())
-        _check_cut(graphs, spec, keep, images=images[:16], config=config)
+        _check_cut(graphs, spec, keep, images=seen[:16], config=config)
         _write(folder, small, graphs)
-        write_check(folder, images, labels, reference)
+        write_check(folder, check)
         verified = verify_locked(folder, config)
         result: Dict[str, Any] = {
             "onnx": str(folder.file("slim.onnx")),
             "engine": None,
             "verify": verified,
         }
-        _report(folder, spec, keep, graphs=graphs, verified=verified)
+        _report(folder, spec, keep, graphs=graphs, check=check, verified=verified)
     return result
 
 
@@ -98,24 +100,24 @@ def _report(
     keep: Mapping[str, IntArray],
     *,
     graphs: Mapping[str, onnx.ModelProto],
+    check: CheckSet,
     verified: Mapping[str, object],
 ) -> None:
     """Write report.json: the request, the result, and dense, masked and slim side by side."""
     result = read_json(folder.file("result.json"), RESULT_SCHEMA)
-    check, _ = read_tensors(folder.file("check.safetensors"))
     device = str(result.get("device", ""))
     rows: List[Dict[str, object]] = []
     for name, graph in graphs.items():
         energy, latency = measure_energy(graph, device), measure_latency(graph)
-        accuracy, _, images = compare(graph, check)
+        scores, _ = compare(graph, check)
         widths = (
             {g: len(units) for g, units in keep.items()} if name == "slim" else spec.dense_widths()
         )
         rows.append(
             {
                 "network": name,
-                "accuracy": accuracy,
-                "images": images,
+                **scored(check.task, scores),
+                "images": len(check.images),
                 "energy_j": energy.energy_j if energy else None,
                 "meter": energy.meter if energy else None,
                 "latency_s": latency.latency_s,

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import math
-from typing import Mapping, Tuple
+from typing import Mapping
 
 import numpy as np
 import torch
 from torch import nn
 
-from edgeecc.artifacts import read_tensors, write_tensors
+from edgeecc.artifacts import read_tensors
+from edgeecc.check_set import CheckSet
 from edgeecc.config import VerifyConfig
 from edgeecc.data.sources import load as load_data
-from edgeecc.data.splits import Split
+from edgeecc.data.splits import images_together
 from edgeecc.errors import ArtifactError, GraphError
 from edgeecc.graph.input_mask import attach, sizes_in
-from edgeecc.graph.spec import IntArray, NetworkSpec
+from edgeecc.graph.spec import NetworkSpec
 from edgeecc.networks.weights import load_into
 from edgeecc.run_folder import RunFolder
 from edgeecc.sources import NetworkSource
-from edgeecc.verify import sha256
+from edgeecc.training.task import Task
+from edgeecc.training.tasks import make_task
 
 FloatArray = np.typing.NDArray[np.float32]
 
@@ -33,34 +35,47 @@ def network_of(folder: RunFolder, source: NetworkSource, which: str) -> nn.Modul
     return model.eval()
 
 
-def check_images(
-    run: Mapping[str, object], source: NetworkSource, config: VerifyConfig
-) -> Tuple[np.typing.NDArray[np.float32], IntArray]:  # fmt: skip
-    """Return validation images and labels, evenly from the whole split, at most `check_bytes` of them."""
+def make_check(
+    run: Mapping[str, object], source: NetworkSource, masked: nn.Module, config: VerifyConfig
+) -> CheckSet:
+    """Return validation images, evenly from the whole split, and the masked network's outputs on the first of them.
+
+    Images with their labels take at most `check_bytes`, and so do the outputs; one image is always there.
+
+    Raises: ArtifactError when run.json names no data set.
+    """
     request = run.get("request")
     if not isinstance(request, dict) or not isinstance(request.get("data"), str):
         raise ArtifactError("run.json names no data set; run edgeecc prune again")
-    split: Split = load_data(request["data"], input_shape=source.input_shape).val
-    most = max(1, config.check_bytes // (4 * math.prod(source.input_shape)))
-    places = np.unique(np.linspace(0, len(split) - 1, min(len(split), most)).astype(np.int64))
-    images, labels = split.take(places.tolist())
-    return images.numpy(), labels.numpy()
+    data = load_data(request["data"], input_shape=source.input_shape)
+    task = make_task(data.task, data.classes)
+    image, label = data.val.take([0])
+    count = min(len(data.val), _fitting(config, image.nbytes + label.nbytes))
+    places = np.linspace(0, len(data.val) - 1, count).astype(np.int64)
+    images, labels = (tensor.numpy() for tensor in data.val.take(np.unique(places).tolist()))
+    one = outputs(masked, images[:1], task)
+    reference = outputs(masked, images[: _fitting(config, one.nbytes)], task)
+    return CheckSet(images, labels, reference, data.task, data.classes)
 
 
-def outputs(
-    model: nn.Module, images: np.typing.NDArray[np.float32]
-) -> np.typing.NDArray[np.float32]:
-    """Return the outputs of a torch network on images, (n, ...)."""
+def _fitting(config: VerifyConfig, one_bytes: int) -> int:
+    """Return how many things of this size `check_bytes` holds, at least one."""
+    return max(1, config.check_bytes // one_bytes)
+
+
+def outputs(model: nn.Module, images: FloatArray, task: Task) -> FloatArray:
+    """Return what a task scores of a torch network's result on images, (n, ...)."""
+    together = images_together(images.shape, 256)
     with torch.no_grad():
         parts = [
-            model(torch.from_numpy(images[start : start + 256]))
-            for start in range(0, len(images), 256)
+            task.output_of(model(torch.from_numpy(images[start : start + together])))
+            for start in range(0, len(images), together)
         ]
     return torch.cat(parts).numpy()
 
 
 def agree(
-    what: str, found: np.typing.NDArray[np.float32], expected: np.typing.NDArray[np.float32], config: VerifyConfig
+    what: str, found: FloatArray, expected: FloatArray, config: VerifyConfig
 ) -> None:  # fmt: skip
     """Check that two networks give the same outputs.
 
@@ -71,17 +86,6 @@ def agree(
         raise GraphError(
             f"{what} differs from the masked one by {error:.3g}; nothing was exported, report the network"
         )
-
-
-def write_check(
-    folder: RunFolder, images: FloatArray, labels: IntArray, reference: FloatArray
-) -> None:
-    """Write check.safetensors: what `verify` needs to judge slim.onnx without torch."""
-    write_tensors(
-        folder.file("check.safetensors"),
-        {"input": images, "label": labels, "reference": reference},
-        {"slim_sha256": sha256(folder.file("slim.onnx").read_bytes())},
-    )
 
 
 def finished(folder: RunFolder) -> Mapping[str, object]:

@@ -11,16 +11,15 @@ from onnx import numpy_helper
 from torch import nn
 
 from edgeecc.artifacts import Tensors, read_json, write_bytes, write_json, write_tensors
+from edgeecc.check_set import write_check
 from edgeecc.compressed import pack
 from edgeecc.config import VerifyConfig
 from edgeecc.cost.systolic import LayerEnergy
 from edgeecc.export_parts import (
-    check_images,
     finished,
+    make_check,
     network_of,
-    outputs,
     parameter_count,
-    write_check,
 )
 from edgeecc.graph.input_mask import NAME, input_masks
 from edgeecc.graph.spec import NetworkSpec
@@ -41,12 +40,11 @@ def export_weights(folder: RunFolder, config: VerifyConfig = VerifyConfig()) -> 
         run, spec = finished(folder), folder.read_spec()
         source = NetworkSource.from_json(run.get("source"))
         masked = network_of(folder, source, "masked")
-        images, labels = check_images(run, source, config)
-        reference = outputs(masked, images)
+        check = make_check(run, source, masked, config)
         graph = to_onnx(masked, source.example())
         write_tensors(folder.file("sparse.safetensors"), *pack(_stored(masked)))
         write_bytes(folder.file("slim.onnx"), graph.SerializeToString())
-        write_check(folder, images, labels, reference)
+        write_check(folder, check)
         verified = verify_locked(folder, config)
         _report(folder, spec, graph, verified)
     return {

@@ -23,13 +23,16 @@ class InspectRequest:
     network: Optional[str]
     input_shape: Optional[Tuple[int, ...]]
     weights: Optional[Path]
+    paper_groups: bool
     device: str
     workspace: Path
 
 
 def inspect(request: InspectRequest) -> Dict[str, object]:
     """Return groups, layers and totals of a network, as `edgeecc inspect --json` prints them."""
-    model, source = open_network(request.network, request.input_shape, request.weights)
+    model, source = open_network(
+        request.network, request.input_shape, request.weights, paper_groups=request.paper_groups
+    )
     traced = trace_source(model, source)
     spec = traced.spec
     costs = _costs(traced, source, request)

@@ -22,10 +22,12 @@ from edgeecc.run_request import (
     claimed,
     make_trainer,
     restore_,
+    scores_in,
+    settled,
     step_counts,
+    task_of,
     tensors_of,
     weights_digest,
-    with_rate,
     write_result,
 )
 from edgeecc.solvers.base import Problem, Solution, Solver
@@ -81,11 +83,13 @@ def prune(
 
 def prepare(request: PruneRequest) -> Prepared:
     """Open, trace and price the network, and check the budget against what is feasible."""
-    model, source = open_network(request.network, request.input_shape, request.weights)
+    model, source = open_network(
+        request.network, request.input_shape, request.weights, paper_groups=request.paper_groups
+    )
     data = load_data(request.data, input_shape=source.input_shape, seed=request.training.seed)
     traced = trace_source(model, source)
     spec = traced.spec
-    data.check_fits(model, source.example())
+    data.check_fits(model, source.example(), task_of(data))
     query = PriceQuery(
         request.budget.metric,
         request.device,
@@ -95,7 +99,8 @@ def prepare(request: PruneRequest) -> Prepared:
     )
     priced = price(traced, source, query)
     dense_cost = priced.cost.predict(spec.vector(spec.dense_widths()))
-    steps, finetune_steps = step_counts(request, len(data.train))
+    training = settled(request.training, source.input_shape, data.task)
+    steps, finetune_steps = step_counts(request.pruning, training, len(data.train))
     ready = Prepared(
         model=model,
         source=source,
@@ -104,7 +109,7 @@ def prepare(request: PruneRequest) -> Prepared:
         price=priced,
         bound=request.budget.resolve(dense_cost),
         dense_cost=dense_cost,
-        training=with_rate(request.training, source.input_shape),
+        training=training,
         steps=steps,
         finetune_steps=finetune_steps,
     )
@@ -119,7 +124,7 @@ def _run(
     trainer = make_trainer(
         folder, request, model=ready.model, data=ready.data, training=ready.training, on_step=on_step
     )  # fmt: skip
-    dense_accuracy = trainer.dense_accuracy()
+    dense = trainer.dense_scores()
     problem = ready.problem()
     solution = _solved(folder, request, ready, problem, trainer)
     if solution.status != "already_within":
@@ -128,8 +133,8 @@ def _run(
         )
     result = _result(request, ready, folder, solution.keep)
     result.update(
-        dense={"accuracy": dense_accuracy, "cost": ready.dense_cost},
-        accuracy=trainer.evaluate(),
+        scores_in(ready.data, dense, trainer.scores()),
+        dense={"accuracy": next(iter(dense.values())), "cost": ready.dense_cost},
         status=solution.status,
         seconds=perf_counter() - started,
     )
@@ -203,6 +208,7 @@ def _identity(request: PruneRequest, ready: Prepared) -> Dict[str, object]:
         "steps": ready.steps,
         "finetune_steps": ready.finetune_steps,
         "method": request.pruning.method,
+        "paper_groups": request.paper_groups,
         "ecc": asdict(request.ecc),
         "training": asdict(ready.training),
     }

@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Callable, Iterator, Mapping, Optional, Tuple
+from typing import Callable, Dict, Iterator, Mapping, Optional, Tuple
 
 import numpy as np
 import torch
 from torch import nn
 
 from edgeecc.artifacts import Tensors, read_tensors, write_json, write_tensors
-from edgeecc.config import EccConfig, PruneConfig, TrainConfig, WspConfig
+from edgeecc.check_set import scored
+from edgeecc.config import (
+    BATCH_SIZES,
+    EccConfig,
+    PruneConfig,
+    TaskName,
+    TrainConfig,
+    WspConfig,
+)
 from edgeecc.cost.profile import Profile
 from edgeecc.data.sources import DataBundle
 from edgeecc.errors import ArtifactError, ConfigError
@@ -23,6 +32,8 @@ from edgeecc.run_folder import FILES, RESULT_SCHEMA, RUN_SCHEMA, UNFINISHED, Run
 from edgeecc.solvers.base import Step
 from edgeecc.sources import NetworkSource
 from edgeecc.training.loop import Checkpointing, TorchTrainer
+from edgeecc.training.task import Task
+from edgeecc.training.tasks import make_task
 from edgeecc.units import Budget
 
 #: Called with the phase ("prune", "finetune") and each step.
@@ -38,6 +49,7 @@ class PruneRequest:
         budget: bound on one metric.
         data: data set, as `--data` names it.
         network, input_shape: see `open_network`.
+        paper_groups: keep residual streams whole.
         device, profile: see `PriceQuery`.
         workspace: folder that holds calibration/ and runs/.
         run: run folder; None names one after the network and the budget.
@@ -50,6 +62,7 @@ class PruneRequest:
     data: str
     network: Optional[str] = None
     input_shape: Optional[Tuple[int, ...]] = None
+    paper_groups: bool = False
     device: Optional[str] = None
     profile: Optional[Path] = None
     workspace: Path = Path()
@@ -67,6 +80,8 @@ class PruneRequest:
                 f"metric adam of ecc reads Adam's moments, which {self.training.optimizer} does not keep; leave out "
                 "--optimizer"
             )
+        if self.training.finetune and self.pruning.finetune_steps is not None:
+            raise ConfigError("both --finetune and --finetune-steps are given; leave one out")
 
 
 @contextlib.contextmanager
@@ -99,13 +114,18 @@ def claimed(  # keyword-only, what a fresh folder holds
 def _is_fresh(folder: RunFolder, identity: Mapping[str, object], *, force: bool) -> bool:
     if force or not folder.has("run.json"):
         return True
-    if folder.read_run().get("request") != identity:
+    if folder.read_run().get("request") != json.loads(json.dumps(identity)):
         raise ArtifactError(
             f"{folder.path} holds another run; choose another with --run, or --force to replace it"
         )
     if folder.has("result.json"):
         raise ArtifactError(f"{folder.path} is finished; export it, or --force to prune again")
     return False
+
+
+def task_of(data: DataBundle) -> Task:
+    """Return what the labels of a data set ask for."""
+    return make_task(data.task, data.classes)
 
 
 def make_trainer(  # keyword-only, one each
@@ -116,9 +136,23 @@ def make_trainer(  # keyword-only, one each
     checkpointing = Checkpointing(
         folder.file("checkpoint.safetensors"), request.pruning.checkpoint_s
     )
+    task = task_of(data)
     return TorchTrainer(
-        model, data.train, data.val, config=training, checkpointing=checkpointing, on_step=on_step
+        model,
+        data.train,
+        data.val,
+        config=training,
+        task=task.fitted(data.train) if training.class_weights else task,
+        checkpointing=checkpointing,
+        on_step=on_step,
     )
+
+
+def scores_in(
+    data: DataBundle, dense: Mapping[str, float], pruned: Mapping[str, float]
+) -> Dict[str, object]:
+    """Return how the dense and the pruned network did, as results say it; the pruned one's is the accuracy."""
+    return {**scored(data.task, pruned), "scores": {"dense": dict(dense), "pruned": dict(pruned)}}
 
 
 def weights_digest(model: nn.Module) -> str:
@@ -162,20 +196,28 @@ def default_run(request: PruneRequest, source: NetworkSource) -> Path:
     return request.workspace / "runs" / name
 
 
-def step_counts(request: PruneRequest, images: int) -> Tuple[int, int]:
+def step_counts(pruning: PruneConfig, training: TrainConfig, images: int) -> Tuple[int, int]:
     """Return pruning and fine-tuning steps: as asked, or scaled to the data set.
 
     Two passes over the data each, but at least 300 steps, in which a small set is seen often enough, and at
     most 30,000, the paper's count for its smaller data set (ECC section 4.2).
     """
-    two_passes = min(30_000, max(300, 2 * images // request.training.batch_size))
-    steps, finetune = request.pruning.steps, request.pruning.finetune_steps
+    two_passes = min(30_000, max(300, 2 * images // training.images_per_batch))
+    steps, finetune = pruning.steps, pruning.finetune_steps
+    if training.finetune:
+        finetune = sum(stage.steps for stage in training.finetune)
     return two_passes if steps is None else steps, two_passes if finetune is None else finetune
 
 
-def with_rate(training: TrainConfig, input_shape: Tuple[int, ...]) -> TrainConfig:
-    """Fill in the learning rate: large images mean large pretrained networks, which want smaller steps."""
-    if training.lr is not None:
-        return training
+def settled(training: TrainConfig, input_shape: Tuple[int, ...], task: TaskName) -> TrainConfig:
+    """Fill in what was left open: the batch size by task, and the learning rate by the size of the images.
+
+    Large images mean large pretrained networks, which want smaller steps.
+    """
     small = len(input_shape) == 3 and input_shape[1] * input_shape[2] <= 64 * 64
-    return replace(training, lr=1e-3 if small else 1e-4)
+    rate = 1e-3 if small else 1e-4
+    return replace(
+        training,
+        lr=rate if training.lr is None else training.lr,
+        batch_size=BATCH_SIZES[task] if training.batch_size is None else training.batch_size,
+    )

@@ -16,6 +16,7 @@ from torch import nn
 
 from edgeecc.calibration_folder import folder_name
 from edgeecc.errors import ArtifactError, ConfigError, GraphError
+from edgeecc.graph.paper_groups import keep_streams_whole
 from edgeecc.graph.settle import settle
 from edgeecc.graph.spec import NetworkSpec
 from edgeecc.graph.to_onnx import to_onnx
@@ -35,16 +36,18 @@ class NetworkSource:
         reference: name in the table, or `package.module:factory`.
         input_shape: without batch.
         options: keyword arguments of the builder.
+        paper_groups: whether residual streams stay whole, as in the paper.
     """
 
     reference: str
     input_shape: Tuple[int, ...]
     options: Mapping[str, OptionValue] = field(default_factory=dict)
+    paper_groups: bool = False
 
     @property
     def folder(self) -> str:
-        """A name that is safe as a folder."""
-        return folder_name(self.reference)
+        """A name that is safe as a folder; other groups are another calibration."""
+        return folder_name(self.reference) + ("-paper-groups" if self.paper_groups else "")
 
     def example(self) -> Tuple[torch.Tensor, ...]:
         """Return an example input, batch 1, the same each time."""
@@ -66,6 +69,7 @@ class NetworkSource:
             "network": self.reference,
             "input_shape": list(self.input_shape),
             "options": dict(self.options),
+            "paper_groups": self.paper_groups,
         }
 
     @staticmethod
@@ -86,12 +90,21 @@ class NetworkSource:
             raise ArtifactError(
                 f"run.json describes its network wrongly: {data!r}; run edgeecc prune again"
             )
-        return NetworkSource(str(reference), tuple(shape or ()), dict(options or {}))
+        return NetworkSource(
+            str(reference),
+            tuple(shape or ()),
+            dict(options or {}),
+            paper_groups=data.get("paper_groups") is True,
+        )
 
 
 def open_network(
-    network: Optional[str], input_shape: Optional[Tuple[int, ...]], weights: Optional[Path]
-) -> Tuple[nn.Module, NetworkSource]:
+    network: Optional[str],
+    input_shape: Optional[Tuple[int, ...]],
+    weights: Optional[Path],
+    *,
+    paper_groups: bool = False,
+) -> Tuple[nn.Module, NetworkSource]:  # fmt: skip
     """Build the network that the user named, and load the weights when given.
 
     Without `network` the weights must tell it; width and number of classes of table networks are read off
@@ -101,7 +114,8 @@ def open_network(
     """
     state = load_state(weights) if weights is not None else None
     reference, options = _choose(network, state, weights)
-    source = NetworkSource(reference, _input_shape(reference, input_shape), options)
+    shape = _input_shape(reference, input_shape)
+    source = NetworkSource(reference, shape, options, paper_groups=paper_groups)
     model = source.build()
     if state is not None:
         load_into(model, state)
@@ -124,7 +138,8 @@ def trace_source(model: nn.Module, source: NetworkSource) -> Traced:
     try:
         spec = trace(model, source.example(), network=source.reference)
         graph = to_onnx(model, source.example())
-        return Traced(settle(spec, graph), graph)
+        spec = settle(spec, graph)
+        return Traced(keep_streams_whole(spec) if source.paper_groups else spec, graph)
     except GraphError as error:
         raise GraphError(
             f"{error} (input {'x'.join(map(str, source.input_shape))}, see --input)"

@@ -29,9 +29,11 @@ from edgeecc.run_request import (
     PruneRequest,
     claimed,
     make_trainer,
+    scores_in,
+    settled,
     step_counts,
+    task_of,
     weights_digest,
-    with_rate,
     write_result,
 )
 from edgeecc.solvers.sparse import FixedWeights, SparseProblem
@@ -85,7 +87,7 @@ def prepare(request: PruneRequest) -> Prepared:
     model, source = open_network(request.network, request.input_shape, request.weights)
     data = load_data(request.data, input_shape=source.input_shape, seed=request.training.seed)
     spec = trace_source(model, source).spec
-    data.check_fits(model, source.example())
+    data.check_fits(model, source.example(), task_of(data))
     shapes = shapes_of(spec)
     computed = {f"{shape.name}.weight" for shape in shapes} - set(dict(model.named_parameters()))
     if computed:
@@ -96,13 +98,17 @@ def prepare(request: PruneRequest) -> Prepared:
     bound = request.budget.resolve(dense_cost(shapes, array))
     pricing = ArrayPricing(model, shapes, array, bound, request.training.seed, pattern)
     _check_feasible(request, pricing)
-    steps, finetune_steps = step_counts(request, len(data.train))
-    training = with_rate(request.training, source.input_shape)
+    training = settled(request.training, source.input_shape, data.task)
+    steps, finetune_steps = step_counts(request.pruning, training, len(data.train))
     return Prepared(source, spec, data, pricing, training, steps, finetune_steps)
 
 
 def _check_options(request: PruneRequest, device_kind: str) -> None:
     method = request.pruning.method
+    if request.paper_groups:
+        raise ConfigError(
+            f"--paper-groups is about channels, {method} removes single weights; leave it out"
+        )
     if device_kind != "systolic":
         raise ConfigError(
             f"{method} needs the price of single weights, which {request.device} does not tell; "
@@ -144,7 +150,7 @@ def _run(
     trainer = make_trainer(
         folder, request, model=model, data=ready.data, training=ready.training, on_step=on_step
     )  # fmt: skip
-    dense_accuracy = trainer.dense_accuracy()
+    dense = trainer.dense_scores()
     if request.pruning.input_mask:
         attach(model, maskable(pricing.shapes))
     status = remove_weights(
@@ -163,8 +169,8 @@ def _run(
             "metric": Metric.ACCESSES.value,
             "text": request.budget.text,
         },
-        "dense": {"accuracy": dense_accuracy, "cost": pricing.dense_cost},
-        "accuracy": trainer.evaluate(),
+        "dense": {"accuracy": next(iter(dense.values())), "cost": pricing.dense_cost},
+        **scores_in(ready.data, dense, trainer.scores()),
         "cost": problem.cost_of(model),
         "widths": {},
         "density": _density(problem, pricing),

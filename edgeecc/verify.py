@@ -1,20 +1,18 @@
 """Verify an exported network on the machine where it will run: needs no torch.
 
-What is checked was written by export: the slim ONNX file, validation images with labels, and the outputs of
-the masked torch network on them.
+What is checked was written by export: the slim ONNX file, and a `CheckSet`.
 """
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Tuple
 
-import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from edgeecc.artifacts import Tensors, number, read_json, read_tensors, write_json
+from edgeecc.artifacts import number, read_json, write_json
+from edgeecc.check_set import compare, read_check, scored
 from edgeecc.config import LATENCY_PROTOCOL, MeasureProtocol, VerifyConfig
 from edgeecc.cost.exact import mac_cost, size_cost
 from edgeecc.cost.hardware import Hardware, from_values
@@ -48,19 +46,15 @@ def verify_locked(folder: RunFolder, config: VerifyConfig) -> Dict[str, object]:
             raise ArtifactError(f"{folder.path} has no {name}; run edgeecc export first")
     result = read_json(folder.file("result.json"), RESULT_SCHEMA)
     model = load_model(folder.file("slim.onnx"))
-    check, metadata = read_tensors(folder.file("check.safetensors"))
-    if metadata.get("slim_sha256") != sha256(folder.file("slim.onnx").read_bytes()):
-        raise ArtifactError(
-            f"slim.onnx in {folder.path} is not the exported one; run edgeecc export again"
-        )
-    accuracy, error, images = compare(model, check)
+    check = read_check(folder)
+    scores, error = compare(model, check)
     energy, latency = measure_energy(model, str(result.get("device", ""))), measure_latency(model)
     outcome: Dict[str, object] = {
         "run": str(folder.path),
         "max_abs_error": error,
         "outputs_agree": error <= config.max_abs_error,
-        "accuracy": accuracy,
-        "images": images,
+        **scored(check.task, scores),
+        "images": len(check.images),
         "energy_j": None if energy is None else energy.energy_j,
         "energy_se_j": None if energy is None else energy.energy_se_j,
         "meter": None if energy is None else energy.meter,
@@ -72,26 +66,6 @@ def verify_locked(folder: RunFolder, config: VerifyConfig) -> Dict[str, object]:
     outcome["pattern"] = _pattern_verdict(folder, result, model)
     write_json(folder.file("verify.json"), VERIFY_SCHEMA, outcome)
     return outcome
-
-
-def compare(model: onnx.ModelProto, check: Tensors) -> Tuple[float, float, int]:
-    """Return (top-1 accuracy, largest absolute difference to the reference outputs, number of images)."""
-    try:
-        images, labels, reference = check["input"], check["label"], check["reference"]
-    except KeyError as error:
-        raise ArtifactError(f"check.safetensors lacks {error}; run edgeecc export again") from error
-    if not len(images) == len(labels) == len(reference) > 0:
-        raise ArtifactError(
-            "check.safetensors is damaged: its tensors differ in length; run edgeecc export again"
-        )
-    with OnnxRuntime(model) as runtime:
-        outputs = np.concatenate([runtime.infer([image[None]])[0] for image in images])
-    if outputs.shape != reference.shape:
-        raise ArtifactError(
-            f"slim.onnx returns {outputs.shape}, expected {reference.shape}; run edgeecc export again"
-        )
-    accuracy = float((outputs.argmax(1) == labels).mean())
-    return accuracy, float(np.abs(outputs - reference).max()), len(images)
 
 
 def measure_energy(model: onnx.ModelProto, device: str) -> Optional[Measurement]:
@@ -164,11 +138,6 @@ def array_of(result: Mapping[str, object], source: Path) -> Hardware:
         raise ArtifactError(f"{source} names no hardware; run edgeecc prune again")
     numbers = {name: value for name, value in values.items() if name != "name"}
     return from_values(values["name"], numbers, str(source))
-
-
-def sha256(data: bytes) -> str:
-    """Return the hex digest of `data`."""
-    return hashlib.sha256(data).hexdigest()
 
 
 def _judge(

@@ -26,8 +26,8 @@ from edgeecc.training.loop import TorchTrainer
 
 #: wsp: weighted sparse projection. magnitude: the same schedule, whatever a weight costs. eap: energy-aware pruning.
 METHODS = ("wsp", "magnitude", "eap")
-#: Training images that energy-aware pruning fits layers to.
-CALIBRATION_IMAGES = 1000
+#: Training images that energy-aware pruning fits layers to, fewer where they would take more memory than this.
+CALIBRATION_IMAGES, CALIBRATION_BYTES = 1000, 2**30
 
 
 def remove_weights(  # noqa: PLR0913  # keyword-only, one each
@@ -98,7 +98,8 @@ def cut_(request: PruneRequest, pricing: ArrayPricing, images: Split) -> None:
 def _calibration(images: Split, seed: int) -> torch.Tensor:
     """Return a random sample: folders of images come sorted by class."""
     order = np.random.default_rng(seed).permutation(len(images))
-    return images.take(np.sort(order[:CALIBRATION_IMAGES]).tolist())[0]
+    count = max(1, min(CALIBRATION_IMAGES, CALIBRATION_BYTES // images.take([0])[0].nbytes))
+    return images.take(np.sort(order[:count]).tolist())[0]
 
 
 def _train(trainer: TorchTrainer, phase: str, steps: int, hooks: Hooks) -> List[Step]:

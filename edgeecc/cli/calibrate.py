@@ -9,6 +9,7 @@ from typing import Any, Dict
 import click
 
 from edgeecc.calibration_folder import device_metric
+from edgeecc.cli.config_file import config_option
 from edgeecc.cli.options import device_option, json_option, network_options, workspace_option
 from edgeecc.cli.output import ProgressLine, emit_json, key_values
 from edgeecc.config import LATENCY_PROTOCOL, CalibrateConfig, MeasureProtocol
@@ -25,6 +26,7 @@ _CONFIG, _PROTOCOL = CalibrateConfig(), MeasureProtocol()
     show_default=True,
     help="Width variants to measure.",
 )
+@config_option
 @network_options
 @click.option(
     "--graph",
@@ -91,6 +93,7 @@ def calibrate(ctx: click.Context, /, as_json: bool, **options: Any) -> None:
         graph=options["graph"],
         device=options["device"],
         workspace=options["workspace"],
+        paper_groups=options["paper_groups"],
     )
     with ProgressLine("calibrate", quiet=ctx.obj["quiet"]) as line:
         result = calibration_job.run(request, config, protocol, on_sample=line.update)

@@ -50,7 +50,7 @@ def _print(result: Dict[str, Any], networks: List[Dict[str, Any]]) -> None:
     first = networks[0]
     columns = (
         "network",
-        f"accuracy ({first['images']} digits)",
+        f"{first['score']} ({first['images']} digits)",
         f"energy, {first['meter']}",
         f"latency, {first['latency_meter']}",
         "parameters",

@@ -77,9 +77,9 @@ def _leave(ctx: click.Context, result: Mapping[str, Any]) -> None:
 
 def _print(result: Mapping[str, Any]) -> None:
     verdict = {True: "yes", False: "NO", None: "not known"}[result["within_budget"]]
-    energy = result["energy_j"]
+    energy, images = result["energy_j"], f"{result['images']} validation images"
     pairs = {
-        "accuracy": f"{result['accuracy']:.4f} on {result['images']} validation images (ONNX Runtime)",
+        result["score"]: f"{_scores_words(result)} on {images} (ONNX Runtime)",
         "output error": f"{result['max_abs_error']:.2e} at most, against the masked torch network",
         "energy": "no meter"
         if energy is None
@@ -91,6 +91,12 @@ def _print(result: Mapping[str, Any]) -> None:
         pairs["pattern"] = _pattern_words(result["pattern"])
     for line in key_values(pairs):
         click.echo(line)
+
+
+def _scores_words(result: Mapping[str, Any]) -> str:
+    """Return the deciding score's value, and the others with their names."""
+    others = [f"{name} {value:.4f}" for name, value in result["scores"].items()][1:]
+    return f"{result['accuracy']:.4f}" + (f" ({', '.join(others)})" if others else "")
 
 
 def _pattern_words(pattern: Mapping[str, Any]) -> str:

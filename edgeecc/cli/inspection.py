@@ -7,6 +7,7 @@ from typing import Any, Dict, Optional, Tuple
 
 import click
 
+from edgeecc.cli.config_file import config_option
 from edgeecc.cli.options import device_option, json_option, network_options, workspace_option
 from edgeecc.cli.output import emit_json, print_table
 from edgeecc.units import Metric, format_quantity
@@ -14,16 +15,18 @@ from edgeecc.units import Metric, format_quantity
 
 @click.command(short_help="Show what can be pruned, and what layers cost.")
 @click.argument("model", required=False, type=click.Path(path_type=Path))
+@config_option
 @network_options
 @device_option(
     "virtual:tx2", "; or systolic:eyeriss, systolic:FILE.toml (analytic, of single weights)"
 )
 @workspace_option
 @json_option
-def inspect(
+def inspect(  # noqa: PLR0913  # one an option
     model: Optional[Path],
     network: Optional[str],
     input_shape: Optional[Tuple[int, ...]],
+    paper_groups: bool,
     device: str,
     workspace: Path,
     as_json: bool,
@@ -38,7 +41,7 @@ def inspect(
     """  # noqa: D301  # \b keeps click from wrapping
     from edgeecc import inspection as use_case
 
-    request = use_case.InspectRequest(network, input_shape, model, device, workspace)
+    request = use_case.InspectRequest(network, input_shape, model, paper_groups, device, workspace)
     result = use_case.inspect(request)
     if as_json:
         emit_json(result)

@@ -4,23 +4,18 @@ from __future__ import annotations
 
 import logging
 import sys
-from pathlib import Path
-from typing import Any, Dict
 
 import click
 
 from edgeecc import __version__
-from edgeecc.artifacts import read_toml
-from edgeecc.cli.boundary import EdgeeccGroup, one_line
+from edgeecc.cli.boundary import EdgeeccGroup
 from edgeecc.cli.calibrate import calibrate
+from edgeecc.cli.config_file import DEFAULT_FILE, file_defaults
 from edgeecc.cli.demo import demo
 from edgeecc.cli.doctor import doctor
 from edgeecc.cli.export import export, verify
 from edgeecc.cli.inspection import inspect
 from edgeecc.cli.prune import prune
-from edgeecc.errors import ArtifactError
-
-CONFIG_FILE = Path("edgeecc.toml")
 
 
 @click.group(
@@ -47,24 +42,8 @@ def cli(ctx: click.Context, verbose: int, quiet: bool) -> None:
         level=level, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr
     )
     ctx.obj = {"quiet": quiet}
-    ctx.default_map = {**_file_defaults(CONFIG_FILE), **(ctx.default_map or {})}
-
-
-def _file_defaults(path: Path) -> Dict[str, Any]:
-    """Read option defaults from edgeecc.toml: one table per command, keys as the options are spelled."""
-    if not path.is_file():
-        return {}
-    try:
-        document = read_toml(path)
-    except ArtifactError as error:
-        raise click.UsageError(one_line(str(error))) from error
-    return {
-        command: _options(table) for command, table in document.items() if isinstance(table, dict)
-    }
-
-
-def _options(table: Dict[str, Any]) -> Dict[str, Any]:
-    return {key.replace("-", "_"): value for key, value in table.items()}
+    if DEFAULT_FILE.is_file():
+        ctx.default_map = {**file_defaults(DEFAULT_FILE, cli), **(ctx.default_map or {})}
 
 
 for _command in (doctor, calibrate, inspect, prune, export, verify, demo):

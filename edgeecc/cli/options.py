@@ -55,7 +55,12 @@ def workspace_option(command: Command) -> Command:
 
 
 def network_options(command: Command) -> Command:
-    """Add --network and --input."""
+    """Add --network, --input and --paper-groups."""
+    command = click.option(
+        "--paper-groups",
+        is_flag=True,
+        help="Keep residual streams whole, as the paper does, in place of pruning them too.",
+    )(command)
     command = click.option(
         "--network",
         help="Network: a name that edgeecc knows, or package.module:factory of your own.",

@@ -6,11 +6,14 @@ from pathlib import Path
 from typing import Any, Callable, Dict
 
 import click
+from click.core import ParameterSource
 
+from edgeecc.cli.config_file import config_option
 from edgeecc.cli.options import json_option, network_options, parse_budget_option, workspace_option
 from edgeecc.cli.output import ProgressLine, emit_json, print_table
 from edgeecc.config import EccConfig, PruneConfig, TrainConfig, WspConfig
 from edgeecc.data.table import KNOWN
+from edgeecc.schedule import parse_stage
 from edgeecc.units import UNITS, Metric, format_quantity
 
 _PRUNING, _ECC, _WSP, _TRAINING = PruneConfig(), EccConfig(), WspConfig(), TrainConfig()
@@ -34,15 +37,54 @@ def training_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--batch-size",
             type=int,
-            default=_TRAINING.batch_size,
+            help="Images a batch.  [default: 128, for segmentation 4]",
+        ),
+        click.option(
+            "--class-weights/--no-class-weights",
+            default=_TRAINING.class_weights,
             show_default=True,
-            help="Images a batch.",
+            help="In segmentation: weigh classes in the loss by how rare they are.",
         ),
         click.option(
             "--metric",
             type=click.Choice(["taylor", "adam", "magnitude"]),
             help="What is worth keeping: for ecc taylor (scale-free) or adam (as published), for wsp adam or magnitude "
             "(as published).  [default: ecc taylor, wsp adam]",
+        ),
+        click.option(
+            "--distill",
+            type=float,
+            default=_TRAINING.distill,
+            show_default=True,
+            help="Share of the distance to the dense network's outputs in the loss.",
+        ),
+        click.option(
+            "--weight-decay",
+            type=float,
+            default=_TRAINING.weight_decay,
+            show_default=True,
+            help="Coupled L2 decay of the weights.",
+        ),
+        click.option(
+            "--rho1",
+            type=float,
+            default=_ECC.rho1,
+            show_default=True,
+            help="Of ecc: penalty and dual step of the widths.",
+        ),
+        click.option(
+            "--rho2",
+            type=float,
+            default=_ECC.rho2,
+            show_default=True,
+            help="Of ecc as published: penalty and dual step of the budget.",
+        ),
+        click.option(
+            "--beta",
+            type=float,
+            default=_ECC.beta,
+            show_default=True,
+            help="Of ecc as published: step of the widths, channels.",
         ),
         click.option(
             "--checkpoint-s",
@@ -57,6 +99,12 @@ def training_options(command: Callable[..., Any]) -> Callable[..., Any]:
             default=_TRAINING.seed,
             show_default=True,
             help="Seed of the batch order.",
+        ),
+        click.option(
+            "--finetune",
+            multiple=True,
+            metavar="STEPS[,...]",
+            help="Stages of fine-tuning in place of one: 100000,constant or 300000,lr=3e-5,distill=0; may be repeated.",
         ),
         click.option(
             "--finetune-steps",
@@ -87,6 +135,7 @@ def training_options(command: Callable[..., Any]) -> Callable[..., Any]:
     show_default=True,
     help="What a percentage refers to.",
 )
+@config_option
 @network_options
 @click.option("--data", help=f"{KNOWN}.")
 @click.option(
@@ -158,6 +207,7 @@ def prune(
     from edgeecc.run_request import PruneRequest
     from edgeecc.sparsify import METHODS, sparsify
 
+    _drop_what_is_typed_over(ctx, options)
     request = PruneRequest(weights=model, budget=parsed, **_request_fields(options))
     use_case = sparsify if request.pruning.method in METHODS else prune_channels
     metric = Metric.ACCESSES if use_case is sparsify else parsed.metric
@@ -169,8 +219,18 @@ def prune(
         _print(result, metric)
 
 
+def _drop_what_is_typed_over(ctx: click.Context, options: Dict[str, Any]) -> None:
+    """Let --finetune-steps replace the --finetune of a file, and the other way round."""
+    ways = {"finetune": (), "finetune_steps": None}
+    typed = [name for name in ways if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE]
+    if len(typed) == 1:
+        options.update({name: empty for name, empty in ways.items() if name not in typed})
+
+
 def _request_fields(options: Dict[str, Any]) -> Dict[str, Any]:
-    taken = ("data", "network", "input_shape", "device", "profile", "workspace", "run", "force")
+    taken = (
+        "data", "network", "input_shape", "paper_groups", "device", "profile", "workspace", "run", "force",
+    )  # fmt: skip
     fields: Dict[str, Any] = {name: options[name] for name in taken}
     fields["pruning"] = PruneConfig(
         method=options["method"],
@@ -187,12 +247,18 @@ def _request_fields(options: Dict[str, Any]) -> Dict[str, Any]:
     wsp_metric = metric if metric is not None and method == "wsp" else _WSP.metric
     ecc_metric = metric if metric is not None and method == "ecc" else _ECC.metric
     fields["wsp"] = WspConfig(metric=wsp_metric, mask_schedule=options["mask_schedule"])
-    fields["ecc"] = EccConfig(metric=ecc_metric)
+    fields["ecc"] = EccConfig(
+        metric=ecc_metric, rho1=options["rho1"], rho2=options["rho2"], beta=options["beta"]
+    )
     fields["training"] = TrainConfig(
         batch_size=options["batch_size"],
         lr=options["lr"],
+        weight_decay=options["weight_decay"],
+        distill=options["distill"],
         seed=options["seed"],
         optimizer=options["optimizer"],
+        finetune=tuple(parse_stage(text) for text in options["finetune"]),
+        class_weights=options["class_weights"],
     )
     return fields
 
@@ -206,15 +272,17 @@ def _reporter(line: ProgressLine, metric: Metric) -> Callable[..., None]:
 
 
 def _print(result: Dict[str, Any], metric: Metric) -> None:
-    dense = result["dense"]
+    scores = result["scores"]
+    costs = {"dense": result["dense"]["cost"], "pruned": result["cost"]}
     rows = [
-        ("dense", f"{dense['accuracy']:.4f}", format_quantity(dense["cost"], metric)),
-        ("pruned", f"{result['accuracy']:.4f}", format_quantity(result["cost"], metric)),
-        ("budget", "", format_quantity(result["budget"]["value"], metric)),
+        (name, *(f"{value:.4f}" for value in scores[name].values()), format_quantity(cost, metric))
+        for name, cost in costs.items()
     ]
+    blank = [""] * len(scores["dense"])
+    rows.append(("budget", *blank, format_quantity(result["budget"]["value"], metric)))
     print_table(
         f"{result['method']}: {result['status']}",
-        ("", "accuracy", f"{metric.value} ({result['meter']})"),
+        ("", *scores["dense"], f"{metric.value} ({result['meter']})"),
         rows,
     )
     if "density" in result:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Callable, Literal, Optional, Sequence, Tuple, cast
+from typing import Callable, Optional, Sequence, Tuple, cast
 
 import torch
 from torch import nn
 
+from edgeecc.config import TaskName
 from edgeecc.data.request import DataRequest, Loaded, Normalization
 from edgeecc.data.splits import DatasetSplit, Split
 from edgeecc.data.table import KNOWN, SOURCES
 from edgeecc.errors import ConfigError, DataError
 from edgeecc.plugins import call_own, resolve
-
-TaskName = Literal["classification", "segmentation"]
+from edgeecc.training.task import Task
 
 
 @dataclass(frozen=True)
@@ -34,9 +34,13 @@ class DataBundle:
     classes: Optional[int]
     task: TaskName = "classification"
 
-    def check_fits(self, model: nn.Module, example: Tuple[torch.Tensor, ...]) -> None:
+    def check_fits(self, model: nn.Module, example: Tuple[torch.Tensor, ...], task: Task) -> None:
         """Check that the network takes these images and tells these classes apart.
 
+        Args:
+            model: runs on one image.
+            example: inputs of the shape that it takes.
+            task: of this data set.
         Raises: DataError naming both shapes or both numbers of classes.
         """
         images, labels = self.val.take([0])
@@ -46,16 +50,8 @@ class DataBundle:
                 f"images of {self.name} are {_by(found)}, the network takes {_by(wanted)}; see --input"
             )
         with torch.no_grad():
-            output = model.eval()(images)
-        if not isinstance(output, torch.Tensor) or output.ndim != 2:
-            raise DataError(
-                "the network does not return logits (N, classes); edgeecc trains classifiers"
-            )
-        classes = max(self.classes or 0, int(labels.max()) + 1)
-        if output.shape[1] < classes:
-            raise DataError(
-                f"{self.name} has {classes} classes, the network {output.shape[1]}; use its own data"
-            )
+            output = task.output_of(model.eval()(images))
+        task.check(output, labels)
 
 
 def load(
@@ -102,7 +98,21 @@ def _own(text: str) -> DataBundle:
         raise DataError(
             f"{text}() must return (train, validation) datasets, got {type(made).__name__}"
         )
-    return DataBundle(text, DatasetSplit(made[0], text), DatasetSplit(made[1], text), None)
+    train, val = DatasetSplit(made[0], text), DatasetSplit(made[1], text)
+    return DataBundle(text, train, val, None, _task_of(text, train, val))
+
+
+def _task_of(name: str, train: Split, val: Split) -> TaskName:
+    """Return what the labels ask for, by the first of each split: a number an image, or a map.
+
+    Raises: DataError when the splits differ.
+    """
+    mapped = [split.take([0])[1].ndim == 3 for split in (train, val)]
+    if mapped[0] != mapped[1]:
+        raise DataError(
+            f"one split of {name} has a label an image and the other a label a pixel; give both alike"
+        )
+    return "segmentation" if mapped[0] else "classification"
 
 
 def _by(shape: Tuple[int, ...]) -> str:

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Callable, Iterator, List, Optional, Protocol, Sequence, Tuple
 
+import numpy as np
 import torch
 
 from edgeecc.data.prefetch import Prefetch, usable_cores
 from edgeecc.errors import DataError
+from edgeecc.training.task import IGNORE_LABEL as IGNORE_LABEL
 
 Batch = Tuple[torch.Tensor, torch.Tensor]
 
-#: Label of pixels that belong to no class: neither trained on nor counted (Cityscapes' convention).
-IGNORE_LABEL = 255
 #: Threads that take images at most: beyond, they wait for the interpreter, not for their decoders.
 MOST_WORKERS = 8
+#: Pixels that run through a network together without gradients at most: 83 images of 224x224, 8 of 512x1024 (ours).
+PIXELS_TOGETHER = 2**22
 
 
 class Split(Protocol):
@@ -43,7 +46,7 @@ class TensorSplit:
 
     Args:
         images: float32 (N, C, H, W), normalised.
-        labels: int64 (N,).
+        labels: int64 (N,) or (N, H, W).
     """
 
     images: torch.Tensor
@@ -66,7 +69,10 @@ class TensorSplit:
 
 
 class DatasetSplit:
-    """A map-style torch dataset of (image, label) pairs, the user's own."""
+    """A map-style torch dataset of (image, label) pairs, the user's own.
+
+    A label is a whole number, or for segmentation a map (H, W) of them, as a tensor, array or image.
+    """
 
     def __init__(self, dataset: Any, name: str) -> None:  # any object with __len__ and __getitem__
         if not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")):
@@ -89,7 +95,7 @@ class DatasetSplit:
         items = [self._item(int(index)) for index in indices]
         try:
             images = torch.stack([torch.as_tensor(image) for image, _ in items]).float()
-            labels = torch.tensor([int(label) for _, label in items], dtype=torch.int64)
+            labels = torch.stack([_label(label) for _, label in items])
         except (TypeError, ValueError, RuntimeError) as error:
             raise DataError(
                 f"{self._name} must give (image, label) pairs of one shape: {error}"
@@ -105,16 +111,30 @@ class DatasetSplit:
             ) from error
 
 
-def check_labels(labels: torch.Tensor, classes: int) -> None:
-    """Check that labels, (n,), lie in 0..classes-1.
+def images_together(shape: Sequence[int], most: int) -> int:
+    """Return how many images, at most `most`, run through a network together so that memory stays bounded.
 
-    Raises: DataError naming one that does not.
+    Args:
+        shape: of images, (..., H, W).
+        most: where images are small.
     """
-    wrong = labels[(labels < 0) | (labels >= classes)]
-    if len(wrong):
-        raise DataError(
-            f"the data holds label {int(wrong[0])}, the network tells 0..{classes - 1}; use its own data"
+    return max(1, min(most, PIXELS_TOGETHER // max(1, math.prod(shape[-2:]))))
+
+
+def _label(label: Any) -> torch.Tensor:  # whatever the user's dataset gives
+    """Return a label as int64, () or (H, W); a leading axis of one is dropped.
+
+    Raises: TypeError or ValueError when it is neither.
+    """
+    values = label if isinstance(label, torch.Tensor) else torch.from_numpy(np.array(label))
+    if values.ndim in (1, 3) and len(values) == 1:
+        values = values[0]
+    whole = values.to(torch.int64)
+    if values.ndim not in (0, 2) or not torch.equal(whole.to(values), values):
+        raise ValueError(
+            f"a label of shape {tuple(values.shape)} and {values.dtype} is no whole number and no map of them"
         )
+    return whole
 
 
 class Batches:

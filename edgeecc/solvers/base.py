@@ -85,7 +85,7 @@ class Trainer(Protocol):
         """Run a phase of distilled training with the hooks, resuming within it if it was interrupted."""
 
     def evaluate(self) -> float:
-        """Return the accuracy on the validation data, 0..1."""
+        """Return the task's deciding score on the validation data, 0..1, more is better."""
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,12 @@ from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 import torch
 from torch import nn
 
+from edgeecc.data.splits import images_together
 from edgeecc.errors import ConfigError
 from edgeecc.solvers.local_fit import Moments
 from edgeecc.solvers.unfold import columns, is_known, matrix, outputs, pick, positions
 
-#: Images that run together.
+#: Images that run together at most.
 IMAGES = 64
 #: Output positions of an image that are sampled.
 POSITIONS = 10
@@ -48,7 +49,8 @@ class Sample:
 
     def chunks(self) -> Iterator[torch.Tensor]:
         """Return the images, so many together."""
-        return (self.images[start : start + IMAGES] for start in range(0, len(self.images), IMAGES))
+        together = images_together(self.images.shape, IMAGES)
+        return (self.images[at : at + together] for at in range(0, len(self.images), together))
 
 
 def mean_squares(

@@ -1,1 +1,1 @@
-"""The training loop that every solver shares, and distillation."""
+"""The training loop that every solver shares, distillation, and the tasks that networks are trained for."""

@@ -7,9 +7,10 @@ from typing import Callable
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 from edgeecc.data.splits import Batches, Split
+from edgeecc.training.classification import CLASSIFICATION
+from edgeecc.training.task import Task
 
 
 def initialise_(model: nn.Module, seed: int) -> None:
@@ -28,9 +29,9 @@ def initialise_(model: nn.Module, seed: int) -> None:
 
 def train_dense_(  # noqa: PLR0913  # keyword-only, one sample or state each
     model: nn.Module, train: Split, *, steps: int, batch_size: int, lr: float, seed: int,
-    on_step: Callable[[int, int], None] = lambda step, steps: None,
+    task: Task = CLASSIFICATION, on_step: Callable[[int, int], None] = lambda step, steps: None,
 ) -> None:  # fmt: skip
-    """Train with Adam, cross entropy and a one-cycle rate: linear warm-up, then a cosine to zero."""
+    """Train with Adam, the task's loss and a one-cycle rate: linear warm-up, then a cosine to zero."""
     batches = Batches(train, batch_size, seed)
     optimizer = torch.optim.Adam(model.parameters(), lr=lr, weight_decay=1e-4)
     model.train()
@@ -39,7 +40,7 @@ def train_dense_(  # noqa: PLR0913  # keyword-only, one sample or state each
         for group in optimizer.param_groups:
             group["lr"] = lr * warm * 0.5 * (1.0 + math.cos(math.pi * step / steps))
         images, labels = batches.batch(step)
-        loss = F.cross_entropy(model(images), labels)
+        loss = task.loss(task.output_of(model(images)), labels)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         optimizer.step()

@@ -1,22 +1,24 @@
-"""The training loss: cross entropy and the distance to the dense network's logits."""
+"""The training loss: the task's own, and the distance to the dense network's output."""
 
 from __future__ import annotations
 
 import torch
-from torch.nn import functional as F
+
+from edgeecc.training.task import Task
 
 
 def distillation_loss(
-    logits: torch.Tensor, teacher: torch.Tensor, labels: torch.Tensor, share: float
+    task: Task, output: torch.Tensor, teacher: torch.Tensor, labels: torch.Tensor, share: float
 ) -> torch.Tensor:  # fmt: skip
-    """Return share * MSE(logits, teacher) + (1 - share) * cross entropy.
+    """Return share * distance to the teacher + (1 - share) * the task's loss.
 
-    Source: ECC section 4.2 with share 0.5; the mean square is over all elements, as in the published code.
+    Source: ECC section 4.2 with share 0.5.
 
     Args:
-        logits, teacher: (N, classes).
-        labels: (N,).
+        task: says what loss and distance are.
+        output, teacher: of one batch, of one shape.
+        labels: of the batch.
         share: q, 0..1.
     """
-    loss = (1.0 - share) * F.cross_entropy(logits, labels)
-    return loss + share * F.mse_loss(logits, teacher) if share else loss
+    loss = (1.0 - share) * task.loss(output, labels)
+    return loss + share * task.distance(output, teacher) if share else loss

@@ -1,14 +1,34 @@
-"""Accuracy of a classifier."""
+"""Scores of a network on a split."""
 
 from __future__ import annotations
+
+from typing import Dict
 
 import torch
 from torch import nn
 
-from edgeecc.data.splits import Split, check_labels
+from edgeecc.data.splits import Split, images_together
+from edgeecc.training.classification import CLASSIFICATION
+from edgeecc.training.task import Task
 
-#: Images per forward pass; bounds memory, does not change the result.
+#: Images per forward pass at most; bounds memory, does not change the result.
 EVAL_BATCH = 256
+
+
+def evaluate(model: nn.Module, split: Split, task: Task) -> Dict[str, float]:
+    """Return the task's scores, the deciding one first; leaves the model in eval mode.
+
+    Raises: DataError for an output or a label that the task cannot score.
+    """
+    model.eval()
+    scores = task.scores()
+    together = images_together(split.take([0])[0].shape, EVAL_BATCH)
+    with torch.no_grad():
+        for start in range(0, len(split), together):
+            images, labels = split.take(range(start, min(len(split), start + together)))
+            output = task.output_of(model(images))
+            scores.add(output.cpu().numpy(), labels.cpu().numpy())
+    return scores.result()
 
 
 def top1(model: nn.Module, split: Split) -> float:
@@ -16,12 +36,4 @@ def top1(model: nn.Module, split: Split) -> float:
 
     Raises: DataError for a label that the network cannot tell.
     """
-    model.eval()
-    right = 0
-    with torch.no_grad():
-        for start in range(0, len(split), EVAL_BATCH):
-            images, labels = split.take(range(start, min(len(split), start + EVAL_BATCH)))
-            logits = model(images)
-            check_labels(labels, logits.shape[1])
-            right += int((logits.argmax(1) == labels).sum())
-    return right / len(split)
+    return evaluate(model, split, CLASSIFICATION)["top-1"]

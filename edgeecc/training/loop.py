@@ -7,18 +7,21 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
-from typing import Callable, List, Optional
+from typing import Callable, Dict, List, Optional, Sequence
 
 import torch
 from torch import nn
 
 from edgeecc.config import TrainConfig
-from edgeecc.data.splits import Batches, Split, check_labels
+from edgeecc.data.splits import Batches, Split
 from edgeecc.errors import ConfigError
+from edgeecc.schedule import Stage, rate_and_share
 from edgeecc.solvers.base import Hooks, Step
 from edgeecc.training import checkpoint
+from edgeecc.training.classification import CLASSIFICATION
 from edgeecc.training.distill import distillation_loss
-from edgeecc.training.evaluate import top1
+from edgeecc.training.evaluate import evaluate
+from edgeecc.training.task import Task
 
 #: A history keeps at most about this many steps, evenly.
 HISTORY_STEPS = 2000
@@ -39,31 +42,34 @@ class Checkpointing:
 class TorchTrainer:
     """Distilled training of one network on one data set; a `Trainer`.
 
-    The teacher is the network as it is handed in. Phase "finetune" decays the learning rate by a cosine, any
-    other keeps it. With checkpoints a killed phase goes on exactly: batches are a function of the step, and
-    the random state travels with the weights.
+    The teacher is the network as it is handed in. Phase "finetune" goes through the stages of its config, any
+    other keeps the learning rate. With checkpoints a killed phase goes on exactly: batches are a function of the
+    step, and the random state travels with the weights.
 
     Args:
         model: trained in place.
         train, val: splits.
+        task: what is trained for and scored.
         config: see `TrainConfig`.
         checkpointing: None saves nothing.
         on_step: progress.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # keyword-only, one each
         self,
         model: nn.Module,
         train: Split,
         val: Split,
         *,
         config: TrainConfig,
+        task: Task = CLASSIFICATION,
         checkpointing: Optional[Checkpointing] = None,
         on_step: OnPhaseStep = lambda phase, step: None,
     ) -> None:
         self._model = model
         self._val = val
-        self._batches = Batches(train, config.batch_size, config.seed)
+        self._task = task
+        self._batches = Batches(train, config.images_per_batch, config.seed)
         self._config = config
         self._checkpointing = checkpointing
         self._on_step = on_step
@@ -75,12 +81,16 @@ class TorchTrainer:
         return self._model
 
     def evaluate(self) -> float:
-        """Return the top-1 accuracy on the validation data."""
-        return top1(self._model, self._val)
+        """Return the score that decides, on the validation data."""
+        return next(iter(self.scores().values()))
 
-    def dense_accuracy(self) -> float:
-        """Return the teacher's top-1 accuracy on the validation data."""
-        return top1(self._teacher, self._val)
+    def scores(self) -> Dict[str, float]:
+        """Return all scores on the validation data, the deciding one first."""
+        return evaluate(self._model, self._val, self._task)
+
+    def dense_scores(self) -> Dict[str, float]:
+        """Return the teacher's scores on the validation data, the deciding one first."""
+        return evaluate(self._teacher, self._val, self._task)
 
     def train(
         self, phase: str, steps: int, hooks: Hooks, config: Optional[TrainConfig] = None
@@ -99,9 +109,16 @@ class TorchTrainer:
         with _RandomState(self._config.seed):
             progress = self._restored(phase, optimizer, hooks)
             saved = perf_counter()
+            stages = _stages(config, phase, steps)
             for index in range(progress.done, steps):
-                rate = _learning_rate(config.learning_rate, phase, index, steps)
-                step = self._step(phase, index, steps, optimizer=optimizer, hooks=hooks, rate=rate)
+                rate, share = rate_and_share(
+                    stages, index, steps, config.learning_rate, config.distill
+                )
+                for group in optimizer.param_groups:
+                    group["lr"] = rate
+                step = self._step(
+                    phase, index, steps, optimizer=optimizer, hooks=hooks, share=share
+                )
                 progress.done = index + 1
                 if index % max(1, steps // HISTORY_STEPS) == 0 or index + 1 == steps:
                     progress.history.append(step)
@@ -112,17 +129,15 @@ class TorchTrainer:
         return progress.history
 
     def _step(
-        self, phase: str, index: int, steps: int, *, optimizer: torch.optim.Optimizer, hooks: Hooks, rate: float
+        self, phase: str, index: int, steps: int, *, optimizer: torch.optim.Optimizer, hooks: Hooks, share: float
     ) -> Step:  # fmt: skip
-        for group in optimizer.param_groups:
-            group["lr"] = rate
         self._model.train()
         images, labels = self._batches.batch(index)
         with torch.no_grad():
-            teacher = self._teacher(images)
-        logits = self._logits(images)
-        check_labels(labels, logits.shape[1])
-        loss = distillation_loss(logits, teacher, labels, self._config.distill)
+            teacher = self._task.output_of(self._teacher(images))
+        output = self._output(images)
+        self._task.check(output, labels)
+        loss = distillation_loss(self._task, output, teacher, labels, share)
         value = float(loss.detach())
         if not math.isfinite(value):
             raise ConfigError(f"the loss is {value} at step {index + 1} of {phase}; lower --lr")
@@ -133,16 +148,16 @@ class TorchTrainer:
         values = dict(hooks.after_step(self._model, optimizer, index + 1, steps))
         return Step(index + 1, steps, value, values.pop("cost"), values)
 
-    def _logits(self, images: torch.Tensor) -> torch.Tensor:
+    def _output(self, images: torch.Tensor) -> torch.Tensor:
         """Run the network in training mode, where it may fail for reasons of its own: batch norm on one value."""
         try:
-            logits: torch.Tensor = self._model(images)
+            returned: object = self._model(images)
         except (RuntimeError, ValueError) as error:
             detail = " ".join(str(error).split())[:160]
             raise ConfigError(
                 f"the network fails in training on a batch of {len(images)}: {detail}; try another --batch-size"
             ) from error
-        return logits
+        return self._task.output_of(returned)
 
     def _restored(
         self, phase: str, optimizer: torch.optim.Optimizer, hooks: Hooks
@@ -176,11 +191,11 @@ def _optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
     return torch.optim.Adam(model.parameters(), lr=rate, weight_decay=decay)
 
 
-def _learning_rate(rate: float, phase: str, index: int, steps: int) -> float:
-    """Return the rate of a step: constant while pruning, then a cosine to nearly zero (ECC section 4.2)."""
+def _stages(config: TrainConfig, phase: str, steps: int) -> Sequence[Stage]:
+    """Return the stages of a phase: a constant rate while pruning, then a cosine to nearly zero (ECC section 4.2)."""
     if phase != "finetune":
-        return rate
-    return rate * 0.5 * (1.0 + math.cos(math.pi * index / max(1, steps)))
+        return (Stage(max(1, steps), decay="constant"),)
+    return config.finetune or (Stage(max(1, steps)),)
 
 
 class _RandomState:

@@ -163,7 +163,10 @@ def test_prune_export_verify_on_an_energy_budget(home: Path) -> None:
     assert result["budget"]["unit"] == "J"
     assert result["budget"]["value"] == pytest.approx(0.85 * result["dense"]["cost"])
     assert result["cost"] <= result["budget"]["value"]
-    assert result["accuracy"] > 0.6
+    assert (result["task"], result["score"]) == ("classification", "top-1")
+    assert result["accuracy"] == result["scores"]["pruned"]["top-1"] > 0.6
+    assert result["dense"]["accuracy"] == result["scores"]["dense"]["top-1"]
+    assert result["scores"]["pruned"]["top-5"] >= result["accuracy"]
     assert all(1 <= kept <= dense for kept, dense in result["widths"].values())
     exported = run_json("export", "runs/energy")
     assert exported["engine"] is None
@@ -171,6 +174,7 @@ def test_prune_export_verify_on_an_energy_budget(home: Path) -> None:
     assert verified["within_budget"] is True
     assert verified["max_abs_error"] < 1e-4
     assert verified["accuracy"] == pytest.approx(result["accuracy"], abs=0.01)
+    assert verified["scores"] == pytest.approx(result["scores"]["pruned"], abs=0.01)
     assert verified["energy_j"] <= result["budget"]["value"]
     assert verified["latency_s"] > 0.0
     report = load_json(home / "runs/energy/report.json")
@@ -825,7 +829,7 @@ def test_inputs_are_masked_in_rounds(home: Path) -> None:
 
 def test_a_tampered_sparse_network_misses_its_budget(home: Path) -> None:
     """The zeros are counted in the file that is exported, not believed."""
-    from edgeecc.verify import sha256
+    from edgeecc.check_set import sha256
 
     sparse = [
         *FACTORY,
@@ -914,7 +918,7 @@ def test_a_pattern_is_kept_and_verified_in_the_file(home: Path, options: list, s
 
 @pytest.mark.usefixtures("three")
 def test_a_broken_pattern_is_noticed(home: Path) -> None:
-    from edgeecc.verify import sha256
+    from edgeecc.check_set import sha256
 
     folder = home / "runs/broken"
     cut = ["--budget", "100%", "--steps", "0", "--finetune-steps", "0"]

@@ -12,21 +12,31 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "edgeecc"
 
-BASE = {"errors", "units", "config", "artifacts", "compressed", "pattern", "plugins", "workload"}
+BASE = {
+    "errors",
+    "units",
+    "config",
+    "artifacts",
+    "compressed",
+    "pattern",
+    "plugins",
+    "schedule",
+    "workload",
+}
 DOMAIN = {"graph", "networks", "data", "cost", "meters", "runtimes", "solvers", "training"}
 USE_CASES = {
-    "array_pricing", "calibrate", "calibration_folder", "calibration_job", "demo", "doctor", "export", "export_parts",
-    "export_weights", "inspection", "pricing", "prune", "rounds", "run_folder", "run_request",
+    "array_pricing", "calibrate", "calibration_folder", "calibration_job", "check_set", "demo", "doctor", "export",
+    "export_parts", "export_weights", "inspection", "pricing", "prune", "rounds", "run_folder", "run_request",
     "sparsify", "sources", "verify", "weight_methods",
 }  # fmt: skip
 #: What a domain package may import of the other domain packages: the modules that only describe.
-SHARED = {"graph.spec", "cost.base", "solvers.base", "data.splits"}
+SHARED = {"graph.spec", "cost.base", "solvers.base", "data.splits", "training.task"}
 #: Device tier: importable without torch.
 DEVICE = [
     "errors", "units", "config", "artifacts", "pattern", "plugins", "workload", "graph.spec",
     "graph.onnx_slice", "graph.onnx_work", "graph.settle", "cost.product", "cost.exact", "cost.hardware",
     "cost.systolic", "cost.fit", "cost.profile", "meters.base", "meters.virtual", "runtimes.onnxrt", "calibrate",
-    "doctor", "verify", "cli.main",
+    "doctor", "training.scores", "verify", "cli.main",
 ]  # fmt: skip
 #: Third-party packages that only one place may import.
 OWNED = {

@@ -19,6 +19,7 @@ from edgeecc.data.splits import Batches, DatasetSplit, TensorSplit
 from edgeecc.errors import ConfigError, DataError
 from edgeecc.networks.table import NETWORKS, build, infer
 from edgeecc.plugins import lookup, resolve
+from edgeecc.training.classification import CLASSIFICATION, Classification
 from edgeecc.training.distill import distillation_loss
 
 
@@ -174,15 +175,16 @@ def test_own_datasets_are_checked() -> None:
 
 def test_data_and_network_must_fit() -> None:
     data = load("digits", input_shape=(1, 8, 8))
-    data.check_fits(build("digits_mobilenet", width=0.05), (torch.zeros(1, 1, 8, 8),))
+    task = Classification(data.classes)
+    data.check_fits(build("digits_mobilenet", width=0.05), (torch.zeros(1, 1, 8, 8),), task)
     with pytest.raises(DataError, match="images of digits are 1x8x8, the network takes 3x8x8"):
-        data.check_fits(build("digits_mobilenet"), (torch.zeros(1, 3, 8, 8),))
+        data.check_fits(build("digits_mobilenet"), (torch.zeros(1, 3, 8, 8),), task)
     with pytest.raises(DataError, match="has 10 classes, the network 3"):
         data.check_fits(
-            build("digits_mobilenet", width=0.05, classes=3), (torch.zeros(1, 1, 8, 8),)
+            build("digits_mobilenet", width=0.05, classes=3), (torch.zeros(1, 1, 8, 8),), task
         )
     with pytest.raises(DataError, match="does not return logits"):
-        data.check_fits(torch.nn.Identity(), (torch.zeros(1, 1, 8, 8),))
+        data.check_fits(torch.nn.Identity(), (torch.zeros(1, 1, 8, 8),), task)
     assert isinstance(data, DataBundle)
 
 
@@ -228,10 +230,12 @@ def test_distillation_is_the_mean_square_and_cross_entropy() -> None:
     logits, teacher, labels = torch.randn(4, 3), torch.randn(4, 3), torch.tensor([0, 1, 2, 0])
     square = float(((logits - teacher) ** 2).sum() / 12)
     chosen = -torch.log_softmax(logits, 1)[range(4), labels].mean()
-    assert float(distillation_loss(logits, teacher, labels, 0.25)) == pytest.approx(
+    assert float(distillation_loss(CLASSIFICATION, logits, teacher, labels, 0.25)) == pytest.approx(
         0.25 * square + 0.75 * float(chosen), rel=1e-5
     )
-    assert float(distillation_loss(logits, teacher, labels, 1.0)) == pytest.approx(square, rel=1e-5)
-    assert float(distillation_loss(logits, teacher, labels, 0.0)) == pytest.approx(
+    assert float(distillation_loss(CLASSIFICATION, logits, teacher, labels, 1.0)) == pytest.approx(
+        square, rel=1e-5
+    )
+    assert float(distillation_loss(CLASSIFICATION, logits, teacher, labels, 0.0)) == pytest.approx(
         float(chosen), rel=1e-5
     )

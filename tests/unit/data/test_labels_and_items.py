@@ -6,12 +6,14 @@ import gzip
 import struct
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from edgeecc.data.fashion_mnist import read_idx
-from edgeecc.data.splits import DatasetSplit, TensorSplit, check_labels
+from edgeecc.data.splits import DatasetSplit, TensorSplit
 from edgeecc.errors import DataError
+from edgeecc.training.scores import TopK
 
 
 def test_sizes_that_overflow_are_told(tmp_path: Path) -> None:
@@ -36,9 +38,9 @@ def test_an_item_that_fails_is_named() -> None:
 
 @pytest.mark.parametrize("label", [-1, 10, 255])
 def test_labels_out_of_range_are_told(label: int) -> None:
-    check_labels(torch.arange(10), 10)
+    TopK().check((10, 10), np.arange(10))
     with pytest.raises(DataError, match=rf"label {label}, the network tells 0..9"):
-        check_labels(torch.tensor([3, label]), 10)
+        TopK().check((2, 10), np.array([3, label]))
 
 
 def test_tensors_do_not_depend_on_the_pass() -> None:

@@ -1,0 +1,95 @@
+"""The published set-ups: each file is understood, and runs on the layouts of the real data sets."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from PIL import Image
+
+from edgeecc.cli.main import cli
+from edgeecc.graph.paper_groups import keep_streams_whole
+from edgeecc.graph.trace import trace
+from edgeecc.networks.table import build
+
+ROOT = Path(__file__).resolve().parents[2]
+FILES = sorted((ROOT / "paper").glob("*.toml"))
+
+
+def run(*args: str, code: int = 0) -> Any:
+    done = CliRunner().invoke(cli, ["-q", *args], catch_exceptions=False)
+    assert done.exit_code == code, done.output
+    return done
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_every_file_is_taken_by_both_commands(path: Path, workspace: Path) -> None:
+    """Each command gets as far as what is not here: the weights, or the board."""
+    said = run("prune", "--config", str(path), code=1).output
+    assert f"cannot read {path.stem.split('-')[0]}" in said
+    said = run("calibrate", "--config", str(path), code=1).output
+    assert "jetson-tx2" in said or "gtx1080ti" in said
+
+
+def test_a_file_that_comes_with_edgeecc_is_found_anywhere(workspace: Path) -> None:
+    assert "alexnet.pth" in run("prune", "--config", "paper/alexnet-tx2.toml", code=1).output
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[prune]\nbudgets = '1J'\n", "sets 'budgets' for prune, which has no such option"),
+        ("[prone]\nbudget = '1J'\n", "holds 'prone', which is no command's table"),
+        ("prune = 3\n", "holds 'prune', which is no command's table"),
+        ("[export]\n", r"has no table [prune]"),
+        ("[prune\n", "cannot read own.toml"),
+    ],
+)
+def test_a_wrong_file_is_refused(text: str, said: str, workspace: Path) -> None:
+    (workspace / "own.toml").write_text(text)
+    assert said in run("prune", "net.pth", "--config", "own.toml", code=2).output
+
+
+def test_a_missing_file_is_refused(workspace: Path) -> None:
+    assert "cannot read gone.toml" in run("prune", "--config", "gone.toml", code=2).output
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "widths"), [("mobilenet_v1", (3, 32, 32), 14), ("erfnet", (3, 32, 32), 51)]
+)
+def test_paper_groups_are_the_papers(name: str, shape: tuple, widths: int) -> None:
+    spec = trace(build(name), (torch.zeros(1, *shape),))
+    kept = keep_streams_whole(spec)
+    assert len(kept.prunable) == widths
+    gone = {group.name for group in spec.prunable} - {group.name for group in kept.prunable}
+    assert all("residual stream" in group.reason for group in kept.groups if group.name in gone)
+
+
+def images(folder: Path, count: int, shape: tuple[int, int]) -> None:
+    folder.mkdir(parents=True)
+    generator = np.random.default_rng(0)
+    for number in range(count):
+        pixels = generator.integers(0, 255, (*shape, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number}.jpg")
+
+
+def test_mobilenet_on_the_layout_of_imagenet(workspace: Path) -> None:
+    for part, count in (("train", 4), ("val", 2)):
+        for label in ("n01440764", "n01443537"):
+            images(workspace / "imagenet" / part / label, count, (40, 48))
+    torch.save(build("mobilenet_v1", width=0.25, classes=2).state_dict(), "mobilenet_v1.pth")
+    result = json.loads(
+        run(
+            "prune", "--config", "paper/mobilenet-tx2.toml", "--input", "3x32x32", "--device", "virtual:tx2",
+            "--budget", "95%", "--batch-size", "4", "--steps", "3", "--finetune", "2,constant", "--finetune",
+            "2,lr=3e-5,distill=0", "--json",
+        ).output
+    )  # fmt: skip
+    assert result["finetune_steps"] == 4
+    assert len(result["widths"]) == 14
+    assert result["cost"] <= result["budget"]["value"]
