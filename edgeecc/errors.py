@@ -49,3 +49,8 @@ class BudgetInfeasibleError(EdgeeccError):
 
 class RuntimeUnavailableError(EdgeeccError):
     """A runtime, device or optional package is not here; the message says how to get it."""
+
+
+def brief(error: BaseException, most: int = 160) -> str:
+    """Return what an error of other code says in one line of at most `most` characters, to be told in ours."""
+    return " ".join(str(error).split())[:most]

@@ -12,6 +12,7 @@ from edgeecc.cli.config_file import config_option
 from edgeecc.cli.options import json_option, network_options, parse_budget_option, workspace_option
 from edgeecc.cli.output import ProgressLine, emit_json, print_table
 from edgeecc.config import EccConfig, PruneConfig, TrainConfig, WspConfig
+from edgeecc.data.table import KNOWN
 from edgeecc.schedule import parse_stage
 from edgeecc.units import UNITS, Metric, format_quantity
 
@@ -136,9 +137,7 @@ def training_options(command: Callable[..., Any]) -> Callable[..., Any]:
 )
 @config_option
 @network_options
-@click.option(
-    "--data", help="digits, fashion-mnist[:FOLDER], imagefolder:PATH, or package.module:function."
-)
+@click.option("--data", help=f"{KNOWN}.")
 @click.option(
     "--device",
     help="Device whose profile prices the widths.  [default: virtual:tx2, for ms onnxruntime:cpu, for wsp "
@@ -195,13 +194,13 @@ def prune(
 
     \b
     Examples:
-      edgeecc prune model.pth --budget 0.025J --data imagefolder:PATH
+      edgeecc prune model.pth --budget 0.025J --data imagefolder:FOLDER
       edgeecc prune net.pth --network mine.nets:factory --input 1x28x28 --data fashion-mnist --budget 34%
       edgeecc prune net.pth --method wsp --device systolic:eyeriss --budget 20% --data digits
     """  # noqa: D301  # \b keeps click from wrapping
     if not options["data"]:
         raise click.UsageError(
-            "no data to train on; give --data (digits, fashion-mnist, imagefolder:PATH, ...)"
+            "no data to train on; give --data (digits, fashion-mnist, imagefolder:FOLDER, ...)"
         )
     parsed = parse_budget_option(budget, of)
     from edgeecc.prune import prune as prune_channels

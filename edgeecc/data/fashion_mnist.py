@@ -6,38 +6,44 @@ import gzip
 import math
 import zlib
 from pathlib import Path
-from typing import Tuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from edgeecc.data.request import DataRequest, Loaded, Normalization
 from edgeecc.data.splits import TensorSplit
 from edgeecc.errors import DataError
 
 DEFAULT_FOLDER = Path("/usr/share/datasets/fashion-mnist")
-#: Mean and standard deviation of the training pixels, 0..1.
-MEAN, DEVIATION = 0.2860, 0.3530
+#: Of the training pixels.
+NORMALIZATION = Normalization((0.2860,), (0.3530,))
 #: Largest number of bytes that an IDX file may unpack to.
 MAX_BYTES = 2**28
 
 
-def load_fashion_mnist(folder: Path) -> Tuple[TensorSplit, TensorSplit]:
-    """Return the 60,000 training and 10,000 test images, 1x28x28, normalised.
+def load_fashion_mnist(rest: str, request: DataRequest) -> Loaded:
+    """Return the 60,000 training and 10,000 test images, 1x28x28, normalised, and the number of classes.
 
+    Args:
+        rest: folder of the four files; empty: where Debian installs them.
+        request: what the network wants.
     Raises: DataError when a file is absent or damaged.
     """
-    return _load(folder, "train"), _load(folder, "t10k")
+    folder = Path(rest) if rest else DEFAULT_FOLDER
+    normalization = request.normalization(NORMALIZATION, 1)
+    return _load(folder, "train", normalization), _load(folder, "t10k", normalization), 10
 
 
-def _load(folder: Path, part: str) -> TensorSplit:
+def _load(folder: Path, part: str, normalization: Normalization) -> TensorSplit:
     images = read_idx(folder / f"{part}-images-idx3-ubyte.gz")
     labels = read_idx(folder / f"{part}-labels-idx1-ubyte.gz")
     if images.ndim != 3 or labels.shape != images.shape[:1] or labels.max(initial=0) > 9:
         raise DataError(
             f"images and labels of {part} in {folder} do not belong together; copy them again"
         )
-    pixels = (torch.from_numpy(images).float().div_(255.0) - MEAN) / DEVIATION
+    pixels = torch.from_numpy(images).float().div_(255.0)
+    pixels = (pixels - normalization.mean[0]) / normalization.deviation[0]
     return TensorSplit(pixels.unsqueeze(1), torch.from_numpy(labels).long())
 
 

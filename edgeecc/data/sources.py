@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Optional, Tuple
+from typing import Callable, Optional, Sequence, Tuple, cast
 
 import torch
 from torch import nn
-from torch.nn import functional
 
 from edgeecc.config import TaskName
-from edgeecc.data.fashion_mnist import DEFAULT_FOLDER, load_fashion_mnist
-from edgeecc.data.imagefolder import load_imagefolder
-from edgeecc.data.splits import DatasetSplit, Split, TensorSplit
+from edgeecc.data.request import DataRequest, Loaded, Normalization
+from edgeecc.data.splits import DatasetSplit, Split
+from edgeecc.data.table import KNOWN, SOURCES
 from edgeecc.errors import ConfigError, DataError
-from edgeecc.plugins import call_own
+from edgeecc.plugins import call_own, resolve
 from edgeecc.training.task import Task
-
-KNOWN = "digits, fashion-mnist[:FOLDER], imagefolder:PATH, package.module:function"
 
 
 @dataclass(frozen=True)
@@ -58,48 +54,41 @@ class DataBundle:
         task.check(output, labels)
 
 
-def load(text: str, *, input_shape: Tuple[int, ...], seed: int = 0) -> DataBundle:
+def load(
+    text: str,
+    *,
+    input_shape: Tuple[int, ...],
+    seed: int = 0,
+    mean: Optional[Sequence[float]] = None,
+    deviation: Optional[Sequence[float]] = None,
+) -> DataBundle:
     """Load the data set that `--data` names.
 
     Args:
-        text: `digits`, `fashion-mnist[:FOLDER]`, `imagefolder:PATH` or `package.module:function`.
+        text: a name of `edgeecc.data.table`, with what follows it, or `package.module:function`.
         input_shape: of the network, for sets whose images are resized.
         seed: of random augmentation.
-    Raises: DataError when it is absent or damaged; ConfigError for an unknown name.
+        mean, deviation: of the network's training pixels, 0..1, a number for each channel; None: the data set's. A
+            function of the user's own normalises by itself.
+    Raises: DataError when it is absent or damaged; ConfigError for an unknown name, or a normalisation that is none.
     """
+    if (mean is None) != (deviation is None):
+        raise ConfigError("a mean without a deviation does not normalise; give both or neither")
     name, _, rest = text.partition(":")
-    if text == "digits":
-        return _digits(input_shape)
-    if name == "fashion-mnist":
-        train, val = load_fashion_mnist(Path(rest) if rest else DEFAULT_FOLDER)
-        return DataBundle(text, train, val, 10)
-    if name == "imagefolder" and rest:
-        train_set, val_set, classes = load_imagefolder(Path(rest), input_shape, seed)
-        return DataBundle(text, train_set, val_set, classes)
-    if rest:
-        return _own(text)
-    raise ConfigError(f"unknown data set {text!r}; known are {KNOWN}")
-
-
-def _digits(input_shape: Tuple[int, ...]) -> DataBundle:
-    """Return scikit-learn's 1,797 handwritten digits, 8x8 or enlarged to what the network takes, one in five held."""
-    try:
-        from sklearn.datasets import load_digits
-    except ImportError as error:
-        raise DataError("the digits come with scikit-learn; pip install 'edgeecc[host]'") from error
-    found = load_digits()
-    images = torch.from_numpy(found.images).float().unsqueeze(1) / 8.0 - 1.0
-    if len(input_shape) == 3 and min(input_shape[1:]) > images.shape[-1]:
-        images = functional.interpolate(images, input_shape[1:], mode="bilinear")
-    labels = torch.from_numpy(found.target).long()
-    held = torch.zeros(len(labels), dtype=torch.bool)
-    for digit in range(10):
-        held[(labels == digit).nonzero().reshape(-1)[::5]] = True
+    if name not in SOURCES:
+        if rest:
+            return _own(text)
+        raise ConfigError(f"unknown data set {text!r}; known are {KNOWN}")
+    source = SOURCES[name]
+    if not source.takes(rest):
+        raise ConfigError(f"data set {text!r} cannot be had; write {name}{source.rest}")
+    given = None
+    if mean is not None and deviation is not None:
+        given = Normalization(tuple(mean), tuple(deviation))
+    loader = cast(Callable[[str, DataRequest], Loaded], resolve(source.loader))
+    train, val, classes = loader(rest, DataRequest(input_shape, seed, given))
     return DataBundle(
-        "digits",
-        TensorSplit(images[~held], labels[~held]),
-        TensorSplit(images[held], labels[held]),
-        10,
+        text, train, val, classes, "segmentation" if source.pixels else "classification"
     )
 
 

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Optional, Protocol, Sequence, Tuple
+from functools import partial
+from typing import Any, Callable, Iterator, List, Optional, Protocol, Sequence, Tuple
 
 import numpy as np
 import torch
 
+from edgeecc.data.prefetch import Prefetch, usable_cores
 from edgeecc.errors import DataError
 from edgeecc.training.task import IGNORE_LABEL as IGNORE_LABEL
 
 Batch = Tuple[torch.Tensor, torch.Tensor]
 
+#: Threads that take images at most: beyond, they wait for the interpreter, not for their decoders.
+MOST_WORKERS = 8
 #: Pixels that run through a network together without gradients at most: 83 images of 224x224, 8 of 512x1024 (ours).
 PIXELS_TOGETHER = 2**22
 
@@ -140,21 +144,71 @@ class Batches:
         split: training images.
         size: images per batch; a smaller split gives itself whole.
         seed: of the order; every pass over the data has its own.
+        workers: threads that take the next batches meanwhile; None: as many as `usual_workers` says.
     """
 
-    def __init__(self, split: Split, size: int, seed: int) -> None:
-        self._split, self._seed = split, seed
+    def __init__(self, split: Split, size: int, seed: int, workers: Optional[int] = None) -> None:
         self._size = min(size, len(split))
-        self._per_pass = len(split) // self._size
-        self._order: Tuple[int, Optional[torch.Tensor]] = (-1, None)
+        self._prefetch = Prefetch(
+            _Parts(split, _Order(len(split), self._size, seed)),
+            usual_workers(split) if workers is None else workers,
+        )
 
     def batch(self, step: int) -> Batch:
         """Return batch number `step`, counted from 0."""
+        return _joined(self._prefetch.get(step))
+
+
+def in_order(split: Split, size: int, workers: Optional[int] = None) -> Iterator[Batch]:
+    """Yield a whole split in its order, at most `size` images at a time, the next ones taken meanwhile."""
+    count = -(-len(split) // size)
+    workers = usual_workers(split) if workers is None else workers
+    prefetch = Prefetch(
+        _Parts(split, lambda step: (0, range(len(split))[step * size :][:size])), workers
+    )
+    for step in range(count):
+        yield _joined(prefetch.get(step))
+
+
+def usual_workers(split: Split) -> int:
+    """Return the threads that taking images of a split is worth: none unless it says that it decodes them."""
+    return min(MOST_WORKERS, usable_cores()) if getattr(split, "decodes", False) else 0
+
+
+class _Order:
+    """Which images a step shows: (pass, indices)."""
+
+    def __init__(self, count: int, size: int, seed: int) -> None:
+        self._count, self._size, self._seed = count, size, seed
+        self._per_pass = count // size
+        self._order: Tuple[int, Optional[torch.Tensor]] = (-1, None)
+
+    def __call__(self, step: int) -> Tuple[int, Sequence[int]]:
         turn, place = divmod(step, self._per_pass)
         if self._order[0] != turn:
             generator = torch.Generator().manual_seed((self._seed << 20) + turn)
-            self._order = (turn, torch.randperm(len(self._split), generator=generator))
+            self._order = (turn, torch.randperm(self._count, generator=generator))
         order = self._order[1]
         assert order is not None  # noqa: S101  # for the type checker
-        chosen = order[place * self._size : (place + 1) * self._size].tolist()
-        return self._split.take(chosen, turn)
+        return turn, order[place * self._size : (place + 1) * self._size].tolist()
+
+
+class _Parts:
+    """The work of a step: its images in as many parts as there are to share out."""
+
+    def __init__(self, split: Split, order: Callable[[int], Tuple[int, Sequence[int]]]) -> None:
+        self._split, self._order = split, order
+
+    def __call__(self, step: int, count: int) -> List[Callable[[], Batch]]:
+        turn, indices = self._order(step)
+        length = max(1, -(-len(indices) // count))
+        return [
+            partial(self._split.take, indices[start : start + length], turn)
+            for start in range(0, len(indices), length)
+        ]
+
+
+def _joined(parts: List[Batch]) -> Batch:
+    if len(parts) == 1:
+        return parts[0]
+    return torch.cat([images for images, _ in parts]), torch.cat([labels for _, labels in parts])

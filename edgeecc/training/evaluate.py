@@ -7,7 +7,7 @@ from typing import Dict
 import torch
 from torch import nn
 
-from edgeecc.data.splits import Split, images_together
+from edgeecc.data.splits import Split, images_together, in_order
 from edgeecc.training.classification import CLASSIFICATION
 from edgeecc.training.task import Task
 
@@ -24,8 +24,7 @@ def evaluate(model: nn.Module, split: Split, task: Task) -> Dict[str, float]:
     scores = task.scores()
     together = images_together(split.take([0])[0].shape, EVAL_BATCH)
     with torch.no_grad():
-        for start in range(0, len(split), together):
-            images, labels = split.take(range(start, min(len(split), start + together)))
+        for images, labels in in_order(split, together):
             output = task.output_of(model(images))
             scores.add(output.cpu().numpy(), labels.cpu().numpy())
     return scores.result()

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from edgeecc.data.fashion_mnist import DEFAULT_FOLDER, load_fashion_mnist, read_idx
+from edgeecc.data.fashion_mnist import DEFAULT_FOLDER, read_idx
 from edgeecc.data.sources import DataBundle, load
 from edgeecc.data.splits import Batches, DatasetSplit, TensorSplit
 from edgeecc.errors import ConfigError, DataError
@@ -86,11 +86,11 @@ def test_a_small_fashion_mnist(tmp_path: Path) -> None:
     for part, count in (("train", 6), ("t10k", 4)):
         write_idx(tmp_path / f"{part}-images-idx3-ubyte.gz", np.zeros((count, 28, 28)))
         write_idx(tmp_path / f"{part}-labels-idx1-ubyte.gz", np.arange(count))
-    train, val = load_fashion_mnist(tmp_path)
-    assert (len(train), len(val)) == (6, 4)
+    data = load(f"fashion-mnist:{tmp_path}", input_shape=(1, 28, 28))
+    assert (len(data.train), len(data.val)) == (6, 4)
     write_idx(tmp_path / "t10k-labels-idx1-ubyte.gz", np.arange(5))
     with pytest.raises(DataError, match="do not belong together"):
-        load_fashion_mnist(tmp_path)
+        load(f"fashion-mnist:{tmp_path}", input_shape=(1, 28, 28))
 
 
 @pytest.mark.skipif(

@@ -12,14 +12,17 @@ import pytest
 import torch
 from PIL import Image
 
-from edgeecc.data.imagefolder import MAX_PIXELS, ImageFolder
+from edgeecc.data.encoded import EncodedSplit
+from edgeecc.data.imagefolder import ImageFiles
+from edgeecc.data.images import MAX_PIXELS
+from edgeecc.data.request import DataRequest
 from edgeecc.data.sources import load
 from edgeecc.data.splits import Batches
 from edgeecc.errors import DataError
 
 
-def folder(path: Path, *, augment: bool) -> ImageFolder:
-    return ImageFolder([(path, 1)], (3, 16, 16), 5, augment=augment)
+def folder(path: Path, *, augment: bool) -> EncodedSplit:
+    return EncodedSplit(ImageFiles([(path, 1)]), DataRequest((3, 16, 16), 5), augment=augment)
 
 
 @pytest.fixture
