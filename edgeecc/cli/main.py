@@ -17,6 +17,7 @@ from edgeecc.cli.demo import demo
 from edgeecc.cli.doctor import doctor
 from edgeecc.cli.export import export, verify
 from edgeecc.cli.inspection import inspect
+from edgeecc.cli.networks import networks
 from edgeecc.cli.prune import prune
 from edgeecc.errors import ArtifactError
 
@@ -67,7 +68,7 @@ def _options(table: Dict[str, Any]) -> Dict[str, Any]:
     return {key.replace("-", "_"): value for key, value in table.items()}
 
 
-for _command in (doctor, calibrate, inspect, prune, export, verify, demo):
+for _command in (doctor, networks, calibrate, inspect, prune, export, verify, demo):
     cli.add_command(_command)
 
 
