@@ -182,4 +182,4 @@ def _twice(classes: int) -> nn.ConvTranspose2d:
     return nn.ConvTranspose2d(classes, classes, 2, stride=2, bias=False)
 
 
-espnet_camvid = partial(ESPNet, 12)
+espnet_camvid = partial(ESPNet, classes=12)

@@ -15,8 +15,8 @@ PACKAGE = ROOT / "edgeecc"
 BASE = {"errors", "units", "config", "artifacts", "compressed", "pattern", "plugins", "workload"}
 DOMAIN = {"graph", "networks", "data", "cost", "meters", "runtimes", "solvers", "training"}
 USE_CASES = {
-    "array_pricing", "calibrate", "calibration_folder", "calibration_job", "catalogue", "demo", "doctor", "export", "export_parts",
-    "export_weights", "inspection", "pricing", "prune", "rounds", "run_folder", "run_request",
+    "array_pricing", "calibrate", "calibration_folder", "calibration_job", "catalogue", "demo", "doctor", "export",
+    "export_parts", "export_weights", "inspection", "pricing", "prune", "rounds", "run_folder", "run_request",
     "sparsify", "sources", "verify", "weight_methods",
 }  # fmt: skip
 #: What a domain package may import of the other domain packages: the modules that only describe.
