@@ -31,7 +31,7 @@ Items = Iterator[Tuple[Image.Image, np.ndarray]]
 
 @dataclass(frozen=True)
 class Case:
-    """A weights file, its data, the side of its images (None: as they are), and the published or gathered figures."""
+    """A weights file, its data, the side of its images, and what was measured when the file was gathered."""
 
     file: str
     data: str
@@ -109,16 +109,23 @@ def accuracy(pairs: Iterator[Tuple[torch.Tensor, torch.Tensor]]) -> str:
     for logits, label in pairs:
         if label.ndim:
             cells = label.long() * (VOID + 1) + logits.argmax(0)
-            counted = torch.bincount(cells[label < VOID], minlength=confusion.numel())
+            counted = torch.bincount(cells.flatten(), minlength=confusion.numel())
             confusion += counted.view_as(confusion)
         else:
             ranks.append(int((logits > logits[int(label)]).sum()))
     if ranks:
         top1, top5 = (100.0 * float(np.mean(np.array(ranks) < most)) for most in (1, 5))
         return f"{top1:.2f} / {top5:.2f}"
+    everywhere = mean_iou(confusion)
+    confusion[VOID] = 0
+    return f"mIoU {mean_iou(confusion):.2f}; {everywhere:.2f} if void pixels count as told wrongly"
+
+
+def mean_iou(confusion: torch.Tensor) -> float:
+    """Return the mean over the classes, void left out, in percent; rows are labels, columns what was told."""
     met = confusion.diagonal().double()
     ratio = met / (confusion.sum(0) + confusion.sum(1) - met)
-    return f"mIoU {100.0 * float(ratio[:VOID].mean()):.2f}"
+    return 100.0 * float(ratio[:VOID].mean())
 
 
 def main() -> None:

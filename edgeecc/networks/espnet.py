@@ -116,10 +116,12 @@ class Encoder(nn.Module):
     Args:
         classes: outputs.
         p, q: blocks of the second and third level.
+        with_image: the first level is handed on joined with the image.
     """
 
-    def __init__(self, classes: int, p: int, q: int) -> None:
+    def __init__(self, classes: int, p: int, q: int, with_image: bool) -> None:
         super().__init__()
+        self._with_image = with_image
         self.level1 = ConvBnPrelu(3, 16, 2)
         self.halve = nn.AvgPool2d(3, 2, 1)
         self.b1 = BnPrelu(16 + 3)
@@ -132,14 +134,14 @@ class Encoder(nn.Module):
         self.classifier = Conv(256, classes, 1)
 
     def forward(self, image: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Return the maps of the three levels, of 19, 131 and `classes` channels."""
-        half = self.halve(image)
-        first = self.b1(torch.cat([self.level1(image), half], 1))
+        """Return the maps of the three levels, of 16 or 19, 131 and `classes` channels."""
+        half, alone = self.halve(image), self.level1(image)
+        first = self.b1(torch.cat([alone, half], 1))
         down = self.level2_0(first)
         second = self.b2(torch.cat([self.level2(down), down, self.halve(half)], 1))
         down = self.level3_0(second)
         third = self.b3(torch.cat([down, self.level3(down)], 1))
-        return first, second, self.classifier(third)
+        return first if self._with_image else alone, second, self.classifier(third)
 
 
 class ESPNet(nn.Module):
@@ -151,19 +153,21 @@ class ESPNet(nn.Module):
     Args:
         classes: outputs, at least 5; 20 are Cityscapes with its void label.
         p, q: blocks of the second and third level, at least 1.
+        with_image: the decoder reads the first level joined with the image, as the authors' train/Model.py has
+            it, or alone, as their test/Model.py.
     Raises: ConfigError when one is too small.
     """
 
-    def __init__(self, classes: int = 20, p: int = 2, q: int = 8) -> None:
+    def __init__(self, classes: int = 20, p: int = 2, q: int = 8, with_image: bool = False) -> None:
         if classes < len(_DILATIONS) or min(p, q) < 1:
             raise ConfigError(
                 f"ESPNet with {classes} classes, p {p} and q {q} does not exist; it needs 5, 1 and 1"
             )
         super().__init__()
-        self.encoder = Encoder(classes, p, q)
+        self.encoder = Encoder(classes, p, q, with_image)
         self.level3_C = Conv(128 + 3, classes, 1)
         self.br = nn.BatchNorm2d(classes, eps=_EPSILON)
-        self.conv = ConvBnPrelu(16 + 3 + classes, classes)
+        self.conv = ConvBnPrelu((19 if with_image else 16) + classes, classes)
         self.up_l3 = nn.Sequential(_twice(classes))
         self.combine_l2_l3 = nn.Sequential(BnPrelu(2 * classes), PyramidBlock(2 * classes, classes))
         self.up_l2 = nn.Sequential(_twice(classes), BnPrelu(classes))
@@ -182,4 +186,4 @@ def _twice(classes: int) -> nn.ConvTranspose2d:
     return nn.ConvTranspose2d(classes, classes, 2, stride=2, bias=False)
 
 
-espnet_camvid = partial(ESPNet, classes=12)
+espnet_camvid = partial(ESPNet, classes=12, with_image=True)

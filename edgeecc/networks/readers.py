@@ -71,7 +71,7 @@ def inverted_residuals(shapes: Shapes) -> Optional[Dict[str, OptionValue]]:
 
 
 def espnet(only: Optional[int] = None) -> Reader:
-    """Return a reader of the classes of an ESPNet and the blocks of its second and third level.
+    """Return a reader of an ESPNet: classes, blocks of its second and third level, what its decoder reads.
 
     Args:
         only: number of classes, where weights with another one are another row's.
@@ -80,9 +80,11 @@ def espnet(only: Optional[int] = None) -> Reader:
     def read(shapes: Shapes) -> Optional[Dict[str, OptionValue]]:
         options = classes("encoder.classifier.conv.weight")(shapes)
         p, q = (_blocks(shapes, f"encoder.level{level}.") for level in (2, 3))
+        mixed = shapes.get("conv.conv.weight", ())[:2]
         if options is None or not p or not q or only not in (None, options["classes"]):
             return None
-        return {**options, "p": p, "q": q}
+        with_image = len(mixed) == 2 and mixed[1] - mixed[0] == 19
+        return {**options, "p": p, "q": q, "with_image": with_image}
 
     return read
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +17,8 @@ from edgeecc.sources import open_network
 
 SHARED = Path(__file__).parents[3].parent / "shared" / "data"
 FILES = {
-    "camvid_espnet_p2q8.pth": ("espnet_camvid", {"classes": 12, "p": 2, "q": 8}),
-    "cityscapes_espnet_p2q8.pth": ("espnet", {"classes": 20, "p": 2, "q": 8}),
+    "camvid_espnet_p2q8.pth": ("espnet_camvid", {"classes": 12, "p": 2, "q": 8, "with_image": True}),
+    "cityscapes_espnet_p2q8.pth": ("espnet", {"classes": 20, "p": 2, "q": 8, "with_image": False}),
     "cifar10_resnet20_akamaster.pt": ("resnet20", {"classes": 10}),
     "cifar10_resnet56_akamaster.pt": ("resnet56", {"classes": 10}),
     "imagenet_mobilenet_v1_0.5_160_dequant.pt": ("mobilenet_v1_tf", {"width": 0.5, "classes": 1000}),
@@ -62,8 +63,6 @@ def test_cifar_images_are_told() -> None:
     model, source = open_network(None, None, SHARED / "weights" / "cifar10_resnet20_akamaster.pt")
     with np.load(SHARED / "cifar10" / "cifar10_test_jpeg.npz") as packed:
         data, ends, labels = packed["jpeg"].tobytes(), packed["offsets"], packed["labels"]
-    from io import BytesIO
-
     right = sum(
         int(told(model, source.reference, Image.open(BytesIO(data[ends[place] : ends[place + 1]]))))
         == labels[place]
