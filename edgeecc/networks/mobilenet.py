@@ -102,17 +102,26 @@ class MobileNet(nn.Module):
     """A stem, depthwise-pointwise pairs, global average pooling and a linear head.
 
     Args:
-        family: widths and strides; the stride of a pair is the depthwise convolution's.
+        inputs: image channels.
+        stem: (width, stride) of the first convolution.
+        pairs: (width, stride) of each pair; the stride is the depthwise convolution's.
         classes: outputs.
         style: of the convolutions.
     """
 
-    def __init__(self, family: Family, classes: int, style: Style) -> None:
+    def __init__(
+        self,
+        inputs: int,
+        stem: Tuple[int, int],
+        pairs: Sequence[Tuple[int, int]],
+        classes: int,
+        style: Style = STYLES["torch"],
+    ) -> None:
         super().__init__()
-        width, stride = family.stem
-        self.stem = ConvBnRelu(Shape(family.inputs, width, 3, stride), style)
+        width, stride = stem
+        self.stem = ConvBnRelu(Shape(inputs, width, 3, stride), style)
         self.dw, self.pw = nn.ModuleList(), nn.ModuleList()
-        for outputs, stride in family.pairs:
+        for outputs, stride in pairs:
             self.dw.append(ConvBnRelu(Shape(width, width, 3, stride, width), style))
             self.pw.append(ConvBnRelu(Shape(width, outputs, 1), style))
             width = outputs
@@ -182,5 +191,5 @@ def scaled(channels: int, width: float) -> int:
 def _scaled(name: str, width: float, classes: int, style: Style = STYLES["torch"]) -> MobileNet:
     check_scale(width, classes)
     inputs, (stem, stride), pairs = FAMILIES[name]
-    thin = tuple((scaled(outputs, width), step) for outputs, step in pairs)
-    return MobileNet(Family(inputs, (scaled(stem, width), stride), thin), classes, style)
+    thin = [(scaled(outputs, width), step) for outputs, step in pairs]
+    return MobileNet(inputs, (scaled(stem, width), stride), thin, classes, style)
