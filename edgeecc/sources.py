@@ -21,6 +21,7 @@ from edgeecc.graph.settle import settle
 from edgeecc.graph.spec import NetworkSpec
 from edgeecc.graph.to_onnx import to_onnx
 from edgeecc.graph.trace import trace
+from edgeecc.networks.public_names import in_our_names
 from edgeecc.networks.table import NETWORKS, build, infer, info
 from edgeecc.networks.weights import load_into, load_state
 from edgeecc.plugins import call_own
@@ -118,7 +119,7 @@ def open_network(
     source = NetworkSource(reference, shape, options, paper_groups=paper_groups)
     model = source.build()
     if state is not None:
-        load_into(model, state)
+        load_into(model, in_our_names(reference, state)[0])
     return model, source
 
 
@@ -149,8 +150,8 @@ def trace_source(model: nn.Module, source: NetworkSource) -> Traced:
 def _choose(
     network: Optional[str], state: Optional[Mapping[str, torch.Tensor]], weights: Optional[Path]
 ) -> Tuple[str, Dict[str, OptionValue]]:
-    inferred = infer(state) if state is not None else None
     if network is None:
+        inferred = infer(state) if state is not None else None
         if inferred is None:
             what = (
                 f"the tensors of {weights} fit no known network"
@@ -167,9 +168,7 @@ def _choose(
         raise ConfigError(
             f"unknown network {network!r}; known are {', '.join(sorted(NETWORKS))}, or package.module:factory"
         )
-    return (
-        (network, inferred[1]) if inferred is not None and inferred[0] == network else (network, {})
-    )
+    return (infer(state, network) if state is not None else None) or (network, {})
 
 
 def _input_shape(reference: str, given: Optional[Tuple[int, ...]]) -> Tuple[int, ...]:

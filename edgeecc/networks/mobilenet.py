@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Optional, Sequence, Tuple
+from typing import Dict, NamedTuple, Optional, Sequence, Tuple
 
 import torch
 from torch import nn
 
 from edgeecc.errors import ConfigError
+from edgeecc.networks.same_padding import SamePad
 
 #: (output width, stride) of each pair of MobileNetV1 (Howard et al. 2017, table 1).
 _V1 = (
@@ -30,28 +31,71 @@ _DIGITS = (
 )
 
 
+class Family(NamedTuple):
+    """Image channels, (width, stride) of the stem, and (width, stride) of each pair, at width multiplier 1."""
+
+    inputs: int
+    stem: Tuple[int, int]
+    pairs: Tuple[Tuple[int, int], ...]
+
+
+class Style(NamedTuple):
+    """Where implementations of MobileNetV1 differ: ReLU6 or ReLU, TensorFlow's padding, batch norm's epsilon."""
+
+    clipped: bool = True
+    same: bool = False
+    epsilon: float = 1e-5
+
+
+class Shape(NamedTuple):
+    """A convolution's channels, kernel side, stride and groups."""
+
+    inputs: int
+    outputs: int
+    kernel: int
+    stride: int = 1
+    groups: int = 1
+
+
+FAMILIES = {
+    "mobilenet_v1": Family(3, (32, 2), _V1),
+    "fashion_mobilenet": Family(1, (16, 1), _FASHION),
+    "digits_mobilenet": Family(1, (32, 1), _DIGITS),
+}
+#: Implementations of MobileNetV1 whose public weights load (their names are in `public_names`).
+STYLES: Dict[str, Style] = {
+    "torch": Style(),
+    "relu": Style(clipped=False),
+    "tensorflow": Style(same=True, epsilon=1e-3),
+}
 #: Stem width and pair widths of each family at width multiplier 1.
 BASE_WIDTHS = {
-    "mobilenet_v1": (32, *(width for width, _ in _V1)),
-    "fashion_mobilenet": (16, *(width for width, _ in _FASHION)),
-    "digits_mobilenet": (32, *(width for width, _ in _DIGITS)),
+    name: (family.stem[0], *(width for width, _ in family.pairs))
+    for name, family in FAMILIES.items()
 }
 #: Largest width multiplier.
 WIDEST = 16.0
 
 
 class ConvBnRelu(nn.Sequential):
-    """Convolution without bias, batch norm, ReLU6; parameters `conv` and `bn`."""
+    """Convolution without bias, batch norm, activation; parameters `conv` and `bn`."""
 
-    def __init__(
-        self, inputs: int, outputs: int, kernel: int, *, stride: int = 1, groups: int = 1
-    ) -> None:
+    def __init__(self, shape: Shape, style: Style) -> None:
         super().__init__()
+        padded = style.same and shape.stride > 1
+        if padded:
+            self.pad = SamePad(shape.kernel, shape.stride)
         self.conv = nn.Conv2d(
-            inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False
+            shape.inputs,
+            shape.outputs,
+            shape.kernel,
+            shape.stride,
+            0 if padded else shape.kernel // 2,
+            groups=shape.groups,
+            bias=False,
         )
-        self.bn = nn.BatchNorm2d(outputs)
-        self.relu = nn.ReLU6()
+        self.bn = nn.BatchNorm2d(shape.outputs, eps=style.epsilon)
+        self.relu: nn.Module = nn.ReLU6() if style.clipped else nn.ReLU()
 
 
 class MobileNet(nn.Module):
@@ -62,18 +106,24 @@ class MobileNet(nn.Module):
         stem: (width, stride) of the first convolution.
         pairs: (width, stride) of each pair; the stride is the depthwise convolution's.
         classes: outputs.
+        style: of the convolutions.
     """
 
     def __init__(
-        self, inputs: int, stem: Tuple[int, int], pairs: Sequence[Tuple[int, int]], classes: int
-    ) -> None:  # fmt: skip
+        self,
+        inputs: int,
+        stem: Tuple[int, int],
+        pairs: Sequence[Tuple[int, int]],
+        classes: int,
+        style: Style = STYLES["torch"],
+    ) -> None:
         super().__init__()
-        self.stem = ConvBnRelu(inputs, stem[0], 3, stride=stem[1])
+        width, stride = stem
+        self.stem = ConvBnRelu(Shape(inputs, width, 3, stride), style)
         self.dw, self.pw = nn.ModuleList(), nn.ModuleList()
-        width = stem[0]
         for outputs, stride in pairs:
-            self.dw.append(ConvBnRelu(width, width, 3, stride=stride, groups=width))
-            self.pw.append(ConvBnRelu(width, outputs, 1))
+            self.dw.append(ConvBnRelu(Shape(width, width, 3, stride, width), style))
+            self.pw.append(ConvBnRelu(Shape(width, outputs, 1), style))
             width = outputs
         self.fc = nn.Linear(width, classes)
 
@@ -86,19 +136,28 @@ class MobileNet(nn.Module):
         return logits
 
 
-def mobilenet_v1(width: float = 1.0, classes: int = 1000) -> MobileNet:
-    """Build MobileNetV1 with a width multiplier (Howard et al. 2017)."""
-    return _scaled(3, (32, 2), _V1, width, classes)
+def mobilenet_v1(width: float = 1.0, classes: int = 1000, style: str = "torch") -> MobileNet:
+    """Build MobileNetV1 with a width multiplier (Howard et al. 2017).
+
+    Args:
+        width: multiplier, in (0, 16].
+        classes: outputs, at least 1.
+        style: the implementation that trained the weights, a key of `STYLES`.
+    Raises: ConfigError when one is out of range.
+    """
+    if style not in STYLES:
+        raise ConfigError(f"unknown style {style!r} of MobileNetV1; known are {', '.join(STYLES)}")
+    return _scaled("mobilenet_v1", width, classes, STYLES[style])
 
 
 def fashion_mobilenet(width: float = 1.0, classes: int = 10) -> MobileNet:
     """Build the 16-32-64-64-128-128-128 network for 1x28x28 images."""
-    return _scaled(1, (16, 1), _FASHION, width, classes)
+    return _scaled("fashion_mobilenet", width, classes)
 
 
 def digits_mobilenet(width: float = 1.0, classes: int = 10) -> MobileNet:
     """Build the network of the demo, 32 to 1536 channels, for 1x8x8 images."""
-    return _scaled(1, (32, 1), _DIGITS, width, classes)
+    return _scaled("digits_mobilenet", width, classes)
 
 
 def multiplier(base: Sequence[int], found: Sequence[int]) -> Optional[float]:
@@ -113,12 +172,24 @@ def multiplier(base: Sequence[int], found: Sequence[int]) -> Optional[float]:
     return next((value for value in candidates if low < value < high), None)
 
 
-def _scaled(
-    inputs: int, stem: Tuple[int, int], pairs: Sequence[Tuple[int, int]], width: float, classes: int
-) -> MobileNet:  # fmt: skip
+def check_scale(width: float, classes: int) -> None:
+    """Check a width multiplier and a number of classes.
+
+    Raises: ConfigError when one is out of range.
+    """
     if not 0.0 < width <= WIDEST or classes < 1:
         raise ConfigError(
             f"width {width} must lie in (0, {WIDEST:g}] and classes {classes} be at least 1"
         )
-    scaled = [(max(1, round(outputs * width)), stride) for outputs, stride in pairs]
-    return MobileNet(inputs, (max(1, round(stem[0] * width)), stem[1]), scaled, classes)
+
+
+def scaled(channels: int, width: float) -> int:
+    """Return a channel count under a width multiplier, at least 1."""
+    return max(1, round(channels * width))
+
+
+def _scaled(name: str, width: float, classes: int, style: Style = STYLES["torch"]) -> MobileNet:
+    check_scale(width, classes)
+    inputs, (stem, stride), pairs = FAMILIES[name]
+    thin = [(scaled(outputs, width), step) for outputs, step in pairs]
+    return MobileNet(inputs, (scaled(stem, width), stride), thin, classes, style)

@@ -4,53 +4,179 @@ from __future__ import annotations
 
 import inspect
 from dataclasses import dataclass
-from typing import Callable, Dict, Mapping, Optional, Tuple, Union
+from typing import Dict, Literal, Mapping, Optional, Tuple, TypedDict
 
 import torch
 from torch import nn
 
 from edgeecc.errors import ConfigError
-from edgeecc.networks.mobilenet import BASE_WIDTHS, multiplier
+from edgeecc.networks.public_names import in_our_names
+from edgeecc.networks.readers import (
+    OptionValue,
+    Reader,
+    classes,
+    espnet,
+    inverted_residuals,
+    mobilenet,
+)
 from edgeecc.plugins import lookup
 
-OptionValue = Union[int, float, str, bool]
-Shapes = Mapping[str, Tuple[int, ...]]
-#: Shapes of a state dict -> the builder's options, or None where they are another network's.
-Reader = Callable[[Shapes], Optional[Dict[str, OptionValue]]]
+Channels = Tuple[float, ...]
+
+
+class Normalisation(TypedDict):
+    """What images are brought to: mean and deviation of each channel, on the scale 0..1."""
+
+    mean: Channels
+    deviation: Channels
+
+
+_IMAGENET: Normalisation = {"mean": (0.485, 0.456, 0.406), "deviation": (0.229, 0.224, 0.225)}
+#: ImageNet's, averaged over its channels.
+_GREY: Normalisation = {"mean": (0.449,), "deviation": (0.226,)}
+#: Images as they are (Eromera/erfnet_pytorch).
+_NONE: Normalisation = {"mean": (0.0,) * 3, "deviation": (1.0,) * 3}
+#: (x / 255 - 0.5) / 0.5 (TensorFlow's MobileNets).
+_HALF: Normalisation = {"mean": (0.5,) * 3, "deviation": (0.5,) * 3}
+#: (x - 127) / 128 (EfficientNet-lite).
+_LITE: Normalisation = {"mean": (127 / 255,) * 3, "deviation": (128 / 255,) * 3}
+#: Means and deviations of the images of Cityscapes, divided by 255 once more (sacmehta/ESPNet).
+_CITYSCAPES: Normalisation = {
+    "mean": (73.15840149 / 255, 82.90893555 / 255, 72.3923111 / 255),
+    "deviation": (44.91483307, 46.15289307, 45.3192215),
+}
+#: The same of the 367 training images of CamVid, counted as sacmehta/ESPNet counts them.
+_CAMVID: Normalisation = {
+    "mean": (104.964 / 255, 108.358 / 255, 110.216 / 255),
+    "deviation": (69.837, 72.623, 72.056),
+}
 
 
 @dataclass(frozen=True)
 class NetworkInfo:
-    """What is known of a table network: its builder, input shape without batch, and a word on it."""
+    """What is known of a table network.
+
+    Args:
+        builder: `package.module:attribute`, called with the options.
+        input_shape: without batch.
+        about: a word on it.
+        reader: of the builder's options, off the shapes of its weights.
+        task: what it tells, a class an image or a class a pixel.
+        mean, deviation: of each channel of the images, on the scale 0..1: what the public weights were
+            trained with.
+    """
 
     builder: str
     input_shape: Tuple[int, ...]
     about: str
+    reader: Reader
+    task: Literal["classification", "segmentation"] = "classification"
+    mean: Channels = _IMAGENET["mean"]
+    deviation: Channels = _IMAGENET["deviation"]
 
+
+_IMAGE, _STREET, _SMALL = (3, 224, 224), (3, 512, 1024), (3, 32, 32)
 
 NETWORKS: Dict[str, NetworkInfo] = {
-    "alexnet": NetworkInfo("edgeecc.networks.alexnet:AlexNet", (3, 224, 224), "one-tower AlexNet"),
+    "alexnet": NetworkInfo(
+        "edgeecc.networks.alexnet:AlexNet",
+        _IMAGE,
+        "one-tower AlexNet",
+        classes("classifier.6.weight"),
+    ),
     "digits_mobilenet": NetworkInfo(
         "edgeecc.networks.mobilenet:digits_mobilenet",
         (1, 8, 8),
         "small MobileNet for scikit-learn's digits",
+        mobilenet("digits_mobilenet"),
+        **_GREY,
+    ),
+    "efficientnet_lite0": NetworkInfo(
+        "edgeecc.networks.efficientnet_lite:efficientnet_lite0",
+        _IMAGE,
+        "EfficientNet-lite0",
+        classes("_fc.weight"),
+        **_LITE,
     ),
     "erfnet": NetworkInfo(
-        "edgeecc.networks.erfnet:ERFNet", (3, 512, 1024), "ERFNet for Cityscapes"
+        "edgeecc.networks.erfnet:ERFNet",
+        _STREET,
+        "ERFNet for Cityscapes",
+        classes("decoder.output_conv.weight", axis=1),
+        "segmentation",
+        **_NONE,
+    ),
+    "espnet_camvid": NetworkInfo(
+        "edgeecc.networks.espnet:espnet_camvid",
+        (3, 360, 480),
+        "ESPNet for CamVid",
+        espnet(only=12),
+        "segmentation",
+        **_CAMVID,
+    ),
+    "espnet": NetworkInfo(
+        "edgeecc.networks.espnet:ESPNet",
+        _STREET,
+        "ESPNet for Cityscapes",
+        espnet(),
+        "segmentation",
+        **_CITYSCAPES,
     ),
     "fashion_mobilenet": NetworkInfo(
         "edgeecc.networks.mobilenet:fashion_mobilenet",
         (1, 28, 28),
         "small MobileNet for Fashion-MNIST",
+        mobilenet("fashion_mobilenet"),
+        **_GREY,
     ),
-    "lenet5": NetworkInfo("edgeecc.networks.lenet:LeNet5", (1, 28, 28), "LeNet-5 with ReLU"),
+    "lenet5": NetworkInfo(
+        "edgeecc.networks.lenet:LeNet5",
+        (1, 28, 28),
+        "LeNet-5 with ReLU",
+        classes("fc3.weight"),
+        **_GREY,
+    ),
     "mobilenet_v1": NetworkInfo(
-        "edgeecc.networks.mobilenet:mobilenet_v1", (3, 224, 224), "MobileNetV1"
+        "edgeecc.networks.mobilenet:mobilenet_v1", _IMAGE, "MobileNetV1", mobilenet("mobilenet_v1")
     ),
+    "mobilenet_v1_tf": NetworkInfo(
+        "edgeecc.networks.mobilenet_tf:MobileNetTf",
+        _IMAGE,
+        "MobileNetV1 of TensorFlow Lite, batch norms folded",
+        mobilenet("mobilenet_v1", "conv0.weight", "pw{}.weight", first=1),
+        **_HALF,
+    ),
+    "mobilenet_v2": NetworkInfo(
+        "edgeecc.networks.mobilenet_v2:MobileNetV2", _IMAGE, "MobileNetV2", inverted_residuals
+    ),
+    **{
+        f"resnet{depth}": NetworkInfo(
+            f"edgeecc.networks.resnet:resnet{depth}",
+            _IMAGE,
+            f"ResNet-{depth}",
+            classes("fc.weight"),
+        )
+        for depth in (18, 34, 50)
+    },
+    **{
+        f"resnet{depth}": NetworkInfo(
+            f"edgeecc.networks.resnet_cifar:resnet{depth}",
+            _SMALL,
+            f"ResNet-{depth} for CIFAR",
+            classes("linear.weight"),
+        )
+        for depth in (20, 32, 44, 56, 110)
+    },
+    **{
+        f"squeezenet1_{minor}": NetworkInfo(
+            f"edgeecc.networks.squeezenet:squeezenet1_{minor}",
+            _IMAGE,
+            f"SqueezeNet 1.{minor}",
+            classes("classifier.1.weight"),
+        )
+        for minor in (0, 1)
+    },
 }
-
-#: Networks whose weights are told apart by names and shapes, in the order in which they are tried.
-_INFERRED = ("mobilenet_v1", "fashion_mobilenet", "digits_mobilenet", "alexnet", "lenet5", "erfnet")
 
 
 def info(name: str) -> NetworkInfo:
@@ -79,21 +205,28 @@ def build(name: str, **options: OptionValue) -> nn.Module:
     return model
 
 
-def infer(state: Mapping[str, torch.Tensor]) -> Optional[Tuple[str, Dict[str, OptionValue]]]:
+def infer(
+    state: Mapping[str, torch.Tensor], network: Optional[str] = None
+) -> Optional[Tuple[str, Dict[str, OptionValue]]]:
     """Return (name, builder options) of the table network that these tensors belong to, or None.
 
-    Width multiplier and number of classes are read off the shapes; a candidate counts only when every name
-    and shape agrees.
+    Width multiplier, number of classes and the like are read off the shapes; a candidate counts only when
+    every name and shape agrees, be the names ours or a public implementation's.
+
+    Args:
+        state: tensors by name.
+        network: the only candidate, None for the whole table.
     """
     shapes = {
         name: tuple(value.shape)
         for name, value in state.items()
         if not name.endswith("num_batches_tracked")
     }
-    for name in _INFERRED:
-        options = _READERS[name](shapes)
-        if options is not None and _shapes_of(name, options) == shapes:
-            return name, options
+    for name in NETWORKS if network is None else (network,):
+        own, needed = in_our_names(name, shapes)
+        options = NETWORKS[name].reader(own)
+        if options is not None and _shapes_of(name, options) == own:
+            return name, {**options, **needed}
     return None
 
 
@@ -106,36 +239,3 @@ def _shapes_of(name: str, options: Mapping[str, OptionValue]) -> Dict[str, Tuple
         for key, value in state.items()
         if not key.endswith("num_batches_tracked")
     }
-
-
-def _mobilenet(name: str) -> Reader:
-    def read(shapes: Shapes) -> Optional[Dict[str, OptionValue]]:
-        base, head = BASE_WIDTHS[name], shapes.get("fc.weight")
-        convolutions = ["stem", *(f"pw.{pair}" for pair in range(len(base) - 1))]
-        found = [shapes.get(f"{place}.conv.weight", ())[:1] for place in convolutions]
-        if head is None or len(head) != 2 or 0 in head or not all(found):
-            return None
-        width = multiplier(base, [size[0] for size in found])
-        return None if width is None else {"width": width, "classes": head[0]}
-
-    return read
-
-
-def _classes(weight: str) -> Reader:
-    def read(shapes: Shapes) -> Optional[Dict[str, OptionValue]]:
-        shape = shapes.get(weight)
-        if shape is None or len(shape) < 2 or 0 in shape:
-            return None
-        return {"classes": shape[1] if len(shape) == 4 else shape[0]}
-
-    return read
-
-
-_READERS: Dict[str, Reader] = {
-    "mobilenet_v1": _mobilenet("mobilenet_v1"),
-    "fashion_mobilenet": _mobilenet("fashion_mobilenet"),
-    "digits_mobilenet": _mobilenet("digits_mobilenet"),
-    "alexnet": _classes("classifier.6.weight"),
-    "lenet5": _classes("fc3.weight"),
-    "erfnet": _classes("decoder.output_conv.weight"),
-}

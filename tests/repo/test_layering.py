@@ -13,20 +13,12 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "edgeecc"
 
 BASE = {
-    "errors",
-    "units",
-    "config",
-    "artifacts",
-    "compressed",
-    "pattern",
-    "plugins",
-    "schedule",
-    "workload",
-}
+    "errors", "units", "config", "artifacts", "compressed", "pattern", "plugins", "schedule", "workload",
+}  # fmt: skip
 DOMAIN = {"graph", "networks", "data", "cost", "meters", "runtimes", "solvers", "training"}
 USE_CASES = {
-    "array_pricing", "calibrate", "calibration_folder", "calibration_job", "check_set", "demo", "doctor", "export",
-    "export_parts", "export_weights", "inspection", "pricing", "prune", "rounds", "run_folder", "run_request",
+    "array_pricing", "calibrate", "calibration_folder", "calibration_job", "catalogue", "check_set", "demo", "doctor",
+    "export", "export_parts", "export_weights", "inspection", "pricing", "prune", "rounds", "run_folder", "run_request",
     "sparsify", "sources", "verify", "weight_methods",
 }  # fmt: skip
 #: What a domain package may import of the other domain packages: the modules that only describe.
