@@ -80,13 +80,14 @@ def claimed(  # keyword-only, what a fresh folder holds
     """
     folder = RunFolder(request.run or default_run(request, source))
     with folder.locked():
-        if _is_fresh(folder, identity, force=request.force):
+        if _is_fresh(folder, source, identity, force=request.force):
             for name in FILES:
                 folder.file(name).unlink(missing_ok=True)
             write_tensors(
                 folder.file("dense.safetensors"), tensors_of(model), {"network": source.reference}
             )
             folder.write_spec(spec)
+            source.keep_in(folder.path)
             if profile is not None:
                 profile.save(folder.file("profile.json"))
             body = {"source": source.to_json(), "request": dict(identity)}
@@ -96,10 +97,13 @@ def claimed(  # keyword-only, what a fresh folder holds
         yield folder
 
 
-def _is_fresh(folder: RunFolder, identity: Mapping[str, object], *, force: bool) -> bool:
+def _is_fresh(
+    folder: RunFolder, source: NetworkSource, identity: Mapping[str, object], *, force: bool
+) -> bool:
     if force or not folder.has("run.json"):
         return True
-    if folder.read_run().get("request") != identity:
+    run = folder.read_run()
+    if run.get("request") != identity or run.get("source") != source.to_json():
         raise ArtifactError(
             f"{folder.path} holds another run; choose another with --run, or --force to replace it"
         )

@@ -140,7 +140,7 @@ def training_options(command: Callable[..., Any]) -> Callable[..., Any]:
 def prune(
     ctx: click.Context, /, model: Path, budget: str, of: str, as_json: bool, **options: Any
 ) -> None:
-    """Prune the trained network MODEL (a state_dict or safetensors) until it fits the budget.
+    """Prune the trained network MODEL (a state_dict, safetensors or torch.export .pt2) until it fits the budget.
 
     An interrupted run goes on where it stopped when the same command is given again.
 
@@ -148,6 +148,7 @@ def prune(
     Examples:
       edgeecc prune model.pth --budget 0.025J --data imagefolder:PATH
       edgeecc prune net.pth --network mine.nets:factory --input 1x28x28 --data fashion-mnist --budget 34%
+      edgeecc prune net.pt2 --data digits --budget 50%
       edgeecc prune net.pth --method wsp --device systolic:eyeriss --budget 20% --data digits
     """  # noqa: D301  # \b keeps click from wrapping
     if not options["data"]:
