@@ -368,7 +368,8 @@ def feature_pyramid() -> nn.Module:
         return m.p1(low), m.p2(top)
 
     return Fn(
-        forward, d1=conv(3, 6), d2=conv(6, 8, stride=2), l1=conv(6, 7, 1), l2=conv(8, 7, 1), p1=conv(7, 4), p2=conv(7, 4)
+        forward, d1=conv(3, 6), d2=conv(6, 8, stride=2), l1=conv(6, 7, 1), l2=conv(8, 7, 1), p1=conv(7, 4),
+        p2=conv(7, 4),
     )  # fmt: skip
 
 
@@ -409,7 +410,7 @@ def densenet() -> nn.Module:
 
 
 def shuffle_unit() -> nn.Module:
-    """The downsampling and the basic unit of ShuffleNetV2."""
+    """ShuffleNetV2: a unit that halves the map, then a basic one."""
 
     def mixed(x: torch.Tensor) -> torch.Tensor:
         n, c, h, w = x.shape
@@ -437,8 +438,8 @@ def resnext() -> nn.Module:
         return m.fc(pool(torch.relu(m.short(x) + m.c3(inner))))
 
     return Fn(
-        forward, stem=conv(3, 6), c1=conv(6, 8, 1, bias=False), b1=nn.BatchNorm2d(8), c2=conv(8, 8, groups=4, bias=False),
-        b2=nn.BatchNorm2d(8), c3=conv(8, 12, 1), short=conv(6, 12, 1), fc=head(12),
+        forward, stem=conv(3, 6), c1=conv(6, 8, 1, bias=False), b1=nn.BatchNorm2d(8),
+        c2=conv(8, 8, groups=4, bias=False), b2=nn.BatchNorm2d(8), c3=conv(8, 12, 1), short=conv(6, 12, 1), fc=head(12),
     )  # fmt: skip
 
 
@@ -467,7 +468,7 @@ def aspp() -> nn.Module:
 
 
 def deconv_decoder() -> nn.Module:
-    """A decoder that adds what the encoder saw."""
+    """Decode with transposed convolutions, adding what the encoder saw."""
 
     def forward(m: nn.Module, x: torch.Tensor) -> torch.Tensor:
         a = torch.relu(m.e1(x))
@@ -483,7 +484,7 @@ def deconv_decoder() -> nn.Module:
 
 
 def mbconv() -> nn.Module:
-    """An EfficientNet block: expansion, depthwise, squeeze and excite, SiLU, linear bottleneck, shortcut."""
+    """EfficientNet's block: expansion, depthwise, squeeze and excite, SiLU, linear bottleneck, shortcut."""
 
     def forward(m: nn.Module, x: torch.Tensor) -> torch.Tensor:
         x = F.silu(m.stem(x))
@@ -540,9 +541,9 @@ def rep_vgg() -> nn.Module:
         return m.fc(pool(torch.relu(m.n3(m.c3(x)) + m.n4(m.c4(x)) + m.n5(x))))
 
     return Fn(
-        forward, c1=conv(3, 8, bias=False), n1=nn.BatchNorm2d(8), c2=conv(3, 8, 1, bias=False), n2=nn.BatchNorm2d(8),
-        c3=conv(8, 8, bias=False), n3=nn.BatchNorm2d(8), c4=conv(8, 8, 1, bias=False), n4=nn.BatchNorm2d(8),
-        n5=nn.BatchNorm2d(8), fc=head(8),
+        forward, c1=conv(3, 8, bias=False), n1=nn.BatchNorm2d(8), c2=conv(3, 8, 1, bias=False),
+        n2=nn.BatchNorm2d(8), c3=conv(8, 8, bias=False), n3=nn.BatchNorm2d(8), c4=conv(8, 8, 1, bias=False),
+        n4=nn.BatchNorm2d(8), n5=nn.BatchNorm2d(8), fc=head(8),
     )  # fmt: skip
 
 
@@ -558,8 +559,9 @@ def hourglass() -> nn.Module:
         return early, m.out2(torch.relu(m.join(y) + m.back(early)))
 
     return Fn(
-        forward, stem=conv(3, 6), d=conv(6, 7), mid=conv(7, 7), skip2=conv(7, 7, 1), skip1=conv(6, 8, 1), u=conv(7, 8, 1),
-        out1=conv(8, 3, 1), back=conv(3, 6, 1), join=conv(8, 6, 1), out2=conv(6, 3, 1),
+        forward, stem=conv(3, 6), d=conv(6, 7), mid=conv(7, 7), skip2=conv(7, 7, 1), skip1=conv(6, 8, 1),
+        u=conv(7, 8, 1), out1=conv(8, 3, 1), back=conv(3, 6, 1),
+        join=conv(8, 6, 1), out2=conv(6, 3, 1),
     )  # fmt: skip
 
 
@@ -581,8 +583,8 @@ ZOO: Dict[str, Entry] = {
         unet, grouped, shuffle, dilated, flatten, two_outputs, shared, prelu, group_norm, multiplier, hard_view,
         chunk, channel_softmax, transposed_chain, upsampled, depthwise, selected, cropped, plain_norms, constant_gate,
         spatial_attention, tokens, pixel_shuffle, adaptive, instance_norm, layer_norm, padded_shortcut, split_concat,
-        deep, feature_pyramid, attention, densenet, shuffle_unit, resnext, ghost, aspp, deconv_decoder, mbconv, convnext,
-        rep_vgg, hourglass, spatial_concat,
+        deep, feature_pyramid, attention, densenet, shuffle_unit, resnext, ghost, aspp, deconv_decoder, mbconv,
+        convnext, rep_vgg, hourglass, spatial_concat,
     )
 }  # fmt: skip
 ZOO["two_inputs"] = (two_inputs, (IMAGE, (1, 1, 8, 8)))
@@ -629,6 +631,21 @@ PRUNABLE = {
     "padded_shortcut": {"c1": False},
     "split_concat": {"a": False, "c": True},
     "deep": {f"c{place}": True for place in range(30)},
+    "feature_pyramid": {"d1": True, "d2": True, "l2": True, "p1": False, "p2": False},
+    "attention": {"c1": True, "q": False, "c2": True},
+    "densenet": {"stem": True, "c1a": True, "c1b": True, "c2a": True, "c2b": True, "t": True},
+    "shuffle_unit": {"stem": True, "l2": False, "r1": True, "b1": True, "last": True},
+    "resnext": {"stem": True, "c1": True, "c2": True, "short": True},
+    "ghost": {"stem": True, "c2": True},
+    "aspp": {"stem": True, "a": True, "b": True, "c": True, "p": True, "mix": True},
+    "deconv_decoder": {"e1": True, "e2": True},
+    "mbconv": {"stem": True, "expand": True, "s1": True, "last": True},
+    "convnext": {"stem": False, "f1": True},
+    "one_dimensional": {"c1": True, "c2": True},
+    "siamese": {"c1": True, "c2": True},
+    "rep_vgg": {"c1": True, "fc": False},
+    "hourglass": {"stem": True, "d": True, "mid": True, "skip1": True, "out1": False, "join": True},
+    "spatial_concat": {"c1": True, "c2": True},
 }
 
 

@@ -24,7 +24,8 @@ SHARED = {"graph.spec", "cost.base", "solvers.base", "data.splits"}
 #: Device tier: importable without torch.
 DEVICE = [
     "errors", "units", "config", "artifacts", "pattern", "plugins", "workload", "graph.spec",
-    "graph.drawing", "graph.onnx_slice", "graph.onnx_work", "graph.settle", "graph.ties", "cost.product", "cost.exact", "cost.hardware",
+    "graph.drawing", "graph.ties",
+    "graph.onnx_slice", "graph.onnx_work", "graph.settle", "cost.product", "cost.exact", "cost.hardware",
     "cost.systolic", "cost.fit", "cost.profile", "meters.base", "meters.virtual", "runtimes.onnxrt", "calibrate",
     "doctor", "verify", "cli.main",
 ]  # fmt: skip
