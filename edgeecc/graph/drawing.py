@@ -115,7 +115,7 @@ def _texts(layer: LayerSpec, spec: NetworkSpec, found: Sequence[Ties]) -> _Text:
     total = sum(item.dense_macs for item in spec.layers) or 1
     share = f"{layer.dense_macs / total:.1%}"
     cells = (layer.name, layer.kind, _channels(layer, spec), share)
-    return _Text(tuple(_printable(cell) for cell in cells), _printable(", ".join(notes)), colour)
+    return _Text(cells, ", ".join(notes), colour)
 
 
 def _lanes(found: Sequence[Ties], rows: Mapping[str, int]) -> Dict[str, int]:
@@ -196,6 +196,7 @@ def _legend() -> List[str]:
 
 
 def _text(x: float, y: float, text: str, colour: str, *, bold: bool = False) -> str:
+    text = _printable(text)
     shown = text if len(text) <= _NOTE else f"{text[: _NOTE - 1]}…"
     weight = ' font-weight="bold"' if bold else ""
     title = f"<title>{escape(text)}</title>" if shown != text else ""
