@@ -565,16 +565,6 @@ def hourglass() -> nn.Module:
     )  # fmt: skip
 
 
-def spatial_concat() -> nn.Module:
-    """Rows and columns are concatenated, not channels."""
-
-    def forward(m: nn.Module, x: torch.Tensor) -> torch.Tensor:
-        x = torch.relu(m.c1(x))
-        return m.fc(pool(torch.relu(m.c2(torch.cat([x, x.flip(2)], 2)))))
-
-    return Fn(forward, c1=conv(3, 6), c2=conv(6, 8), fc=head(8))
-
-
 IMAGE = (1, 3, 8, 8)
 ZOO: Dict[str, Entry] = {
     builder.__name__: (builder, (IMAGE,))
@@ -584,7 +574,7 @@ ZOO: Dict[str, Entry] = {
         chunk, channel_softmax, transposed_chain, upsampled, depthwise, selected, cropped, plain_norms, constant_gate,
         spatial_attention, tokens, pixel_shuffle, adaptive, instance_norm, layer_norm, padded_shortcut, split_concat,
         deep, feature_pyramid, attention, densenet, shuffle_unit, resnext, ghost, aspp, deconv_decoder, mbconv,
-        convnext, rep_vgg, hourglass, spatial_concat,
+        convnext, rep_vgg, hourglass,
     )
 }  # fmt: skip
 ZOO["two_inputs"] = (two_inputs, (IMAGE, (1, 1, 8, 8)))
@@ -645,7 +635,6 @@ PRUNABLE = {
     "siamese": {"c1": True, "c2": True},
     "rep_vgg": {"c1": True, "fc": False},
     "hourglass": {"stem": True, "d": True, "mid": True, "skip1": True, "out1": False, "join": True},
-    "spatial_concat": {"c1": True, "c2": True},
 }
 
 
