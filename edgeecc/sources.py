@@ -59,6 +59,11 @@ class NetworkSource:
         """A name that is safe as a folder."""
         return folder_name(self.reference)
 
+    @property
+    def argument(self) -> str:
+        """What names this network on the command line."""
+        return f"--network {self.reference if self.program is None else self.program}"
+
     def example(self) -> Tuple[torch.Tensor, ...]:
         """Return an example input, batch 1, the same each time."""
         generator = torch.Generator().manual_seed(0)

@@ -56,11 +56,11 @@ class ExportedNetwork(nn.Module):
     def __init__(self, program: Program) -> None:
         super().__init__()
         modules, places = layer_modules(program)
-        _attach_(self, modules, program)
         self._inputs = tuple(item.name for item in program.inputs)
         self._outputs = program.outputs
         self._state = dict(program.state)
         self._steps = _steps(program, places)
+        _attach_(self, modules, program)  # last: a tensor may not take the name of any of these
 
     def forward(self, *inputs: torch.Tensor) -> object:
         """Run the program; any batch size."""

@@ -22,7 +22,9 @@ from edgeecc.graph.outputs import tensors
 from edgeecc.graph.trace import trace
 from edgeecc.networks import aten, exported, pt2
 from edgeecc.networks.table import build
-from edgeecc.sources import NetworkSource, open_network
+from edgeecc.pricing import PriceQuery, price
+from edgeecc.sources import NetworkSource, open_network, trace_source
+from edgeecc.units import Metric
 from tests import zoo
 
 #: With each kind of layer, and with what an export writes down as numbers.
@@ -222,8 +224,11 @@ def grow_forever(document: Dict[str, Any]) -> None:
         name = made
 
 
-def clash(document: Dict[str, Any]) -> None:
-    document["config"]["forward.weight"] = document["config"]["c.weight"]
+def clash(name: str) -> Callable[[Dict[str, Any]], None]:
+    def edit(document: Dict[str, Any]) -> None:
+        document["config"][name] = document["config"]["c.weight"]
+
+    return edit
 
 
 def first_weight(**fields: object) -> Callable[[Dict[str, Any]], None]:
@@ -248,7 +253,8 @@ def first_weight(**fields: object) -> Callable[[Dict[str, Any]], None]:
         (lambda d: d["config"].pop("c.weight"), "weights", "holds no c.weight"),
         (lambda d: d["config"]["c.weight"]["tensor_meta"].update(storage_offset={"as_int": 1}), "weights", "outside"),
         (lambda d: d["config"]["c.weight"]["tensor_meta"].update(strides=[{"as_int": 2**40}] * 4), "weights", "lies"),
-        (clash, "weights", "clash"),
+        (clash("forward.weight"), "weights", "clash"),
+        (clash("_steps.weight"), "weights", "clash"),
     ],
 )  # fmt: skip
 def test_what_a_file_may_not_ask(
@@ -326,6 +332,13 @@ def test_a_program_is_kept_with_the_run_and_checked(tied: Path, tmp_path: Path) 
     altered(tied, tmp_path / "program.pt2", lambda d: None)
     with pytest.raises(ArtifactError, match="not the program that was pruned"):
         again.build()
+
+
+def test_a_missing_profile_names_the_program(tied: Path, tmp_path: Path) -> None:
+    model, source = open_network(None, None, tied)
+    query = PriceQuery(Metric.LATENCY, "onnxruntime:cpu", None, tmp_path)
+    with pytest.raises(ArtifactError, match=rf"edgeecc calibrate --network {tied} --device"):
+        price(trace_source(model, source), source, query)
 
 
 def test_not_a_number_is_refused(tied: Path, tmp_path: Path) -> None:
