@@ -581,6 +581,8 @@ ZOO["two_inputs"] = (two_inputs, (IMAGE, (1, 1, 8, 8)))
 ZOO["siamese"] = (siamese, (IMAGE, IMAGE))
 ZOO["one_dimensional"] = (one_dimensional, ((1, 2, 16),))
 
+#: Networks that multiply activations with each other: such products belong to no layer, and no spec counts them.
+PRODUCTS = {"attention"}
 #: Groups that must be found prunable (or must not): a lost group is a loss for the user, a wrong one a bug.
 PRUNABLE = {
     "plain": {"c1": True, "c2": True, "fc": False},

@@ -66,9 +66,11 @@ def test_masked_slim_and_cut_agree(name: str, data: st.DataObject) -> None:
     # Its work is known without building it, and agrees with the spec's count.
     done = work(plan, widths)
     assert done == work_of(cut)
-    # A product of two activations, as in attention, belongs to no layer and is in no spec.
-    macs = sum(node.macs for node in done if node.weight_bytes)
-    assert macs == pytest.approx(mac_cost(spec).predict(vector))
+    macs = sum(node.macs for node in done)
+    if name in zoo.PRODUCTS:
+        assert macs > mac_cost(spec).predict(vector)
+    else:
+        assert macs == pytest.approx(mac_cost(spec).predict(vector))
 
 
 @pytest.mark.parametrize(
