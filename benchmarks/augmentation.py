@@ -21,7 +21,8 @@ from PIL import Image, ImageEnhance
 
 from edgeecc.data.encoded import EncodedSplit
 from edgeecc.data.imagefolder import ImageFiles, images_in
-from edgeecc.data.request import IMAGENET, DataRequest
+from edgeecc.data.request import DataRequest
+from edgeecc.normalisation import IMAGENET
 
 SIDE = 224
 #: Strength of brightness, contrast and saturation.

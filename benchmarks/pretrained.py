@@ -94,12 +94,14 @@ def outputs(
     model: nn.Module, network: str, items: Items
 ) -> Iterator[Tuple[torch.Tensor, torch.Tensor]]:
     """Yield logits of one image, (classes, ...), and its labels."""
-    row = info(network)
-    mean, deviation = (torch.tensor(part)[:, None, None] for part in (row.mean, row.deviation))
+    normalisation = info(network).normalisation
+    assert normalisation is not None
     for image, label in items:
-        pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1) / 255.0
+        pixels = np.array(image).transpose(2, 0, 1)
+        values = np.empty(pixels.shape, dtype=np.float32)
+        normalisation.apply(values, pixels)
         with torch.no_grad():
-            yield model((pixels - mean)[None] / deviation)[0], torch.from_numpy(np.array(label))
+            yield model(torch.from_numpy(values)[None])[0], torch.from_numpy(np.array(label))
 
 
 def accuracy(pairs: Iterator[Tuple[torch.Tensor, torch.Tensor]]) -> str:

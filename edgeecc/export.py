@@ -43,7 +43,7 @@ def export(folder: RunFolder, config: VerifyConfig = VerifyConfig()) -> Dict[str
     """
     with folder.locked():
         run, spec = finished(folder), folder.read_spec()
-        source = NetworkSource.from_json(run.get("source"))
+        source = NetworkSource.from_json(run.get("source"), folder.path)
         keep = folder.read_keep(spec)
         dense, masked = network_of(folder, source, "dense"), network_of(folder, source, "masked")
         small = slim(masked, spec, keep).eval()

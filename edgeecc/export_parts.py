@@ -47,7 +47,9 @@ def make_check(
     request = run.get("request")
     if not isinstance(request, dict) or not isinstance(request.get("data"), str):
         raise ArtifactError("run.json names no data set; run edgeecc prune again")
-    data = load_data(request["data"], input_shape=source.input_shape)
+    data = load_data(
+        request["data"], input_shape=source.input_shape, normalisation=source.normalisation
+    )
     task = make_task(data.task, data.classes)
     image, label = data.val.take([0])
     count = min(len(data.val), _fitting(config, image.nbytes + label.nbytes))

@@ -38,7 +38,7 @@ def export_weights(folder: RunFolder, config: VerifyConfig = VerifyConfig()) -> 
     """
     with folder.locked():
         run, spec = finished(folder), folder.read_spec()
-        source = NetworkSource.from_json(run.get("source"))
+        source = NetworkSource.from_json(run.get("source"), folder.path)
         masked = network_of(folder, source, "masked")
         check = make_check(run, source, masked, config)
         graph = to_onnx(masked, source.example())

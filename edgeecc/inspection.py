@@ -7,10 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Dict, List, Mapping, Optional, Tuple
 
+from edgeecc.artifacts import write_bytes
 from edgeecc.calibration_folder import device_metric
 from edgeecc.cost.hardware import hardware
 from edgeecc.cost.systolic import network_energy, shapes_of
+from edgeecc.errors import ConfigError
+from edgeecc.graph.drawing import DRAWINGS
 from edgeecc.graph.spec import LayerSpec, NetworkSpec
+from edgeecc.graph.ties import ties_of
 from edgeecc.pricing import PriceQuery, price
 from edgeecc.sources import NetworkSource, Traced, open_network, trace_source
 from edgeecc.units import Metric
@@ -18,7 +22,7 @@ from edgeecc.units import Metric
 
 @dataclass(frozen=True)
 class InspectRequest:
-    """What to look at: see `open_network` and `PriceQuery`."""
+    """What to look at: see `open_network` and `PriceQuery`; `drawing` is a file to draw the groups to."""
 
     network: Optional[str]
     input_shape: Optional[Tuple[int, ...]]
@@ -26,15 +30,27 @@ class InspectRequest:
     paper_groups: bool
     device: str
     workspace: Path
+    drawing: Optional[Path] = None
+
+    def __post_init__(self) -> None:
+        if self.drawing is not None and self.drawing.suffix not in DRAWINGS:
+            known = " or ".join(sorted(DRAWINGS))
+            raise ConfigError(f"cannot draw {self.drawing}; give a file that ends in {known}")
 
 
 def inspect(request: InspectRequest) -> Dict[str, object]:
-    """Return groups, layers and totals of a network, as `edgeecc inspect --json` prints them."""
+    """Return groups, layers and totals of a network, as `edgeecc inspect --json` prints them; draw if asked.
+
+    Raises: ConfigError and GraphError of `open_network` and `trace_source`; ArtifactError when the drawing cannot
+        be written.
+    """
     model, source = open_network(
         request.network, request.input_shape, request.weights, paper_groups=request.paper_groups
     )
     traced = trace_source(model, source)
     spec = traced.spec
+    if request.drawing is not None:
+        write_bytes(request.drawing, DRAWINGS[request.drawing.suffix](spec).encode())
     costs = _costs(traced, source, request)
     total = {
         "macs": sum(layer.dense_macs for layer in spec.layers),
@@ -51,6 +67,7 @@ def inspect(request: InspectRequest) -> Dict[str, object]:
         "total": total,
         "metric": costs.metric.value,
         "meter": costs.meter,
+        "drawing": str(request.drawing) if request.drawing is not None else None,
     }
 
 
@@ -91,12 +108,16 @@ def _systolic(spec: NetworkSpec, name: str) -> _Costs:
 def _groups(spec: NetworkSpec) -> List[Dict[str, object]]:
     return [
         {
-            "name": group.name,
-            "width": group.width,
-            "prunable": group.prunable,
-            "reason": group.reason,
+            "name": ties.group.name,
+            "width": ties.group.width,
+            "prunable": ties.group.prunable,
+            "reason": ties.group.reason,
+            "makers": list(ties.makers),
+            "carriers": list(ties.carriers),
+            "readers": list(ties.readers),
+            "mac_share": ties.mac_share,
         }
-        for group in spec.groups
+        for ties in ties_of(spec)
     ]
 
 

@@ -95,7 +95,7 @@ def _profile(traced: Traced, source: NetworkSource, query: PriceQuery, device: s
         if not device.startswith("virtual:") or found.fits(traced.spec):
             return found
     if not device.startswith("virtual:"):
-        asked = f"--network {source.reference} --device {device}"
+        asked = f"{source.argument} --device {device}"
         raise ArtifactError(
             f"no profile of {source.reference} on {device}; make one with: edgeecc calibrate {asked}"
         )

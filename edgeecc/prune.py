@@ -84,9 +84,18 @@ def prune(
 def prepare(request: PruneRequest) -> Prepared:
     """Open, trace and price the network, and check the budget against what is feasible."""
     model, source = open_network(
-        request.network, request.input_shape, request.weights, paper_groups=request.paper_groups
+        request.network,
+        request.input_shape,
+        request.weights,
+        paper_groups=request.paper_groups,
+        normalisation=request.normalisation,
     )
-    data = load_data(request.data, input_shape=source.input_shape, seed=request.training.seed)
+    data = load_data(
+        request.data,
+        input_shape=source.input_shape,
+        seed=request.training.seed,
+        normalisation=source.normalisation,
+    )
     traced = trace_source(model, source)
     spec = traced.spec
     data.check_fits(model, source.example(), task_of(data))

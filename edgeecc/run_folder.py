@@ -4,6 +4,7 @@ run.json             what was asked, resolved: enough to rebuild the network and
 spec.json            the traced network
 profile.json         the cost model that was used, if the budget's metric needs one
 dense.safetensors    the weights that were given
+program.pt2          the program that was given, where the network came as one
 checkpoint-*.safetensors   training in progress
 masked.safetensors   the pruned weights, dense shapes
 keep.json            the units that stay

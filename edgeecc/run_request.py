@@ -28,6 +28,7 @@ from edgeecc.data.sources import DataBundle
 from edgeecc.errors import ArtifactError, ConfigError
 from edgeecc.graph.spec import NetworkSpec
 from edgeecc.networks.weights import load_into
+from edgeecc.normalisation import Normalisation
 from edgeecc.run_folder import FILES, RESULT_SCHEMA, RUN_SCHEMA, UNFINISHED, RunFolder
 from edgeecc.solvers.base import Step
 from edgeecc.sources import NetworkSource
@@ -50,6 +51,7 @@ class PruneRequest:
         data: data set, as `--data` names it.
         network, input_shape: see `open_network`.
         paper_groups: keep residual streams whole.
+        normalisation: of images; None takes the network's, or else the data set's.
         device, profile: see `PriceQuery`.
         workspace: folder that holds calibration/ and runs/.
         run: run folder; None names one after the network and the budget.
@@ -63,6 +65,7 @@ class PruneRequest:
     network: Optional[str] = None
     input_shape: Optional[Tuple[int, ...]] = None
     paper_groups: bool = False
+    normalisation: Optional[Normalisation] = None
     device: Optional[str] = None
     profile: Optional[Path] = None
     workspace: Path = Path()
@@ -95,13 +98,14 @@ def claimed(  # keyword-only, what a fresh folder holds
     """
     folder = RunFolder(request.run or default_run(request, source))
     with folder.locked():
-        if _is_fresh(folder, identity, force=request.force):
+        if _is_fresh(folder, source, identity, force=request.force):
             for name in FILES:
                 folder.file(name).unlink(missing_ok=True)
             write_tensors(
                 folder.file("dense.safetensors"), tensors_of(model), {"network": source.reference}
             )
             folder.write_spec(spec)
+            source.keep_in(folder.path)
             if profile is not None:
                 profile.save(folder.file("profile.json"))
             body = {"source": source.to_json(), "request": dict(identity)}
@@ -111,10 +115,14 @@ def claimed(  # keyword-only, what a fresh folder holds
         yield folder
 
 
-def _is_fresh(folder: RunFolder, identity: Mapping[str, object], *, force: bool) -> bool:
+def _is_fresh(
+    folder: RunFolder, source: NetworkSource, identity: Mapping[str, object], *, force: bool
+) -> bool:
     if force or not folder.has("run.json"):
         return True
-    if folder.read_run().get("request") != json.loads(json.dumps(identity)):
+    run = folder.read_run()
+    asked = json.loads(json.dumps([dict(identity), source.to_json()]))
+    if [run.get("request"), run.get("source")] != asked:
         raise ArtifactError(
             f"{folder.path} holds another run; choose another with --run, or --force to replace it"
         )

@@ -1,12 +1,13 @@
-"""From what the user names to a network: a table name, a factory of their own, a weights file.
+"""From what the user names to a network: a table name, a factory of their own, a weights file, a program.
 
 A `NetworkSource` is everything needed to build the same module again, so that a run folder can be picked up
-later by another command or on another machine.
+later by another command or on another machine. Of a program (.pt2) the run folder keeps a copy.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import shutil
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Dict, Mapping, Optional, Tuple, Union
 
@@ -14,6 +15,7 @@ import onnx
 import torch
 from torch import nn
 
+from edgeecc.artifacts import atomic_path
 from edgeecc.calibration_folder import folder_name
 from edgeecc.errors import ArtifactError, ConfigError, GraphError
 from edgeecc.graph.paper_groups import keep_streams_whole
@@ -21,12 +23,20 @@ from edgeecc.graph.settle import settle
 from edgeecc.graph.spec import NetworkSpec
 from edgeecc.graph.to_onnx import to_onnx
 from edgeecc.graph.trace import trace
+from edgeecc.networks.exported import digest, input_shape_of, rebuild
+from edgeecc.networks.program import Program
+from edgeecc.networks.pt2 import read_program
 from edgeecc.networks.public_names import in_our_names
+from edgeecc.networks.replay import ExportedNetwork
 from edgeecc.networks.table import NETWORKS, build, infer, info
-from edgeecc.networks.weights import load_into, load_state
+from edgeecc.networks.weights import check_finite, load_into, load_state
+from edgeecc.normalisation import Normalisation, read_normalisation
 from edgeecc.plugins import call_own
 
 OptionValue = Union[int, float, str, bool]
+#: Ending of a program's file, and its name in a run folder.
+PROGRAM_SUFFIX = ".pt2"
+PROGRAM_FILE = "program.pt2"
 
 
 @dataclass(frozen=True)
@@ -34,21 +44,33 @@ class NetworkSource:
     """Where a network comes from.
 
     Args:
-        reference: name in the table, or `package.module:factory`.
+        reference: name in the table, `package.module:factory`, or `pt2:NAME` of a program.
         input_shape: without batch.
         options: keyword arguments of the builder.
         paper_groups: whether residual streams stay whole, as in the paper.
+        program: the program's file, None for other networks.
+        sha256: what the program's file must hash to.
+        normalisation: of its images; None takes the data set's.
     """
 
     reference: str
     input_shape: Tuple[int, ...]
     options: Mapping[str, OptionValue] = field(default_factory=dict)
     paper_groups: bool = False
+    program: Optional[Path] = None
+    sha256: str = ""
+    normalisation: Optional[Normalisation] = None
 
     @property
     def folder(self) -> str:
         """A name that is safe as a folder; other groups are another calibration."""
         return folder_name(self.reference) + ("-paper-groups" if self.paper_groups else "")
+
+    @property
+    def argument(self) -> str:
+        """What names this network on the command line."""
+        named = f"--network {self.reference if self.program is None else self.program}"
+        return named + (" --paper-groups" if self.paper_groups else "")
 
     def example(self) -> Tuple[torch.Tensor, ...]:
         """Return an example input, batch 1, the same each time."""
@@ -56,10 +78,17 @@ class NetworkSource:
         return (torch.randn((1, *self.input_shape), generator=generator),)
 
     def build(self) -> nn.Module:
-        """Return the module with fresh weights.
+        """Return the module, with fresh weights or those of its program.
 
-        Raises: ConfigError when the factory fails or returns no module.
+        Raises: ConfigError when the factory fails or returns no module; ArtifactError when the program is not the
+            one that it was.
         """
+        if self.program is not None:
+            if digest(self.program) != self.sha256:
+                raise ArtifactError(
+                    f"{self.program} is not the program that was pruned; restore it or prune again"
+                )
+            return _rebuilt(read_program(self.program), self.program, self.input_shape)
         if ":" not in self.reference:
             return build(self.reference, **self.options)
         return _own_network(self.reference)
@@ -71,11 +100,22 @@ class NetworkSource:
             "input_shape": list(self.input_shape),
             "options": dict(self.options),
             "paper_groups": self.paper_groups,
+            **({"program_sha256": self.sha256} if self.program is not None else {}),
+            "normalisation": None if self.normalisation is None else self.normalisation.to_json(),
         }
 
+    def keep_in(self, folder: Path) -> None:
+        """Copy the program, where there is one, to where `from_json` looks for it.
+
+        Raises: ArtifactError when the folder cannot be written.
+        """
+        if self.program is not None and self.program != folder / PROGRAM_FILE:
+            with atomic_path(folder / PROGRAM_FILE) as temporary:
+                shutil.copyfile(self.program, temporary)
+
     @staticmethod
-    def from_json(data: object) -> NetworkSource:
-        """Read what `to_json` wrote.
+    def from_json(data: object, folder: Path) -> NetworkSource:
+        """Read what `to_json` wrote; `folder` is the run's.
 
         Raises: ArtifactError when a field is wrong.
         """
@@ -91,11 +131,15 @@ class NetworkSource:
             raise ArtifactError(
                 f"run.json describes its network wrongly: {data!r}; run edgeecc prune again"
             )
+        sha256 = data.get("program_sha256")
         return NetworkSource(
             str(reference),
             tuple(shape or ()),
             dict(options or {}),
             paper_groups=data.get("paper_groups") is True,
+            program=None if sha256 is None else folder / PROGRAM_FILE,
+            sha256=str(sha256 or ""),
+            normalisation=read_normalisation(data.get("normalisation"), "run.json"),
         )
 
 
@@ -105,22 +149,60 @@ def open_network(
     weights: Optional[Path],
     *,
     paper_groups: bool = False,
+    normalisation: Optional[Normalisation] = None,
 ) -> Tuple[nn.Module, NetworkSource]:  # fmt: skip
     """Build the network that the user named, and load the weights when given.
 
     Without `network` the weights must tell it; width and number of classes of table networks are read off
-    the weights.
+    the weights. A program (.pt2), given as either, carries its network and its weights. Images are normalised as
+    the table says where `normalisation` does not.
 
-    Raises: ConfigError when the network cannot be told; ArtifactError when the weights do not load.
+    Raises: ConfigError when the network cannot be told; ArtifactError when the weights or the program do not load;
+        GraphError when the program holds what cannot be rebuilt.
     """
+    model, source = _opened(network, input_shape, weights)
+    if normalisation is None and source.reference in NETWORKS:
+        normalisation = info(source.reference).normalisation
+    return model, replace(source, paper_groups=paper_groups, normalisation=normalisation)
+
+
+def _opened(
+    network: Optional[str], input_shape: Optional[Tuple[int, ...]], weights: Optional[Path]
+) -> Tuple[nn.Module, NetworkSource]:
+    if weights is not None and weights.suffix == PROGRAM_SUFFIX:
+        if network is not None:
+            raise ConfigError(f"{weights} carries its own network; leave out --network")
+        return _open_program(weights, input_shape)
+    if network is not None and network.endswith(PROGRAM_SUFFIX):
+        model, source = _open_program(Path(network), input_shape)
+        if weights is not None:
+            load_into(model, load_state(weights))
+        return model, source
     state = load_state(weights) if weights is not None else None
     reference, options = _choose(network, state, weights)
-    shape = _input_shape(reference, input_shape)
-    source = NetworkSource(reference, shape, options, paper_groups=paper_groups)
+    source = NetworkSource(reference, _input_shape(reference, input_shape), options)
     model = source.build()
     if state is not None:
         load_into(model, in_our_names(reference, state)[0])
     return model, source
+
+
+def _open_program(
+    path: Path, input_shape: Optional[Tuple[int, ...]]
+) -> Tuple[nn.Module, NetworkSource]:  # fmt: skip
+    program = read_program(path)
+    shape = input_shape_of(program, input_shape, path)
+    model = _rebuilt(program, path, shape)
+    check_finite(model.state_dict(), path)
+    reference = f"pt2:{folder_name(path.stem)}"
+    return model, NetworkSource(reference, shape, program=path, sha256=digest(path))
+
+
+def _rebuilt(program: Program, path: Path, input_shape: Tuple[int, ...]) -> ExportedNetwork:
+    try:
+        return rebuild(program, [(1, *input_shape)])
+    except GraphError as error:
+        raise GraphError(f"{path}: {error}") from error
 
 
 @dataclass(frozen=True)

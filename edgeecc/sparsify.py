@@ -84,8 +84,15 @@ def prepare(request: PruneRequest) -> Prepared:
     kind, _, name = (request.device or DEFAULT_DEVICE).partition(":")
     _check_options(request, kind)
     array = hardware(name)
-    model, source = open_network(request.network, request.input_shape, request.weights)
-    data = load_data(request.data, input_shape=source.input_shape, seed=request.training.seed)
+    model, source = open_network(
+        request.network, request.input_shape, request.weights, normalisation=request.normalisation
+    )
+    data = load_data(
+        request.data,
+        input_shape=source.input_shape,
+        seed=request.training.seed,
+        normalisation=source.normalisation,
+    )
     spec = trace_source(model, source).spec
     data.check_fits(model, source.example(), task_of(data))
     shapes = shapes_of(spec)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import importlib.util
 import os
 import re
@@ -33,6 +35,16 @@ def pytest_ignore_collect(collection_path: Path) -> Optional[bool]:
         r"^(import torch|from (torch|tests.zoo|tests import zoo))", text, flags=re.MULTILINE
     )
     return True if needs and collection_path.name != "conftest.py" else None
+
+
+@pytest.fixture(scope="session", autouse=True)
+def exporter_operators() -> None:
+    """Let torch's exporter list onnxscript's operators once: it parses all of them again for every export."""
+    with contextlib.suppress(ImportError):
+        from torch.onnx._internal.exporter import _registration
+
+        apis = _registration.onnxscript_apis
+        apis.get_torchlib_ops = functools.lru_cache(maxsize=None)(apis.get_torchlib_ops)
 
 
 @pytest.fixture

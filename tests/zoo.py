@@ -359,6 +359,212 @@ def deep() -> nn.Module:
     return Fn(forward, c0=conv(3, 6), **layers, fc=head(6))
 
 
+def feature_pyramid() -> nn.Module:
+    def forward(m: nn.Module, x: torch.Tensor) -> Tuple[torch.Tensor, ...]:
+        a = torch.relu(m.d1(x))
+        b = torch.relu(m.d2(a))
+        top = m.l2(b)
+        low = m.l1(a) + F.interpolate(top, scale_factor=2.0, mode="nearest")
+        return m.p1(low), m.p2(top)
+
+    return Fn(
+        forward, d1=conv(3, 6), d2=conv(6, 8, stride=2), l1=conv(6, 7, 1), l2=conv(8, 7, 1), p1=conv(7, 4),
+        p2=conv(7, 4),
+    )  # fmt: skip
+
+
+def attention() -> nn.Module:
+    """One head over the places of a feature map; the widths are read off the tensors."""
+
+    def forward(m: nn.Module, x: torch.Tensor) -> torch.Tensor:
+        x = torch.relu(m.c1(x))
+        places = x.flatten(2).transpose(1, 2)
+        score = m.q(places) @ m.k(places).transpose(1, 2)
+        mixed = m.o(torch.softmax(score * 0.3, -1) @ m.v(places))
+        return m.fc(pool(torch.relu(m.c2(x + mixed.transpose(1, 2).reshape(x.shape)))))
+
+    return Fn(
+        forward, c1=conv(3, 8, stride=2), q=nn.Linear(8, 6), k=nn.Linear(8, 6), v=nn.Linear(8, 5), o=nn.Linear(5, 8),
+        c2=conv(8, 6), fc=head(6),
+    )  # fmt: skip
+
+
+def densenet() -> nn.Module:
+    """Batch norm, ReLU, convolution; each layer reads all before it; a transition halves the width."""
+
+    def forward(m: nn.Module, x: torch.Tensor) -> torch.Tensor:
+        x = m.stem(x)
+        for place in (1, 2):
+            bottle = getattr(m, f"c{place}a")(torch.relu(getattr(m, f"n{place}a")(x)))
+            grown = getattr(m, f"c{place}b")(torch.relu(getattr(m, f"n{place}b")(bottle)))
+            x = torch.cat([x, grown], 1)
+        x = F.avg_pool2d(m.t(torch.relu(m.nt(x))), 2)
+        return m.fc(pool(torch.relu(m.last(x))))
+
+    return Fn(
+        forward, stem=conv(3, 6, bias=False), n1a=nn.BatchNorm2d(6), c1a=conv(6, 8, 1, bias=False),
+        n1b=nn.BatchNorm2d(8), c1b=conv(8, 4, bias=False), n2a=nn.BatchNorm2d(10), c2a=conv(10, 8, 1, bias=False),
+        n2b=nn.BatchNorm2d(8), c2b=conv(8, 4, bias=False), nt=nn.BatchNorm2d(14), t=conv(14, 7, 1, bias=False),
+        last=nn.BatchNorm2d(7), fc=head(7),
+    )  # fmt: skip
+
+
+def shuffle_unit() -> nn.Module:
+    """ShuffleNetV2: a unit that halves the map, then a basic one."""
+
+    def mixed(x: torch.Tensor) -> torch.Tensor:
+        n, c, h, w = x.shape
+        return x.view(n, 2, c // 2, h, w).transpose(1, 2).reshape(n, c, h, w)
+
+    def forward(m: nn.Module, x: torch.Tensor) -> torch.Tensor:
+        x = torch.relu(m.stem(x))
+        left = torch.relu(m.l2(m.l1(x)))
+        x = mixed(torch.cat([left, torch.relu(m.r3(m.r2(torch.relu(m.r1(x)))))], 1))
+        left, right = x.chunk(2, 1)
+        x = mixed(torch.cat([left, torch.relu(m.b3(m.b2(torch.relu(m.b1(right)))))], 1))
+        return m.fc(pool(torch.relu(m.last(x))))
+
+    return Fn(
+        forward, stem=conv(3, 6), l1=conv(6, 6, stride=2, groups=6), l2=conv(6, 6, 1), r1=conv(6, 6, 1),
+        r2=conv(6, 6, stride=2, groups=6), r3=conv(6, 6, 1), b1=conv(6, 6, 1), b2=conv(6, 6, groups=6),
+        b3=conv(6, 6, 1), last=conv(12, 8, 1), fc=head(8),
+    )  # fmt: skip
+
+
+def resnext() -> nn.Module:
+    def forward(m: nn.Module, x: torch.Tensor) -> torch.Tensor:
+        x = torch.relu(m.stem(x))
+        inner = torch.relu(m.b2(m.c2(torch.relu(m.b1(m.c1(x))))))
+        return m.fc(pool(torch.relu(m.short(x) + m.c3(inner))))
+
+    return Fn(
+        forward, stem=conv(3, 6), c1=conv(6, 8, 1, bias=False), b1=nn.BatchNorm2d(8),
+        c2=conv(8, 8, groups=4, bias=False), b2=nn.BatchNorm2d(8), c3=conv(8, 12, 1), short=conv(6, 12, 1), fc=head(12),
+    )  # fmt: skip
+
+
+def ghost() -> nn.Module:
+    """Half of the channels are made by a depthwise layer from the other half."""
+
+    def forward(m: nn.Module, x: torch.Tensor) -> torch.Tensor:
+        x = torch.relu(m.stem(x))
+        return m.fc(pool(torch.relu(m.c2(torch.cat([x, torch.relu(m.cheap(x))], 1)))))
+
+    return Fn(forward, stem=conv(3, 6), cheap=conv(6, 6, groups=6), c2=conv(12, 8, 1), fc=head(8))
+
+
+def aspp() -> nn.Module:
+    """Parallel dilated branches and a pooled one that is spread out again."""
+
+    def forward(m: nn.Module, x: torch.Tensor) -> torch.Tensor:
+        x = torch.relu(m.stem(x))
+        spread = F.interpolate(m.p(F.adaptive_avg_pool2d(x, 1)), size=(8, 8), mode="nearest")
+        return m.out(torch.relu(m.mix(torch.cat([m.a(x), m.b(x), m.c(x), spread], 1))))
+
+    return Fn(
+        forward, stem=conv(3, 6), a=conv(6, 4, 1), b=conv(6, 5, padding=2, dilation=2),
+        c=conv(6, 4, padding=3, dilation=3), p=conv(6, 3, 1), mix=conv(16, 6, 1), out=conv(6, 4, 1),
+    )  # fmt: skip
+
+
+def deconv_decoder() -> nn.Module:
+    """Decode with transposed convolutions, adding what the encoder saw."""
+
+    def forward(m: nn.Module, x: torch.Tensor) -> torch.Tensor:
+        a = torch.relu(m.e1(x))
+        b = torch.relu(m.e2(a))
+        u = torch.relu(m.n1(m.u1(b)) + a)
+        return m.u2(u)
+
+    return Fn(
+        forward, e1=conv(3, 6, stride=2), e2=conv(6, 8, stride=2),
+        u1=nn.ConvTranspose2d(8, 6, 4, stride=2, padding=1, bias=False), n1=nn.BatchNorm2d(6),
+        u2=nn.ConvTranspose2d(6, 3, 4, stride=2, padding=1),
+    )  # fmt: skip
+
+
+def mbconv() -> nn.Module:
+    """EfficientNet's block: expansion, depthwise, squeeze and excite, SiLU, linear bottleneck, shortcut."""
+
+    def forward(m: nn.Module, x: torch.Tensor) -> torch.Tensor:
+        x = F.silu(m.stem(x))
+        y = F.silu(m.n2(m.dw(F.silu(m.n1(m.expand(x))))))
+        y = y * torch.sigmoid(m.s2(F.silu(m.s1(y.mean((2, 3), keepdim=True)))))
+        return m.fc(pool(F.silu(m.last(x + m.n3(m.project(y))))))
+
+    return Fn(
+        forward, stem=conv(3, 6), expand=conv(6, 12, 1, bias=False), n1=nn.BatchNorm2d(12),
+        dw=conv(12, 12, 5, groups=12, bias=False), n2=nn.BatchNorm2d(12), s1=conv(12, 3, 1), s2=conv(3, 12, 1),
+        project=conv(12, 6, 1, bias=False), n3=nn.BatchNorm2d(6), last=conv(6, 8, 1), fc=head(8),
+    )  # fmt: skip
+
+
+def convnext() -> nn.Module:
+    """Depthwise 7x7, layer norm and linear layers over the last axis, GELU, a scale of its own, shortcut."""
+
+    def forward(m: nn.Module, x: torch.Tensor) -> torch.Tensor:
+        x = m.stem(x)
+        y = m.norm(m.dw(x).permute(0, 2, 3, 1))
+        y = m.scale.weight * m.f2(F.gelu(m.f1(y)))
+        return m.fc(pool(x + y.permute(0, 3, 1, 2)))
+
+    scale = nn.Module()
+    scale.weight = nn.Parameter(torch.full((6,), 0.5))
+    return Fn(
+        forward, stem=conv(3, 6, 2, stride=2, padding=0), dw=conv(6, 6, 7, groups=6), norm=nn.LayerNorm(6),
+        f1=nn.Linear(6, 12), f2=nn.Linear(12, 6), scale=scale, fc=head(6),
+    )  # fmt: skip
+
+
+def one_dimensional() -> nn.Module:
+    return Fn(
+        lambda m, x: m.fc(torch.relu(m.c2(F.max_pool1d(torch.relu(m.b1(m.c1(x))), 2))).mean(2)),
+        c1=nn.Conv1d(2, 6, 5, padding=2), b1=nn.BatchNorm1d(6), c2=nn.Conv1d(6, 8, 3, stride=2), fc=head(8),
+    )  # fmt: skip
+
+
+def siamese() -> nn.Module:
+    """Two inputs through the same layers; the distance decides."""
+
+    def forward(m: nn.Module, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        one, other = (pool(torch.relu(m.c2(torch.relu(m.c1(z))))) for z in (x, y))
+        return m.fc((one - other).abs())
+
+    return Fn(forward, c1=conv(3, 6), c2=conv(6, 8), fc=head(8))
+
+
+def rep_vgg() -> nn.Module:
+    """Branches of 3x3, 1x1 and nothing but a batch norm are added."""
+
+    def forward(m: nn.Module, x: torch.Tensor) -> torch.Tensor:
+        x = torch.relu(m.n1(m.c1(x)) + m.n2(m.c2(x)))
+        return m.fc(pool(torch.relu(m.n3(m.c3(x)) + m.n4(m.c4(x)) + m.n5(x))))
+
+    return Fn(
+        forward, c1=conv(3, 8, bias=False), n1=nn.BatchNorm2d(8), c2=conv(3, 8, 1, bias=False),
+        n2=nn.BatchNorm2d(8), c3=conv(8, 8, bias=False), n3=nn.BatchNorm2d(8), c4=conv(8, 8, 1, bias=False),
+        n4=nn.BatchNorm2d(8), n5=nn.BatchNorm2d(8), fc=head(8),
+    )  # fmt: skip
+
+
+def hourglass() -> nn.Module:
+    """Down and up again with a shortcut on every level, and an output between two stacks."""
+
+    def forward(m: nn.Module, x: torch.Tensor) -> Tuple[torch.Tensor, ...]:
+        x = torch.relu(m.stem(x))
+        inner = torch.relu(m.d(F.max_pool2d(x, 2)))
+        inner = torch.relu(m.mid(F.max_pool2d(inner, 2))) + F.avg_pool2d(m.skip2(inner), 2)
+        y = m.skip1(x) + F.interpolate(m.u(inner), scale_factor=4.0, mode="nearest")
+        early = m.out1(y)
+        return early, m.out2(torch.relu(m.join(y) + m.back(early)))
+
+    return Fn(
+        forward, stem=conv(3, 6), d=conv(6, 7), mid=conv(7, 7), skip2=conv(7, 7, 1), skip1=conv(6, 8, 1),
+        u=conv(7, 8, 1), out1=conv(8, 3, 1), back=conv(3, 6, 1),
+        join=conv(8, 6, 1), out2=conv(6, 3, 1),
+    )  # fmt: skip
+
+
 IMAGE = (1, 3, 8, 8)
 ZOO: Dict[str, Entry] = {
     builder.__name__: (builder, (IMAGE,))
@@ -367,11 +573,16 @@ ZOO: Dict[str, Entry] = {
         unet, grouped, shuffle, dilated, flatten, two_outputs, shared, prelu, group_norm, multiplier, hard_view,
         chunk, channel_softmax, transposed_chain, upsampled, depthwise, selected, cropped, plain_norms, constant_gate,
         spatial_attention, tokens, pixel_shuffle, adaptive, instance_norm, layer_norm, padded_shortcut, split_concat,
-        deep,
+        deep, feature_pyramid, attention, densenet, shuffle_unit, resnext, ghost, aspp, deconv_decoder, mbconv,
+        convnext, rep_vgg, hourglass,
     )
 }  # fmt: skip
 ZOO["two_inputs"] = (two_inputs, (IMAGE, (1, 1, 8, 8)))
+ZOO["siamese"] = (siamese, (IMAGE, IMAGE))
+ZOO["one_dimensional"] = (one_dimensional, ((1, 2, 16),))
 
+#: Networks that multiply activations with each other: such products belong to no layer, and no spec counts them.
+PRODUCTS = {"attention"}
 #: Groups that must be found prunable (or must not): a lost group is a loss for the user, a wrong one a bug.
 PRUNABLE = {
     "plain": {"c1": True, "c2": True, "fc": False},
@@ -412,6 +623,20 @@ PRUNABLE = {
     "padded_shortcut": {"c1": False},
     "split_concat": {"a": False, "c": True},
     "deep": {f"c{place}": True for place in range(30)},
+    "feature_pyramid": {"d1": True, "d2": True, "l2": True, "p1": False, "p2": False},
+    "attention": {"c1": True, "q": False, "c2": True},
+    "densenet": {"stem": True, "c1a": True, "c1b": True, "c2a": True, "c2b": True, "t": True},
+    "shuffle_unit": {"stem": True, "l2": False, "r1": True, "b1": True, "last": True},
+    "resnext": {"stem": True, "c1": True, "c2": True, "short": True},
+    "ghost": {"stem": True, "c2": True},
+    "aspp": {"stem": True, "a": True, "b": True, "c": True, "p": True, "mix": True},
+    "deconv_decoder": {"e1": True, "e2": True},
+    "mbconv": {"stem": True, "expand": True, "s1": True, "last": True},
+    "convnext": {"stem": False, "f1": True},
+    "one_dimensional": {"c1": True, "c2": True},
+    "siamese": {"c1": True, "c2": True},
+    "rep_vgg": {"c1": True, "fc": False},
+    "hourglass": {"stem": True, "d": True, "mid": True, "skip1": True, "out1": False, "join": True},
 }
 
 

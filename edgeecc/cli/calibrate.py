@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Dict
+from typing import Any, Dict, Optional
 
 import click
 
@@ -19,6 +19,7 @@ _CONFIG, _PROTOCOL = CalibrateConfig(), MeasureProtocol()
 
 
 @click.command(short_help="Measure width variants, fit the cost model.")
+@click.argument("program", required=False, metavar="[MODEL.pt2]")
 @click.option(
     "--samples",
     type=int,
@@ -66,8 +67,10 @@ _CONFIG, _PROTOCOL = CalibrateConfig(), MeasureProtocol()
 @workspace_option
 @json_option
 @click.pass_context
-def calibrate(ctx: click.Context, /, as_json: bool, **options: Any) -> None:
+def calibrate(ctx: click.Context, /, program: Optional[str], as_json: bool, **options: Any) -> None:
     """Measure width variants of a network on a device and fit its cost model.
+
+    The network is that of MODEL.pt2 (torch.export), or named by --network.
 
     Writes calibration/DEVICE/NETWORK/profile.json. Interrupted, it goes on where it stopped when the same
     command is given again: samples are kept as they are measured.
@@ -76,7 +79,10 @@ def calibrate(ctx: click.Context, /, as_json: bool, **options: Any) -> None:
     Examples:
       edgeecc calibrate --network mobilenet_v1 --samples 2000
       edgeecc calibrate --network lenet5 --device onnxruntime:cpu --samples 100
+      edgeecc calibrate model.pt2 --samples 500
     """  # noqa: D301  # \b keeps click from wrapping
+    if program is not None and options["network"] is not None:
+        raise click.UsageError(f"{program} carries its own network; leave out --network")
     config = CalibrateConfig(
         samples=options["samples"], seed=options["seed"], model=options["model"], fit=options["fit"]
     )
@@ -88,7 +94,7 @@ def calibrate(ctx: click.Context, /, as_json: bool, **options: Any) -> None:
     from edgeecc import calibration_job
 
     request = calibration_job.Request(
-        network=options["network"],
+        network=options["network"] or program,
         input_shape=options["input_shape"],
         graph=options["graph"],
         device=options["device"],

@@ -63,7 +63,7 @@ def network_options(command: Command) -> Command:
     )(command)
     command = click.option(
         "--network",
-        help="Network: a name that edgeecc knows, or package.module:factory of your own.",
+        help="Network: a name that edgeecc knows, package.module:factory of your own, or a torch.export .pt2 file.",
     )(command)
     return click.option(
         "--input",

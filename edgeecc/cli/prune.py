@@ -13,6 +13,7 @@ from edgeecc.cli.options import json_option, network_options, parse_budget_optio
 from edgeecc.cli.output import ProgressLine, emit_json, print_table
 from edgeecc.config import EccConfig, PruneConfig, TrainConfig, WspConfig
 from edgeecc.data.table import KNOWN
+from edgeecc.normalisation import parse_normalisation
 from edgeecc.schedule import parse_stage
 from edgeecc.units import UNITS, Metric, format_quantity
 
@@ -139,6 +140,12 @@ def training_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @network_options
 @click.option("--data", help=f"{KNOWN}.")
 @click.option(
+    "--normalise",
+    metavar="MEAN/DEVIATION",
+    help="Mean and deviation of pixels of 0..1, a number a channel: 0.5,0.5,0.5/0.5,0.5,0.5.  [default: the "
+    "network's, or else the data set's]",
+)
+@click.option(
     "--device",
     help="Device whose profile prices the widths.  [default: virtual:tx2, for ms onnxruntime:cpu, for wsp "
     "systolic:eyeriss]",
@@ -188,7 +195,7 @@ def training_options(command: Callable[..., Any]) -> Callable[..., Any]:
 def prune(
     ctx: click.Context, /, model: Path, budget: str, of: str, as_json: bool, **options: Any
 ) -> None:
-    """Prune the trained network MODEL (a state_dict or safetensors) until it fits the budget.
+    """Prune the trained network MODEL (a state_dict, safetensors or torch.export .pt2) until it fits the budget.
 
     An interrupted run goes on where it stopped when the same command is given again.
 
@@ -196,6 +203,7 @@ def prune(
     Examples:
       edgeecc prune model.pth --budget 0.025J --data imagefolder:FOLDER
       edgeecc prune net.pth --network mine.nets:factory --input 1x28x28 --data fashion-mnist --budget 34%
+      edgeecc prune net.pt2 --data digits --budget 50%
       edgeecc prune net.pth --method wsp --device systolic:eyeriss --budget 20% --data digits
     """  # noqa: D301  # \b keeps click from wrapping
     if not options["data"]:
@@ -232,6 +240,8 @@ def _request_fields(options: Dict[str, Any]) -> Dict[str, Any]:
         "data", "network", "input_shape", "paper_groups", "device", "profile", "workspace", "run", "force",
     )  # fmt: skip
     fields: Dict[str, Any] = {name: options[name] for name in taken}
+    if options["normalise"] is not None:
+        fields["normalisation"] = parse_normalisation(options["normalise"])
     fields["pruning"] = PruneConfig(
         method=options["method"],
         steps=options["steps"],

@@ -12,11 +12,12 @@ from edgeecc.data.cifar_pickle import read_batch
 from edgeecc.data.imagefolder import ImageFiles, classes_of
 from edgeecc.data.npz import read_npz
 from edgeecc.data.pixels import PixelSplit, decoded
-from edgeecc.data.request import DataRequest, Loaded, Normalization, PixelArray
+from edgeecc.data.request import DataRequest, Loaded
 from edgeecc.errors import DataError
+from edgeecc.normalisation import Normalisation, PixelArray
 
 #: Of the training pixels.
-NORMALIZATION = Normalization((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616))
+NORMALISATION = Normalisation((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616))
 SIDE, CLASSES = 32, 10
 #: Bytes of an image and its label in the binary version.
 RECORD = 1 + 3 * SIDE * SIDE
@@ -36,11 +37,11 @@ def load_cifar10(rest: str, request: DataRequest) -> Loaded:
         request: what the network wants.
     Raises: DataError when no form is found, or what is there is damaged.
     """
-    normalization = request.normalization(NORMALIZATION, 3)
+    normalisation = request.normalisation(NORMALISATION, 3)
     train, test = _images(Path(rest))
     return (
-        PixelSplit(*train, normalization, request.seed),
-        PixelSplit(*test, normalization),
+        PixelSplit(*train, normalisation, request.seed),
+        PixelSplit(*test, normalisation),
         CLASSES,
     )
 

@@ -14,8 +14,8 @@ from typing import Callable, Dict, List, Optional, Tuple, Type, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from edgeecc.data.request import PixelArray
 from edgeecc.errors import DataError, brief
+from edgeecc.normalisation import PixelArray
 
 T = TypeVar("T")
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import torch
 from torch.nn import functional
 
-from edgeecc.data.request import DataRequest, Loaded, Normalization
+from edgeecc.data.request import DataRequest, Loaded
 from edgeecc.data.splits import TensorSplit
 from edgeecc.errors import DataError
+from edgeecc.normalisation import Normalisation
 
 #: Grey levels lie in 0..16; these bring them to -1..1.
-NORMALIZATION = Normalization((0.5,), (0.5,))
+NORMALISATION = Normalisation((0.5,), (0.5,))
 
 
 def load_handwritten(rest: str, request: DataRequest) -> Loaded:
@@ -24,9 +25,9 @@ def load_handwritten(rest: str, request: DataRequest) -> Loaded:
     except ImportError as error:
         raise DataError("the digits come with scikit-learn; pip install 'edgeecc[host]'") from error
     found = load_digits()
-    normalization = request.normalization(NORMALIZATION, 1)
+    normalisation = request.normalisation(NORMALISATION, 1)
     images = torch.from_numpy(found.images).float().unsqueeze(1) / 16.0
-    images = (images - normalization.mean[0]) / normalization.deviation[0]
+    images = (images - normalisation.mean[0]) / normalisation.deviation[0]
     shape = request.input_shape
     if len(shape) == 3 and min(shape[1:]) > images.shape[-1]:
         images = functional.interpolate(images, shape[1:], mode="bilinear")

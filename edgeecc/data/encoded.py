@@ -10,8 +10,9 @@ import torch
 
 from edgeecc.data.crops import central, random_resized
 from edgeecc.data.images import Encoded, opened, rgb_crop
-from edgeecc.data.request import IMAGENET, DataRequest, FloatArray
+from edgeecc.data.request import DataRequest
 from edgeecc.data.splits import Batch
+from edgeecc.normalisation import IMAGENET, FloatArray
 
 
 class EncodedImages(Protocol):
@@ -46,7 +47,7 @@ class EncodedSplit:
     def __init__(self, images: EncodedImages, request: DataRequest, *, augment: bool) -> None:
         self._images, self._seed, self._augment = images, request.seed, augment
         self._shape = request.image_shape("a set of images")
-        self._normalization = request.normalization(IMAGENET, self._shape[0])
+        self._normalisation = request.normalisation(IMAGENET, self._shape[0])
 
     def __len__(self) -> int:
         return len(self._images.labels)
@@ -77,4 +78,4 @@ class EncodedSplit:
             pixels = pixels[:, ::-1]
         if channels == 1:
             pixels = pixels.mean(2, keepdims=True)
-        self._normalization.apply(out, pixels.transpose(2, 0, 1))
+        self._normalisation.apply(out, pixels.transpose(2, 0, 1))

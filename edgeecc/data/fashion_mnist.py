@@ -11,13 +11,14 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from edgeecc.data.request import DataRequest, Loaded, Normalization
+from edgeecc.data.request import DataRequest, Loaded
 from edgeecc.data.splits import TensorSplit
 from edgeecc.errors import DataError
+from edgeecc.normalisation import Normalisation
 
 DEFAULT_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 #: Of the training pixels.
-NORMALIZATION = Normalization((0.2860,), (0.3530,))
+NORMALISATION = Normalisation((0.2860,), (0.3530,))
 #: Largest number of bytes that an IDX file may unpack to.
 MAX_BYTES = 2**28
 
@@ -31,11 +32,11 @@ def load_fashion_mnist(rest: str, request: DataRequest) -> Loaded:
     Raises: DataError when a file is absent or damaged.
     """
     folder = Path(rest) if rest else DEFAULT_FOLDER
-    normalization = request.normalization(NORMALIZATION, 1)
-    return _load(folder, "train", normalization), _load(folder, "t10k", normalization), 10
+    normalisation = request.normalisation(NORMALISATION, 1)
+    return _load(folder, "train", normalisation), _load(folder, "t10k", normalisation), 10
 
 
-def _load(folder: Path, part: str, normalization: Normalization) -> TensorSplit:
+def _load(folder: Path, part: str, normalisation: Normalisation) -> TensorSplit:
     images = read_idx(folder / f"{part}-images-idx3-ubyte.gz")
     labels = read_idx(folder / f"{part}-labels-idx1-ubyte.gz")
     if images.ndim != 3 or labels.shape != images.shape[:1] or labels.max(initial=0) > 9:
@@ -43,7 +44,7 @@ def _load(folder: Path, part: str, normalization: Normalization) -> TensorSplit:
             f"images and labels of {part} in {folder} do not belong together; copy them again"
         )
     pixels = torch.from_numpy(images).float().div_(255.0)
-    pixels = (pixels - normalization.mean[0]) / normalization.deviation[0]
+    pixels = (pixels - normalisation.mean[0]) / normalisation.deviation[0]
     return TensorSplit(pixels.unsqueeze(1), torch.from_numpy(labels).long())
 
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Iterator, Tuple, Type, Union
 
 import numpy as np
 
-from edgeecc.data.request import PixelArray
 from edgeecc.errors import DataError, brief
+from edgeecc.normalisation import PixelArray
 
 if TYPE_CHECKING:
     from PIL.Image import Image

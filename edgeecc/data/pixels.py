@@ -9,8 +9,8 @@ import numpy.typing as npt
 import torch
 
 from edgeecc.data.images import Encoded, as_rgb, opened
-from edgeecc.data.request import Normalization, PixelArray
 from edgeecc.data.splits import Batch
+from edgeecc.normalisation import Normalisation, PixelArray
 
 #: Pixels around a training image, from which it is cropped (He et al., CVPR 2016, section 4.2).
 PAD = 4
@@ -22,7 +22,7 @@ class PixelSplit:
     Args:
         pixels: (N, C, H, W).
         labels: int64 (N,).
-        normalization: of C channels.
+        normalisation: of C channels.
         seed: None leaves the images as they are; else of the augmentation, drawn for every image and pass.
     """
 
@@ -30,11 +30,11 @@ class PixelSplit:
         self,
         pixels: PixelArray,
         labels: npt.NDArray[np.int64],
-        normalization: Normalization,
+        normalisation: Normalisation,
         seed: Optional[int] = None,
     ) -> None:
         self._pixels, self._labels = pixels, labels
-        self._normalization, self._seed = normalization, seed
+        self._normalisation, self._seed = normalisation, seed
 
     def __len__(self) -> int:
         return len(self._labels)
@@ -46,7 +46,7 @@ class PixelSplit:
         if self._seed is not None:
             pixels = _shifted(pixels, [(self._seed, index, turn) for index in places])
         images = np.empty(pixels.shape, dtype=np.float32)
-        self._normalization.apply(images, pixels)
+        self._normalisation.apply(images, pixels)
         return torch.from_numpy(images), torch.from_numpy(self._labels[places])
 
 

@@ -12,8 +12,9 @@ import torch
 
 from edgeecc.data.crops import random_part
 from edgeecc.data.images import Box, opened, rgb_crop
-from edgeecc.data.request import IMAGENET, DataRequest, FloatArray
+from edgeecc.data.request import DataRequest
 from edgeecc.data.splits import Batch
+from edgeecc.normalisation import IMAGENET, FloatArray
 
 IntArray = npt.NDArray[np.int64]
 
@@ -64,7 +65,7 @@ class SegmentationSplit:
         self._pairs, self._table = pairs, table
         self._seed, self._augment = request.seed, augment
         self._shape = request.image_shape("a set of scenes", (3,))
-        self._normalization = request.normalization(IMAGENET, 3)
+        self._normalisation = request.normalisation(IMAGENET, 3)
 
     def __len__(self) -> int:
         return len(self._pairs)
@@ -96,7 +97,7 @@ class SegmentationSplit:
         if mirrored:
             pixels = pixels[:, ::-1]
             labels[...] = labels[:, ::-1].copy()
-        self._normalization.apply(image, pixels.transpose(2, 0, 1))
+        self._normalisation.apply(image, pixels.transpose(2, 0, 1))
 
     def _labels(self, path: Path, box: Box, whole: Sequence[int]) -> IntArray:
         """Return the labels of a box of a mask at the network's size."""

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Callable, Optional, Sequence, Tuple, cast
+from typing import Callable, Optional, Tuple, cast
 
 import torch
 from torch import nn
 
 from edgeecc.config import TaskName
-from edgeecc.data.request import DataRequest, Loaded, Normalization
+from edgeecc.data.request import DataRequest, Loaded
 from edgeecc.data.splits import DatasetSplit, Split
 from edgeecc.data.table import KNOWN, SOURCES
 from edgeecc.errors import ConfigError, DataError
+from edgeecc.normalisation import Normalisation
 from edgeecc.plugins import call_own, resolve
 from edgeecc.training.task import Task
 
@@ -59,8 +60,7 @@ def load(
     *,
     input_shape: Tuple[int, ...],
     seed: int = 0,
-    mean: Optional[Sequence[float]] = None,
-    deviation: Optional[Sequence[float]] = None,
+    normalisation: Optional[Normalisation] = None,
 ) -> DataBundle:
     """Load the data set that `--data` names.
 
@@ -68,12 +68,10 @@ def load(
         text: a name of `edgeecc.data.table`, with what follows it, or `package.module:function`.
         input_shape: of the network, for sets whose images are resized.
         seed: of random augmentation.
-        mean, deviation: of the network's training pixels, 0..1, a number for each channel; None: the data set's. A
-            function of the user's own normalises by itself.
-    Raises: DataError when it is absent or damaged; ConfigError for an unknown name, or a normalisation that is none.
+        normalisation: that the network was trained with; None: the data set's. A function of the user's own
+            normalises by itself.
+    Raises: DataError when it is absent or damaged; ConfigError for an unknown name.
     """
-    if (mean is None) != (deviation is None):
-        raise ConfigError("a mean without a deviation does not normalise; give both or neither")
     name, _, rest = text.partition(":")
     if name not in SOURCES:
         if rest:
@@ -82,11 +80,8 @@ def load(
     source = SOURCES[name]
     if not source.takes(rest):
         raise ConfigError(f"data set {text!r} cannot be had; write {name}{source.rest}")
-    given = None
-    if mean is not None and deviation is not None:
-        given = Normalization(tuple(mean), tuple(deviation))
     loader = cast(Callable[[str, DataRequest], Loaded], resolve(source.loader))
-    train, val, classes = loader(rest, DataRequest(input_shape, seed, given))
+    train, val, classes = loader(rest, DataRequest(input_shape, seed, normalisation))
     return DataBundle(
         text, train, val, classes, "segmentation" if source.pixels else "classification"
     )

@@ -40,16 +40,23 @@ def to_onnx(model: nn.Module, example_inputs: Tuple[torch.Tensor, ...]) -> onnx.
         with _quiet():
             proto = _export(work, example_inputs)
     except Exception as error:
-        detail = " ".join(str(error).split())[:300]
-        raise GraphError(
-            f"torch cannot export the network: {type(error).__name__}: {detail}"
-        ) from error
+        raise GraphError(f"torch cannot export the network: {_detail(error)}") from error
     _lift_constants_(proto)
     _drop_zero_biases_(proto, set(work.state_dict()))
     _rename_ends_(proto)
     proto.ir_version = IR_VERSION
     onnx.checker.check_model(proto)
     return proto
+
+
+def _detail(error: BaseException) -> str:
+    """Return the first cause of an export that failed, and what to do: the exporter's own words are a page long."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    text = " ".join(str(error).split())
+    if "data-dependent" in text:
+        return "forward branches on the values of a tensor; write it with torch.where, or decide outside of forward"
+    return f"{type(error).__name__}: {text[:300]}"
 
 
 def _export(model: nn.Module, example_inputs: Tuple[torch.Tensor, ...]) -> onnx.ModelProto:

@@ -14,6 +14,7 @@ from edgeecc.graph.grouping import group_units
 from edgeecc.graph.layers import Call, layer_specs, observe
 from edgeecc.graph.selfcheck import prove
 from edgeecc.graph.spec import ChannelGroup, NetworkSpec, ParameterSpec
+from edgeecc.graph.unsupported import check_modules
 
 
 def trace(
@@ -32,6 +33,7 @@ def trace(
     """
     if any(x.shape[0] != 1 for x in example_inputs if x.ndim):
         raise GraphError("the example input must have batch 1; costs are counted per image")
+    check_modules(model)
     example_inputs = tuple(x.detach().cpu() for x in example_inputs)
     work = _copied(model)
     calls = observe(work, example_inputs)

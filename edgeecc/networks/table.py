@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from dataclasses import dataclass
-from typing import Dict, Literal, Mapping, Optional, Tuple, TypedDict
+from typing import Dict, Literal, Mapping, Optional, Tuple
 
 import torch
 from torch import nn
@@ -19,37 +19,22 @@ from edgeecc.networks.readers import (
     inverted_residuals,
     mobilenet,
 )
+from edgeecc.normalisation import IMAGENET, Normalisation
 from edgeecc.plugins import lookup
 
-Channels = Tuple[float, ...]
-
-
-class Normalisation(TypedDict):
-    """What images are brought to: mean and deviation of each channel, on the scale 0..1."""
-
-    mean: Channels
-    deviation: Channels
-
-
-_IMAGENET: Normalisation = {"mean": (0.485, 0.456, 0.406), "deviation": (0.229, 0.224, 0.225)}
-#: ImageNet's, averaged over its channels.
-_GREY: Normalisation = {"mean": (0.449,), "deviation": (0.226,)}
 #: Images as they are (Eromera/erfnet_pytorch).
-_NONE: Normalisation = {"mean": (0.0,) * 3, "deviation": (1.0,) * 3}
+_PLAIN = Normalisation((0.0,) * 3, (1.0,) * 3)
 #: (x / 255 - 0.5) / 0.5 (TensorFlow's MobileNets).
-_HALF: Normalisation = {"mean": (0.5,) * 3, "deviation": (0.5,) * 3}
+_HALF = Normalisation((0.5,) * 3, (0.5,) * 3)
 #: (x - 127) / 128 (EfficientNet-lite).
-_LITE: Normalisation = {"mean": (127 / 255,) * 3, "deviation": (128 / 255,) * 3}
+_LITE = Normalisation((127 / 255,) * 3, (128 / 255,) * 3)
 #: Means and deviations of the images of Cityscapes, divided by 255 once more (sacmehta/ESPNet).
-_CITYSCAPES: Normalisation = {
-    "mean": (73.15840149 / 255, 82.90893555 / 255, 72.3923111 / 255),
-    "deviation": (44.91483307, 46.15289307, 45.3192215),
-}
+_CITYSCAPES = Normalisation(
+    (73.15840149 / 255, 82.90893555 / 255, 72.3923111 / 255),
+    (44.91483307, 46.15289307, 45.3192215),
+)
 #: The same of the 367 training images of CamVid, counted as sacmehta/ESPNet counts them.
-_CAMVID: Normalisation = {
-    "mean": (104.964 / 255, 108.358 / 255, 110.216 / 255),
-    "deviation": (69.837, 72.623, 72.056),
-}
+_CAMVID = Normalisation((104.964 / 255, 108.358 / 255, 110.216 / 255), (69.837, 72.623, 72.056))
 
 
 @dataclass(frozen=True)
@@ -62,8 +47,7 @@ class NetworkInfo:
         about: a word on it.
         reader: of the builder's options, off the shapes of its weights.
         task: what it tells, a class an image or a class a pixel.
-        mean, deviation: of each channel of the images, on the scale 0..1: what the public weights were
-            trained with.
+        normalisation: of the images that the public weights were trained with; None where there are none.
     """
 
     builder: str
@@ -71,8 +55,7 @@ class NetworkInfo:
     about: str
     reader: Reader
     task: Literal["classification", "segmentation"] = "classification"
-    mean: Channels = _IMAGENET["mean"]
-    deviation: Channels = _IMAGENET["deviation"]
+    normalisation: Optional[Normalisation] = IMAGENET
 
 
 _IMAGE, _STREET, _SMALL = (3, 224, 224), (3, 512, 1024), (3, 32, 32)
@@ -89,14 +72,14 @@ NETWORKS: Dict[str, NetworkInfo] = {
         (1, 8, 8),
         "small MobileNet for scikit-learn's digits",
         mobilenet("digits_mobilenet"),
-        **_GREY,
+        normalisation=None,
     ),
     "efficientnet_lite0": NetworkInfo(
         "edgeecc.networks.efficientnet_lite:efficientnet_lite0",
         _IMAGE,
         "EfficientNet-lite0",
         classes("_fc.weight"),
-        **_LITE,
+        normalisation=_LITE,
     ),
     "erfnet": NetworkInfo(
         "edgeecc.networks.erfnet:ERFNet",
@@ -104,7 +87,7 @@ NETWORKS: Dict[str, NetworkInfo] = {
         "ERFNet for Cityscapes",
         classes("decoder.output_conv.weight", axis=1),
         "segmentation",
-        **_NONE,
+        _PLAIN,
     ),
     "espnet_camvid": NetworkInfo(
         "edgeecc.networks.espnet:espnet_camvid",
@@ -112,7 +95,7 @@ NETWORKS: Dict[str, NetworkInfo] = {
         "ESPNet for CamVid",
         espnet(only=12),
         "segmentation",
-        **_CAMVID,
+        _CAMVID,
     ),
     "espnet": NetworkInfo(
         "edgeecc.networks.espnet:ESPNet",
@@ -120,21 +103,21 @@ NETWORKS: Dict[str, NetworkInfo] = {
         "ESPNet for Cityscapes",
         espnet(),
         "segmentation",
-        **_CITYSCAPES,
+        _CITYSCAPES,
     ),
     "fashion_mobilenet": NetworkInfo(
         "edgeecc.networks.mobilenet:fashion_mobilenet",
         (1, 28, 28),
         "small MobileNet for Fashion-MNIST",
         mobilenet("fashion_mobilenet"),
-        **_GREY,
+        normalisation=None,
     ),
     "lenet5": NetworkInfo(
         "edgeecc.networks.lenet:LeNet5",
         (1, 28, 28),
         "LeNet-5 with ReLU",
         classes("fc3.weight"),
-        **_GREY,
+        normalisation=None,
     ),
     "mobilenet_v1": NetworkInfo(
         "edgeecc.networks.mobilenet:mobilenet_v1", _IMAGE, "MobileNetV1", mobilenet("mobilenet_v1")
@@ -144,7 +127,7 @@ NETWORKS: Dict[str, NetworkInfo] = {
         _IMAGE,
         "MobileNetV1 of TensorFlow Lite, batch norms folded",
         mobilenet("mobilenet_v1", "conv0.weight", "pw{}.weight", first=1),
-        **_HALF,
+        normalisation=_HALF,
     ),
     "mobilenet_v2": NetworkInfo(
         "edgeecc.networks.mobilenet_v2:MobileNetV2", _IMAGE, "MobileNetV2", inverted_residuals

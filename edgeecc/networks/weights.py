@@ -31,12 +31,20 @@ def load_state(path: Path) -> State:
     else:
         content = _load_torch(path)
     state = _tensors(content, path)
+    check_finite(state, path)
+    return state
+
+
+def check_finite(state: Mapping[str, torch.Tensor], path: Path) -> None:
+    """Check that every weight is a number.
+
+    Raises: ArtifactError naming the first tensor that holds NaN or infinity.
+    """
     for name, tensor in state.items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise ArtifactError(
                 f"{name} in {path} holds NaN or infinity; the training diverged, take an earlier one"
             )
-    return state
 
 
 def load_into(model: nn.Module, state: Mapping[str, torch.Tensor]) -> None:

@@ -67,7 +67,10 @@ def test_masked_slim_and_cut_agree(name: str, data: st.DataObject) -> None:
     done = work(plan, widths)
     assert done == work_of(cut)
     macs = sum(node.macs for node in done)
-    assert macs == pytest.approx(mac_cost(spec).predict(vector))
+    if name in zoo.PRODUCTS:
+        assert macs > mac_cost(spec).predict(vector)
+    else:
+        assert macs == pytest.approx(mac_cost(spec).predict(vector))
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,8 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "edgeecc"
 
 BASE = {
-    "errors", "units", "config", "artifacts", "compressed", "pattern", "plugins", "schedule", "workload",
+    "errors", "units", "config", "artifacts", "compressed", "normalisation", "pattern", "plugins", "schedule",
+    "workload",
 }  # fmt: skip
 DOMAIN = {"graph", "networks", "data", "cost", "meters", "runtimes", "solvers", "training"}
 USE_CASES = {
@@ -26,6 +27,7 @@ SHARED = {"graph.spec", "cost.base", "solvers.base", "data.splits", "training.ta
 #: Device tier: importable without torch.
 DEVICE = [
     "errors", "units", "config", "artifacts", "pattern", "plugins", "workload", "graph.spec",
+    "graph.drawing", "graph.ties",
     "graph.onnx_slice", "graph.onnx_work", "graph.settle", "cost.product", "cost.exact", "cost.hardware",
     "cost.systolic", "cost.fit", "cost.profile", "meters.base", "meters.virtual", "runtimes.onnxrt", "calibrate",
     "doctor", "training.scores", "verify", "cli.main",

@@ -15,13 +15,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from edgeecc.data.cifar10 import NORMALIZATION
+from edgeecc.data.cifar10 import NORMALISATION
 from edgeecc.data.cifar_pickle import MAX_BYTES, read_batch
 from edgeecc.data.npz import read_npz
 from edgeecc.data.pixels import PAD, PixelSplit
-from edgeecc.data.request import Normalization
 from edgeecc.data.sources import load
 from edgeecc.errors import DataError
+from edgeecc.normalisation import Normalisation
 
 SHARED = Path(__file__).parents[4] / "shared" / "data" / "cifar10"
 CLASSES = ["plane", "car", "kite", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
@@ -141,7 +141,7 @@ def test_every_form_holds_the_same_images(tmp_path: Path, write: Callable[[Path]
     assert (len(data.train), len(data.val), data.classes) == (5 * COUNT, COUNT, 10)
     pixels, labels = batches()[5]
     mean, deviation = (
-        np.array(v)[:, None, None] for v in (NORMALIZATION.mean, NORMALIZATION.deviation)
+        np.array(v)[:, None, None] for v in (NORMALISATION.mean, NORMALISATION.deviation)
     )
     images, found = data.val.take(range(COUNT))
     np.testing.assert_allclose(images.numpy(), (pixels / 255.0 - mean) / deviation, atol=1e-5)
@@ -363,7 +363,7 @@ def npy_header(shape: str) -> bytes:
 
 def plain(count: int, seed: int) -> PixelSplit:
     pixels = np.random.default_rng(2).integers(1, 256, (count, 3, 6, 5), dtype=np.uint8)
-    return PixelSplit(pixels, np.arange(count), Normalization((0.0,) * 3, (1 / 255,) * 3), seed)
+    return PixelSplit(pixels, np.arange(count), Normalisation((0.0,) * 3, (1 / 255,) * 3), seed)
 
 
 @given(st.integers(0, 3), st.integers(0, 5))
@@ -389,7 +389,7 @@ def test_augmentation_follows_seed_image_and_pass_alone() -> None:
     assert torch.equal(together[7], split.take([7], 3)[0][0])
     assert not torch.equal(together, split.take(range(40), 4)[0])
     assert not torch.equal(together, plain(40, 2).take(range(40), 3)[0])
-    still = PixelSplit(np.ones((2, 3, 4, 4), np.uint8), np.arange(2), NORMALIZATION)
+    still = PixelSplit(np.ones((2, 3, 4, 4), np.uint8), np.arange(2), NORMALISATION)
     assert torch.equal(still.take([0], 0)[0], still.take([0], 1)[0])
 
 
@@ -400,8 +400,8 @@ def test_real_images_decode_as_pillow_decodes_them(tmp_path: Path) -> None:
     files = [raw[offsets[index] : offsets[index + 1]] for index in range(300)]
     for part in ("train", "test"):
         write_archive(tmp_path / f"cifar10_{part}_jpeg.npz", files, labels[:300].tolist())
-    identity = {"mean": (0.0,) * 3, "deviation": (1 / 255,) * 3}
-    data = load(f"cifar10:{tmp_path}", input_shape=(3, 32, 32), **identity)
+    identity = Normalisation((0.0,) * 3, (1 / 255,) * 3)
+    data = load(f"cifar10:{tmp_path}", input_shape=(3, 32, 32), normalisation=identity)
     images, found = data.val.take(range(300))
     assert found.tolist() == labels[:300].tolist()
     for image, file in zip(images.round().byte().numpy(), files):

@@ -14,10 +14,10 @@ from PIL import Image
 
 from edgeecc.data.crops import AREA, ASPECT, central, random_part, random_resized
 from edgeecc.data.images import opened, rgb_crop
-from edgeecc.data.request import IMAGENET, Normalization
 from edgeecc.data.sources import load
 from edgeecc.data.table import KNOWN, SOURCES
 from edgeecc.errors import ConfigError, DataError
+from edgeecc.normalisation import IMAGENET, Normalisation, parse_normalisation
 from edgeecc.plugins import resolve
 
 SIDES = st.integers(1, 5000)
@@ -112,7 +112,7 @@ def test_normalising_is_subtracting_and_dividing(seed: int) -> None:
         IMAGENET.deviation
     )[:, None, None]
     np.testing.assert_allclose(out, expected, atol=1e-5)
-    assert IMAGENET.grey() == Normalization(
+    assert IMAGENET.grey() == Normalisation(
         (sum(IMAGENET.mean) / 3,), (sum(IMAGENET.deviation) / 3,)
     )
 
@@ -129,19 +129,26 @@ def test_normalising_is_subtracting_and_dividing(seed: int) -> None:
 )
 def test_normalisations_that_are_none_are_refused(mean: tuple, deviation: tuple) -> None:
     with pytest.raises(ConfigError, match="cannot normalise by mean"):
-        load("digits", input_shape=(1, 8, 8), mean=mean, deviation=deviation)
+        Normalisation(mean, deviation)
 
 
 def test_the_networks_normalisation_replaces_the_sets() -> None:
     own = load("digits", input_shape=(1, 8, 8)).val.take(range(50))[0]
-    given = load("digits", input_shape=(1, 8, 8), mean=[0.0], deviation=[1.0]).val.take(range(50))[
-        0
-    ]
+    plain, colour = Normalisation((0.0,), (1.0,)), Normalisation((0.0,) * 3, (1.0,) * 3)
+    given = load("digits", input_shape=(1, 8, 8), normalisation=plain).val.take(range(50))[0]
     np.testing.assert_allclose(own, given * 2 - 1, atol=1e-6)
-    three = load("digits", input_shape=(1, 8, 8), mean=[0.0] * 3, deviation=[1.0] * 3)
+    three = load("digits", input_shape=(1, 8, 8), normalisation=colour)
     assert torch.equal(three.val.take(range(50))[0], own)
-    with pytest.raises(ConfigError, match="give both or neither"):
-        load("digits", input_shape=(1, 8, 8), mean=[0.5])
+
+
+@pytest.mark.parametrize("text", ["", "0.5", "0.5/0.5/0.5", "a/b", "0.5,/1", "0.5/0.5,0.5", "0/0"])
+def test_what_is_no_normalisation_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="normalis"):
+        parse_normalisation(text)
+
+
+def test_a_normalisation_is_read_as_written() -> None:
+    assert parse_normalisation("0.1,0.2, 0.3/1,2,3") == Normalisation((0.1, 0.2, 0.3), (1, 2, 3))
 
 
 def test_every_name_of_the_table_has_a_loader_and_says_what_follows_it() -> None:

@@ -14,11 +14,12 @@ from edgeecc.data.cityscapes import LABEL_IDS
 from edgeecc.data.sources import load
 from edgeecc.data.splits import IGNORE_LABEL, Batch
 from edgeecc.errors import DataError
+from edgeecc.normalisation import Normalisation
 
 SHARED = Path(__file__).parents[4] / "shared" / "data" / "camvid"
 #: Of Cityscapes' 34 label ids those that are not evaluated: its list of ids with `ignoreInEval`.
 NOT_EVALUATED = {0, 1, 2, 3, 4, 5, 6, 9, 10, 14, 15, 16, 18, 29, 30}
-PLAIN = {"mean": (0.0,) * 3, "deviation": (1 / 255,) * 3}
+PLAIN = Normalisation((0.0,) * 3, (1 / 255,) * 3)
 GREY = 20
 
 
@@ -56,7 +57,7 @@ def agree(batch: Batch) -> float:
 
 
 def test_camvid_is_whole_and_void_is_ignored(tmp_path: Path) -> None:
-    data = load(f"camvid:{camvid(tmp_path)}", input_shape=(3, 48, 64), **PLAIN)
+    data = load(f"camvid:{camvid(tmp_path)}", input_shape=(3, 48, 64), normalisation=PLAIN)
     assert (len(data.train), len(data.val), data.classes, data.task) == (2, 2, 11, "segmentation")
     images, labels = data.val.take([0, 1])
     for index in range(2):
@@ -65,13 +66,13 @@ def test_camvid_is_whole_and_void_is_ignored(tmp_path: Path) -> None:
         np.testing.assert_array_equal(labels[index], np.where(mask == 11, IGNORE_LABEL, mask))
         np.testing.assert_allclose(images[index], pixels.transpose(2, 0, 1), atol=1e-3)
     assert (labels.dtype, images.dtype) == (torch.int64, torch.float32)
-    other = load(f"camvid-test:{tmp_path}", input_shape=(3, 48, 64), **PLAIN)
+    other = load(f"camvid-test:{tmp_path}", input_shape=(3, 48, 64), normalisation=PLAIN)
     assert not torch.equal(other.val.take([0])[0], data.val.take([0])[0])
 
 
 @pytest.mark.parametrize("size", [(48, 64), (96, 96), (24, 32)])
 def test_images_and_masks_stay_together(tmp_path: Path, size: Tuple[int, int]) -> None:
-    data = load(f"camvid:{camvid(tmp_path)}", input_shape=(3, *size), seed=1, **PLAIN)
+    data = load(f"camvid:{camvid(tmp_path)}", input_shape=(3, *size), seed=1, normalisation=PLAIN)
     assert agree(data.val.take([0, 1])) == 0.0
     for turn in range(8):
         batch = data.train.take([0, 1], turn)
@@ -81,7 +82,7 @@ def test_images_and_masks_stay_together(tmp_path: Path, size: Tuple[int, int]) -
         assert torch.equal(batch[1][1], again[1][0])
     seen = {data.train.take([0], turn)[1].numpy().tobytes() for turn in range(8)}
     assert len(seen) == 8
-    other = load(f"camvid:{tmp_path}", input_shape=(3, *size), seed=2, **PLAIN)
+    other = load(f"camvid:{tmp_path}", input_shape=(3, *size), seed=2, normalisation=PLAIN)
     assert not torch.equal(other.train.take([0])[0], data.train.take([0])[0])
 
 
@@ -90,7 +91,7 @@ def test_half_of_the_training_scenes_are_mirrored(tmp_path: Path) -> None:
     ramp = np.tile(np.arange(64, dtype=np.uint8), (48, 1))
     for index in range(2):
         Image.fromarray(np.stack([ramp] * 3, axis=2)).save(tmp_path / "train" / f"train{index}.png")
-    data = load(f"camvid:{tmp_path}", input_shape=(3, 24, 32), **PLAIN)
+    data = load(f"camvid:{tmp_path}", input_shape=(3, 24, 32), normalisation=PLAIN)
     rows = [data.train.take([0], turn)[0][0, 0, 0] for turn in range(60)]
     assert 15 <= sum(bool(row[0] > row[-1]) for row in rows) <= 45
 

@@ -28,11 +28,11 @@ pytestmark = pytest.mark.skipif(not SHARED.is_dir(), reason="no shared weights a
 
 
 def told(model: nn.Module, network: str, image: Image.Image) -> torch.Tensor:
-    row = info(network)
-    mean, deviation = (torch.tensor(part)[:, None, None] for part in (row.mean, row.deviation))
-    pixels = torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1) / 255.0
+    pixels = np.array(image.convert("RGB")).transpose(2, 0, 1)
+    values = np.empty(pixels.shape, dtype=np.float32)
+    info(network).normalisation.apply(values, pixels)
     with torch.no_grad():
-        return model.eval()(((pixels - mean) / deviation)[None])[0].argmax(0)
+        return model.eval()(torch.from_numpy(values)[None])[0].argmax(0)
 
 
 @pytest.mark.parametrize("file", sorted(FILES))
