@@ -104,7 +104,5 @@ def dense_cost(shapes: Tuple[Shape, ...], array: Hardware) -> float:
 def maskable(shapes: Tuple[Shape, ...]) -> Dict[str, Tuple[int, ...]]:
     """Return layer name -> size of its input, for every convolution that runs once."""
     return {
-        shape.name: (shape.channels[0], *shape.in_size)
-        for shape in shapes
-        if not shape.matrix and shape.calls == 1
+        shape.name: shape.input_shape for shape in shapes if not shape.matrix and shape.calls == 1
     }

@@ -47,6 +47,7 @@ class Shape:
         groups: convolution groups.
         in_size, out_size: (height, width).
         calls: how often an inference runs it.
+        axes: spatial axes of the weight and the input: 1 leaves the height, which is 1, out of their shapes.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Shape:
     in_size: Tuple[int, int]
     out_size: Tuple[int, int]
     calls: int
+    axes: int = 2
 
     @property
     def weights(self) -> int:
@@ -78,9 +80,15 @@ class Shape:
         inputs, outputs = self.channels
         if self.matrix:
             return (outputs, inputs)
+        kernel = self.kernel[2 - self.axes :]
         if self.transposed:
-            return (inputs, outputs // self.groups, *self.kernel)
-        return (outputs, inputs // self.groups, *self.kernel)
+            return (inputs, outputs // self.groups, *kernel)
+        return (outputs, inputs // self.groups, *kernel)
+
+    @property
+    def input_shape(self) -> Tuple[int, ...]:
+        """Return the shape of the input without batch: channels, then the spatial axes."""
+        return (self.channels[0], *self.in_size[2 - self.axes :])
 
     @property
     def uses(self) -> int:
@@ -140,8 +148,14 @@ class LayerEnergy:
 def shapes_of(spec: NetworkSpec) -> Tuple[Shape, ...]:
     """Return the layers of a network at dense width, in forward order."""
     widths = spec.dense_widths()
+    ranks = {parameter.name: len(parameter.shape) for parameter in spec.parameters}
     return tuple(
-        _shape(layer, (layer.input.at(widths), layer.output.at(widths))) for layer in spec.layers
+        _shape(
+            layer,
+            (layer.input.at(widths), layer.output.at(widths)),
+            axes=1 if ranks.get(f"{layer.name}.weight") == 3 else 2,
+        )
+        for layer in spec.layers
     )
 
 
@@ -159,7 +173,7 @@ def layer_energy(
         shape: of the layer.
         hardware: constants.
         weights: where weights are not zero, of `shape.weight_shape`; None for all.
-        mask: where inputs are not masked, (channels, height, width); None for all.
+        mask: where inputs are not masked, of `shape.input_shape`; None for all.
         exact: see the module.
     Raises: ConfigError when a pattern has another shape.
     """
@@ -168,10 +182,12 @@ def layer_energy(
         raise ConfigError(
             f"weights of {shape.name} are {weights.shape}, expected {shape.weight_shape}"
         )
-    if mask is not None and mask.shape != (shape.channels[0], *shape.in_size):
-        raise ConfigError(
-            f"the mask of {shape.name} is {mask.shape}, expected {(shape.channels[0], *shape.in_size)}"
-        )
+    if mask is not None and mask.shape != shape.input_shape:
+        raise ConfigError(f"the mask of {shape.name} is {mask.shape}, expected {shape.input_shape}")
+    if weights is not None and not shape.matrix:
+        weights = weights.reshape(*weights.shape[:2], *shape.kernel)
+    if mask is not None:
+        mask = mask.reshape(shape.channels[0], *shape.in_size)
     moved_in = (
         _linear_inputs(shape, hardware, mask)
         if shape.linear
@@ -203,7 +219,7 @@ def network_energy(
     ]  # fmt: skip
 
 
-def _shape(layer: LayerSpec, channels: Tuple[int, int]) -> Shape:
+def _shape(layer: LayerSpec, channels: Tuple[int, int], axes: int) -> Shape:
     return Shape(
         name=layer.name,
         matrix=layer.kind == "linear",
@@ -217,6 +233,7 @@ def _shape(layer: LayerSpec, channels: Tuple[int, int]) -> Shape:
         in_size=layer.in_size,
         out_size=layer.out_size,
         calls=layer.calls,
+        axes=axes,
     )
 
 
@@ -280,7 +297,7 @@ def weight_cost(shape: Shape, hardware: Hardware) -> Tuple[float, float]:
 
 
 def place_cost(shape: Shape, hardware: Hardware) -> FloatArray:
-    """Return what one unmasked place of a convolution's input costs, (channels, height, width).
+    """Return what one unmasked place of a convolution's input costs, of `shape.input_shape`.
 
     What is read into the cache again is charged to all places alike; the multiplications are charged to weights.
     """
@@ -289,7 +306,7 @@ def place_cost(shape: Shape, hardware: Hardware) -> FloatArray:
     used = hardware.cache * math.ceil(per_group / hardware.columns) + hardware.register * per_group
     again = _read_again(shape, hardware, None) / (shape.channels[0] * math.prod(shape.in_size))
     cost = shape.calls * (hardware.memory * (1.0 + again) + used * reached)
-    return np.broadcast_to(cost, (shape.channels[0], *shape.in_size))
+    return np.broadcast_to(cost, (shape.channels[0], *shape.in_size)).reshape(shape.input_shape)
 
 
 def rounds_of(shape: Shape, hardware: Hardware) -> int:

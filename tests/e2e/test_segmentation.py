@@ -187,7 +187,7 @@ def test_the_exported_file_is_scored_pixel_by_pixel(home: Path, pruned: Tuple[Pa
 def test_kept_images_and_outputs_are_bounded(home: Path, pruned: Tuple[Path, Any]) -> None:
     folder = RunFolder(pruned[0])
     run_document = folder.read_run()
-    source = NetworkSource.from_json(run_document["source"])
+    source = NetworkSource.from_json(run_document["source"], folder.path)
     masked = network_of(folder, source, "masked")
     image, output = 16 * 16 * (4 + 8), 3 * 8 * 8 * 4
     for most, images, outputs in ((10 * image + 1, 10, 10), (2 * image - 1, 1, 1), (output, 1, 1)):

@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from edgeecc.cost.hardware import EYERISS
-from edgeecc.cost.systolic import layer_energy, network_energy, shapes_of
+from edgeecc.cost.systolic import layer_energy, network_energy, place_cost, shapes_of
 from edgeecc.graph.trace import trace
 from tests import zoo
 from tests.zoo import Fn, pool
@@ -75,3 +75,31 @@ def test_every_network_of_the_zoo_is_priced(name: str) -> None:
         assert energy.mac > 0.0
     relaxed = network_energy(shapes, EYERISS, exact=False)
     assert all(one.total <= other.total for one, other in zip(energies, relaxed))
+
+
+def test_one_axis_is_priced_as_two_with_one_row() -> None:
+    def layers(kind: type[nn.Module], one: tuple[int, ...]) -> nn.Module:
+        c1 = kind(4, 6, (*one, 5), padding=(*(0 for _ in one), 2))
+        c2 = kind(6, 8, (*one, 3), stride=(*one, 2), groups=2)
+        return Fn(
+            lambda m, x: m.fc(m.c2(torch.relu(m.c1(x))).flatten(2).mean(2)),
+            c1=c1,
+            c2=c2,
+            fc=nn.Linear(8, 3),
+        )
+
+    flat = shapes_of(trace(layers(nn.Conv1d, ()), (torch.randn(1, 4, 16),)))
+    wide = shapes_of(trace(layers(nn.Conv2d, (1,)), (torch.randn(1, 4, 1, 16),)))
+    generator = np.random.default_rng(0)
+    for one, two in zip(flat[:2], wide[:2]):
+        weights = generator.random(one.weight_shape) < 0.5
+        mask = generator.random(one.input_shape) < 0.5
+        assert layer_energy(one, EYERISS, weights=weights, mask=mask) == layer_energy(
+            two,
+            EYERISS,
+            weights=weights.reshape(two.weight_shape),
+            mask=mask.reshape(two.input_shape),
+        )
+        np.testing.assert_array_equal(
+            place_cost(one, EYERISS).ravel(), place_cost(two, EYERISS).ravel()
+        )
