@@ -46,6 +46,7 @@ class NetworkInfo:
         input_shape: without batch.
         about: a word on it.
         reader: of the builder's options, off the shapes of its weights.
+        groups: channel groups that a trace finds, prunable and all; they do not depend on widths or input.
         task: what it tells, a class an image or a class a pixel.
         normalisation: of the images that the public weights were trained with; None where there are none.
     """
@@ -54,6 +55,7 @@ class NetworkInfo:
     input_shape: Tuple[int, ...]
     about: str
     reader: Reader
+    groups: Tuple[int, int]
     task: Literal["classification", "segmentation"] = "classification"
     normalisation: Optional[Normalisation] = IMAGENET
 
@@ -66,12 +68,14 @@ NETWORKS: Dict[str, NetworkInfo] = {
         _IMAGE,
         "one-tower AlexNet",
         classes("classifier.6.weight"),
+        (7, 8),
     ),
     "digits_mobilenet": NetworkInfo(
         "edgeecc.networks.mobilenet:digits_mobilenet",
         (1, 8, 8),
         "small MobileNet for scikit-learn's digits",
         mobilenet("digits_mobilenet"),
+        (10, 11),
         normalisation=None,
     ),
     "efficientnet_lite0": NetworkInfo(
@@ -79,6 +83,7 @@ NETWORKS: Dict[str, NetworkInfo] = {
         _IMAGE,
         "EfficientNet-lite0",
         classes("_fc.weight"),
+        (24, 25),
         normalisation=_LITE,
     ),
     "erfnet": NetworkInfo(
@@ -86,6 +91,7 @@ NETWORKS: Dict[str, NetworkInfo] = {
         _STREET,
         "ERFNet for Cityscapes",
         classes("decoder.output_conv.weight", axis=1),
+        (55, 57),
         "segmentation",
         _PLAIN,
     ),
@@ -94,6 +100,7 @@ NETWORKS: Dict[str, NetworkInfo] = {
         (3, 360, 480),
         "ESPNet for CamVid",
         espnet(only=12),
+        (23, 26),
         "segmentation",
         _CAMVID,
     ),
@@ -102,6 +109,7 @@ NETWORKS: Dict[str, NetworkInfo] = {
         _STREET,
         "ESPNet for Cityscapes",
         espnet(),
+        (23, 26),
         "segmentation",
         _CITYSCAPES,
     ),
@@ -110,6 +118,7 @@ NETWORKS: Dict[str, NetworkInfo] = {
         (1, 28, 28),
         "small MobileNet for Fashion-MNIST",
         mobilenet("fashion_mobilenet"),
+        (7, 8),
         normalisation=None,
     ),
     "lenet5": NetworkInfo(
@@ -117,20 +126,30 @@ NETWORKS: Dict[str, NetworkInfo] = {
         (1, 28, 28),
         "LeNet-5 with ReLU",
         classes("fc3.weight"),
+        (4, 5),
         normalisation=None,
     ),
     "mobilenet_v1": NetworkInfo(
-        "edgeecc.networks.mobilenet:mobilenet_v1", _IMAGE, "MobileNetV1", mobilenet("mobilenet_v1")
+        "edgeecc.networks.mobilenet:mobilenet_v1",
+        _IMAGE,
+        "MobileNetV1",
+        mobilenet("mobilenet_v1"),
+        (14, 15),
     ),
     "mobilenet_v1_tf": NetworkInfo(
         "edgeecc.networks.mobilenet_tf:MobileNetTf",
         _IMAGE,
         "MobileNetV1 of TensorFlow Lite, batch norms folded",
         mobilenet("mobilenet_v1", "conv0.weight", "pw{}.weight", first=1),
+        (14, 15),
         normalisation=_HALF,
     ),
     "mobilenet_v2": NetworkInfo(
-        "edgeecc.networks.mobilenet_v2:MobileNetV2", _IMAGE, "MobileNetV2", inverted_residuals
+        "edgeecc.networks.mobilenet_v2:MobileNetV2",
+        _IMAGE,
+        "MobileNetV2",
+        inverted_residuals,
+        (25, 26),
     ),
     **{
         f"resnet{depth}": NetworkInfo(
@@ -138,8 +157,9 @@ NETWORKS: Dict[str, NetworkInfo] = {
             _IMAGE,
             f"ResNet-{depth}",
             classes("fc.weight"),
+            groups,
         )
-        for depth in (18, 34, 50)
+        for depth, groups in ((18, (12, 13)), (34, (20, 21)), (50, (37, 38)))
     },
     **{
         f"resnet{depth}": NetworkInfo(
@@ -147,6 +167,7 @@ NETWORKS: Dict[str, NetworkInfo] = {
             _SMALL,
             f"ResNet-{depth} for CIFAR",
             classes("linear.weight"),
+            (depth // 2 - 1, depth // 2 + 1),
         )
         for depth in (20, 32, 44, 56, 110)
     },
@@ -156,6 +177,7 @@ NETWORKS: Dict[str, NetworkInfo] = {
             _IMAGE,
             f"SqueezeNet 1.{minor}",
             classes("classifier.1.weight"),
+            (25, 26),
         )
         for minor in (0, 1)
     },

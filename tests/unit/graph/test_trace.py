@@ -86,6 +86,7 @@ def test_dense_counts_of_known_networks(name: str, macs: int, params: int) -> No
     spec = trace(build(name), (torch.zeros(1, *info(name).input_shape),), network=name)
     assert sum(layer.dense_macs for layer in spec.layers) == macs
     assert sum(math.prod(p.shape) for p in spec.parameters if p.trained) == params
+    assert (len(spec.prunable), len(spec.groups)) == info(name).groups
 
 
 def test_erfnet_prunes_the_inside_of_its_blocks_and_its_residual_streams() -> None:
