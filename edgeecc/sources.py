@@ -23,11 +23,11 @@ from edgeecc.graph.settle import settle
 from edgeecc.graph.spec import NetworkSpec
 from edgeecc.graph.to_onnx import to_onnx
 from edgeecc.graph.trace import trace
-from edgeecc.networks.exported import digest, input_shape_of, rebuild
-from edgeecc.networks.program import Program
-from edgeecc.networks.pt2 import read_program
+from edgeecc.networks.exported.program import Program
+from edgeecc.networks.exported.pt2 import read_program
+from edgeecc.networks.exported.rebuild import digest, input_shape_of, rebuild
+from edgeecc.networks.exported.replay import ExportedNetwork
 from edgeecc.networks.public_names import in_our_names
-from edgeecc.networks.replay import ExportedNetwork
 from edgeecc.networks.table import NETWORKS, build, infer, info
 from edgeecc.networks.weights import check_finite, load_into, load_state
 from edgeecc.normalisation import Normalisation, read_normalisation

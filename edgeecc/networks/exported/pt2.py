@@ -4,7 +4,7 @@
 the archive marks as pickled and every custom object, loads the example inputs with `weights_only=False` when the
 safe way fails, and hands the text of symbolic sizes to sympy, which evaluates it. So the archive is read here: a zip
 of JSON and of raw tensors. Pickled entries are refused, the example inputs are not looked at, and a symbolic size is
-only known to be free. Operators stay names; `edgeecc.networks.aten` says which of them may run.
+only known to be free. Operators stay names; `edgeecc.networks.exported.aten` says which of them may run.
 """
 
 from __future__ import annotations
@@ -20,7 +20,14 @@ from torch import nn
 
 from edgeecc.artifacts import MAX_JSON_BYTES
 from edgeecc.errors import ArtifactError, GraphError
-from edgeecc.networks.program import DTYPES, Program, is_name, read_operation, read_signature, size
+from edgeecc.networks.exported.program import (
+    DTYPES,
+    Program,
+    is_name,
+    read_operation,
+    read_signature,
+    size,
+)
 
 #: Major version of the schema that is read; minor versions are compatible.
 SCHEMA = 8

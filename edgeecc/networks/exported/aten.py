@@ -13,7 +13,7 @@ from typing import Callable, Dict, Mapping, cast
 import torch
 
 from edgeecc.errors import GraphError
-from edgeecc.networks.program import Operation
+from edgeecc.networks.exported.program import Operation
 
 Operator = Callable[..., object]
 

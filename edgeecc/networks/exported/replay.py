@@ -1,6 +1,6 @@
 """An exported program as a module: layers at their original names, everything else replayed step by step.
 
-Layers get their module back (`edgeecc.networks.exported_layers`), dropout follows training mode again, and the
+Layers get their module back (`edgeecc.networks.exported.layers`), dropout follows training mode again, and the
 remaining operators run as the program lists them. No code is generated from a file that may come from anywhere.
 """
 
@@ -13,9 +13,9 @@ import torch
 from torch import nn
 
 from edgeecc.errors import ArtifactError, GraphError
-from edgeecc.networks.aten import Operator, is_check, kind_of, operator_of
-from edgeecc.networks.exported_layers import layer_modules
-from edgeecc.networks.program import Operation, Program, Value
+from edgeecc.networks.exported.aten import Operator, is_check, kind_of, operator_of
+from edgeecc.networks.exported.layers import layer_modules
+from edgeecc.networks.exported.program import Operation, Program, Value
 
 _DROPOUTS = ("dropout", "dropout_", "feature_dropout")
 

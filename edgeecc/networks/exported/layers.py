@@ -12,8 +12,8 @@ import torch
 from torch import nn
 
 from edgeecc.errors import GraphError
-from edgeecc.networks.aten import bound, kind_of
-from edgeecc.networks.program import Program, Value
+from edgeecc.networks.exported.aten import bound, kind_of
+from edgeecc.networks.exported.program import Program, Value
 
 #: Settings of a call -> the module, without parameters of its own yet.
 Maker = Callable[[Mapping[str, Any], Mapping[str, torch.Tensor], int], nn.Module]

@@ -15,8 +15,8 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from edgeecc.errors import ArtifactError, GraphError
-from edgeecc.networks.program import Program
-from edgeecc.networks.replay import ExportedNetwork, Step
+from edgeecc.networks.exported.program import Program
+from edgeecc.networks.exported.replay import ExportedNetwork, Step
 
 #: Elements that all steps together may make from the example input; ERFNet at 512x1024 makes 0.5e9.
 MAX_ELEMENTS = 2**32
@@ -29,7 +29,7 @@ def rebuild(program: Program, shapes: Sequence[Tuple[int, ...]]) -> ExportedNetw
     """Return the module of a program, in eval mode.
 
     Args:
-        program: see `edgeecc.networks.pt2.read_program`.
+        program: see `edgeecc.networks.exported.pt2.read_program`.
         shapes: of an example of every input, batch 1. Every step is tried on it without computing anything, so that
             a program that would take all memory is refused.
     Raises: GraphError naming the node that cannot be rebuilt; ArtifactError when names of tensors clash.

@@ -1,0 +1,1 @@
+"""Programs of `torch.export`: read without unpickling, rebuilt as modules that can be trained and pruned."""
