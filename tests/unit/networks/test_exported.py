@@ -20,7 +20,7 @@ from torch import nn
 from edgeecc.errors import ArtifactError, ConfigError, EdgeeccError, GraphError
 from edgeecc.graph.outputs import tensors
 from edgeecc.graph.trace import trace
-from edgeecc.networks import aten, exported, pt2
+from edgeecc.networks.exported import aten, pt2, rebuild
 from edgeecc.networks.table import build
 from edgeecc.pricing import PriceQuery, price
 from edgeecc.sources import NetworkSource, open_network, trace_source
@@ -73,7 +73,7 @@ def graph(document: Dict[str, Any]) -> Dict[str, Any]:
 
 
 def rebuilt(path: Path) -> nn.Module:
-    return exported.rebuild(pt2.read_program(path), [zoo.IMAGE])
+    return rebuild.rebuild(pt2.read_program(path), [zoo.IMAGE])
 
 
 class Tied(nn.Module):
@@ -110,7 +110,7 @@ def test_a_rebuilt_program_is_the_original(name: str, folder: Path) -> None:
     model, inputs = zoo.build(name)
     shapes = [tuple(x.shape) for x in inputs]
     program = pt2.read_program(export(model, *shapes, path=folder / f"{name}.pt2"))
-    again = exported.rebuild(program, shapes)
+    again = rebuild.rebuild(program, shapes)
     assert {key: value.shape for key, value in again.state_dict().items()} == {
         key: value.shape for key, value in model.state_dict().items()
     }
