@@ -18,7 +18,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from click.testing import CliRunner, Result
+from click.testing import CliRunner
 from torch import nn
 
 from edgeecc.artifacts import load_json, read_tensors, write_tensors
@@ -29,6 +29,7 @@ from edgeecc.errors import ArtifactError
 from edgeecc.networks.table import build
 from edgeecc.training.dense import initialise_, train_dense_
 from edgeecc.training.evaluate import top1
+from tests.cli_runs import complaint, run, run_json
 
 ROOT = Path(__file__).resolve().parents[2]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
@@ -91,28 +92,6 @@ def broken():
 """
 FACTORY = ["--network", "own_nets:net", "--input", "1x8x8"]
 QUICK = ["--data", "digits", "--steps", "24", "--finetune-steps", "12", "--batch-size", "64"]
-
-
-def run(*arguments: str, code: int = 0) -> Result:
-    result = CliRunner().invoke(cli, ["-q", *map(str, arguments)])
-    assert not (result.exception and not isinstance(result.exception, SystemExit)), result.exc_info
-    assert result.exit_code == code, result.output
-    return result
-
-
-def run_json(*arguments: str, code: int = 0) -> Any:
-    return json.loads(run(*arguments, "--json", code=code).stdout)
-
-
-def complaint(*arguments: str, code: int = 1) -> str:
-    """Return the one line on stderr of a command that must fail."""
-    result = run(*arguments, code=code)
-    assert result.stdout == ""
-    lines = [line for line in result.stderr.splitlines() if not line.startswith(("Usage:", "Try "))]
-    lines = [line for line in lines if line.strip()]
-    assert len(lines) == 1, lines
-    assert lines[0].startswith("Error: ")
-    return lines[0]
 
 
 @pytest.fixture(scope="module")

@@ -10,19 +10,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from click.testing import CliRunner
 
-from edgeecc.cli.main import cli
+from tests.cli_runs import run
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 BLOCKS = re.findall(
     r"```(python|sh)\n(.*?)```", (DOCS / "own_model.md").read_text(), flags=re.DOTALL
 )
-
-
-def run(command: str) -> None:
-    result = CliRunner().invoke(cli, ["-q", *shlex.split(command)[1:]])
-    assert result.exit_code == 0, (command, result.output)
 
 
 def test_the_guide_works_as_written(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -36,7 +30,7 @@ def test_the_guide_works_as_written(workspace: Path, monkeypatch: pytest.MonkeyP
     commands = [line for kind, text in BLOCKS if kind == "sh" for line in text.splitlines() if line]
     assert len(commands) >= 8
     for command in commands:
-        run(command)
+        run(*shlex.split(command)[1:])
         if command.startswith("edgeecc prune"):
             (workspace / "tiny.pt2").unlink()  # from here on the run stands alone
     assert (workspace / "groups.svg").read_text() == (DOCS / "own_model.svg").read_text()

@@ -2,42 +2,33 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from click.testing import CliRunner
 from PIL import Image
 
-from edgeecc.cli.main import cli
 from edgeecc.graph.paper_groups import keep_streams_whole
 from edgeecc.graph.trace import trace
 from edgeecc.networks.table import build
+from tests.cli_runs import complaint, run_json
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted((ROOT / "paper").glob("*.toml"))
 
 
-def run(*args: str, code: int = 0) -> Any:
-    done = CliRunner().invoke(cli, ["-q", *args], catch_exceptions=False)
-    assert done.exit_code == code, done.output
-    return done
-
-
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_every_file_is_taken_by_both_commands(path: Path, workspace: Path) -> None:
     """Each command gets as far as what is not here: the weights, or the board."""
-    said = run("prune", "--config", str(path), code=1).output
+    said = complaint("prune", "--config", path)
     assert f"cannot read {path.stem.split('-')[0]}" in said
-    said = run("calibrate", "--config", str(path), code=1).output
+    said = complaint("calibrate", "--config", path)
     assert "jetson-tx2" in said or "gtx1080ti" in said
 
 
 def test_a_file_that_comes_with_edgeecc_is_found_anywhere(workspace: Path) -> None:
-    assert "alexnet.pth" in run("prune", "--config", "paper/alexnet-tx2.toml", code=1).output
+    assert "alexnet.pth" in complaint("prune", "--config", "paper/alexnet-tx2.toml")
 
 
 @pytest.mark.parametrize(
@@ -52,11 +43,11 @@ def test_a_file_that_comes_with_edgeecc_is_found_anywhere(workspace: Path) -> No
 )
 def test_a_wrong_file_is_refused(text: str, said: str, workspace: Path) -> None:
     (workspace / "own.toml").write_text(text)
-    assert said in run("prune", "net.pth", "--config", "own.toml", code=2).output
+    assert said in complaint("prune", "net.pth", "--config", "own.toml", code=2)
 
 
 def test_a_missing_file_is_refused(workspace: Path) -> None:
-    assert "cannot read gone.toml" in run("prune", "--config", "gone.toml", code=2).output
+    assert "cannot read gone.toml" in complaint("prune", "--config", "gone.toml", code=2)
 
 
 @pytest.mark.parametrize(
@@ -83,12 +74,10 @@ def test_mobilenet_on_the_layout_of_imagenet(workspace: Path) -> None:
         for label in ("n01440764", "n01443537"):
             images(workspace / "imagenet" / part / label, count, (40, 48))
     torch.save(build("mobilenet_v1", width=0.25, classes=2).state_dict(), "mobilenet_v1.pth")
-    result = json.loads(
-        run(
-            "prune", "--config", "paper/mobilenet-tx2.toml", "--input", "3x32x32", "--device", "virtual:tx2",
-            "--budget", "95%", "--batch-size", "4", "--steps", "3", "--finetune", "2,constant", "--finetune",
-            "2,lr=3e-5,distill=0", "--json",
-        ).output
+    result = run_json(
+        "prune", "--config", "paper/mobilenet-tx2.toml", "--input", "3x32x32", "--device", "virtual:tx2",
+        "--budget", "95%", "--batch-size", "4", "--steps", "3", "--finetune", "2,constant", "--finetune",
+        "2,lr=3e-5,distill=0",
     )  # fmt: skip
     assert result["finetune_steps"] == 4
     assert len(result["widths"]) == 14

@@ -6,7 +6,6 @@ where grey leaves it open 255. The network tells them at half the resolution, in
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Any, Tuple
@@ -14,11 +13,9 @@ from typing import Any, Tuple
 import numpy as np
 import pytest
 import torch
-from click.testing import CliRunner
 
 from edgeecc.artifacts import load_json, read_tensors, write_tensors
 from edgeecc.check_set import read_check
-from edgeecc.cli.main import cli
 from edgeecc.config import VerifyConfig
 from edgeecc.data.sources import load
 from edgeecc.export_parts import make_check, network_of
@@ -28,6 +25,7 @@ from edgeecc.sources import NetworkSource
 from edgeecc.training.dense import initialise_, train_dense_
 from edgeecc.training.evaluate import evaluate
 from edgeecc.training.segmentation import Segmentation
+from tests.cli_runs import complaint, run, run_json
 
 OWN = """
 import torch
@@ -86,23 +84,6 @@ SHAPE = ["--input", "1x16x16"]
 PRUNE = ["prune", "net.pth", *SHAPE, "--steps", "20", "--finetune-steps", "10", "--lr", "1e-3"]
 NET = ["--network", "own_segmentation:net", "--data", "own_segmentation:data"]
 BUDGET = ["--budget", "60%", "--of", "macs"]
-
-
-def run(*arguments: str, code: int = 0) -> Any:
-    result = CliRunner().invoke(cli, ["-q", *map(str, arguments)])
-    assert not (result.exception and not isinstance(result.exception, SystemExit)), result.exc_info
-    assert result.exit_code == code, result.output
-    return result
-
-
-def run_json(*arguments: str, code: int = 0) -> Any:
-    return json.loads(run(*arguments, "--json", code=code).stdout)
-
-
-def complaint(*arguments: str) -> str:
-    lines = [line for line in run(*arguments, code=1).stderr.splitlines() if line.strip()]
-    assert len(lines) == 1, lines
-    return lines[0]
 
 
 @pytest.fixture(scope="module")
