@@ -89,11 +89,13 @@ def price(traced: Traced, source: NetworkSource, query: PriceQuery) -> Price:
 def _profile(traced: Traced, source: NetworkSource, query: PriceQuery, device: str) -> Profile:
     if query.profile is not None:
         return Profile.load(query.profile)
-    path = find_profile(device, source.folder, query.workspace)
-    if path is not None:
-        found = Profile.load(path)
-        if not device.startswith("virtual:") or found.fits(traced.spec):
-            return found
+    paths = [find_profile(device, folder, query.workspace) for folder in source.folders]
+    profiles = [Profile.load(path) for path in paths if path is not None]
+    fitting = [profile for profile in profiles if profile.fits(traced.spec)]
+    if fitting:
+        return fitting[0]
+    if profiles and not device.startswith("virtual:"):
+        return profiles[0]  # of another network: its own check says so
     if not device.startswith("virtual:"):
         asked = f"{source.argument} --device {device}"
         raise ArtifactError(

@@ -62,9 +62,18 @@ class NetworkSource:
     normalisation: Optional[Normalisation] = None
 
     @property
+    def folders(self) -> Tuple[str, ...]:
+        """Names, safe as folders, under which a calibration of it may lie, its own first.
+
+        Other groups are another calibration, except in a network without residual streams, which has no others.
+        """
+        name = folder_name(self.reference)
+        return (f"{name}-paper-groups", name) if self.paper_groups else (name,)
+
+    @property
     def folder(self) -> str:
-        """A name that is safe as a folder; other groups are another calibration."""
-        return folder_name(self.reference) + ("-paper-groups" if self.paper_groups else "")
+        """The name of its own calibration's folder."""
+        return self.folders[0]
 
     @property
     def argument(self) -> str:
