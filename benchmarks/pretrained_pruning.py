@@ -60,8 +60,8 @@ def imagenet_sample(shared: Path, out: Path) -> str:
 CASES: Dict[str, Case] = {
     "mobilenet_v2": Case(
         "imagenet_mobilenet_v2_torchvision_b0353104.pt", "mobilenet_v2", imagenet_sample,
-        ("--device", "virtual:tx2", "--budget", "70%", "--batch-size", "16", "--steps", "60", "--finetune-steps", "60",
-         "--lr", "5e-5"),
+        ("--device", "virtual:tx2", "--budget", "70%", "--batch-size", "16", "--steps", "80", "--finetune-steps", "160",
+         "--lr", "2e-4", "--distill", "1"),
     ),
     "resnet20": Case(
         "cifar10_resnet20_akamaster.pt", "resnet20", lambda shared, out: f"cifar10:{shared / 'cifar10'}",

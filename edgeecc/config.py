@@ -22,6 +22,9 @@ WeightMetric = Literal["adam", "magnitude"]
 MaskSchedule = Literal["joint", "rounds"]
 TaskName = Literal["classification", "segmentation"]
 
+#: Label of pixels that belong to no class: neither trained on nor counted (Cityscapes' convention).
+IGNORE_LABEL = 255
+
 
 @dataclass(frozen=True)
 class MeasureProtocol:

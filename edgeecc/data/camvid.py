@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import List
 
+from edgeecc.config import IGNORE_LABEL
 from edgeecc.data.imagefolder import images_in
 from edgeecc.data.request import DataRequest, Loaded
 from edgeecc.data.segmentation import Pair, SegmentationSplit, mask_table
-from edgeecc.data.splits import IGNORE_LABEL
 from edgeecc.errors import DataError
 
 CLASSES = 11

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import List, Tuple
 
+from edgeecc.config import IGNORE_LABEL
 from edgeecc.data.request import DataRequest, Loaded
 from edgeecc.data.segmentation import IntArray, Pair, SegmentationSplit, mask_table
-from edgeecc.data.splits import IGNORE_LABEL
 from edgeecc.errors import DataError
 
 #: Label ids of the classes, in the order of their train ids (Cityscapes' `labels.py`): road, sidewalk, building, wall,

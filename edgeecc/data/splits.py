@@ -12,7 +12,6 @@ import torch
 
 from edgeecc.data.prefetch import Prefetch, usable_cores
 from edgeecc.errors import DataError
-from edgeecc.training.task import IGNORE_LABEL as IGNORE_LABEL
 
 Batch = Tuple[torch.Tensor, torch.Tensor]
 
@@ -25,7 +24,7 @@ PIXELS_TOGETHER = 2**22
 class Split(Protocol):
     """Labelled images that can be indexed by a list.
 
-    In classification an image has one label; in segmentation every pixel has one, or `IGNORE_LABEL`.
+    In classification an image has one label; in segmentation every pixel has one, or `config.IGNORE_LABEL`.
     """
 
     def __len__(self) -> int:

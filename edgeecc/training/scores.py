@@ -6,8 +6,9 @@ from typing import Callable, Dict, Optional, Tuple
 
 import numpy as np
 
+from edgeecc.config import IGNORE_LABEL
 from edgeecc.errors import ConfigError, DataError
-from edgeecc.training.task import IGNORE_LABEL, Array, Scores
+from edgeecc.training.task import Array, Scores
 
 #: The second score of classification counts a label among so many first ones, where there are more classes.
 TOP = 5

@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from edgeecc.config import TaskName
+from edgeecc.config import IGNORE_LABEL, TaskName
 from edgeecc.data.splits import Split
 from edgeecc.errors import DataError
 from edgeecc.training.output import first_tensor
 from edgeecc.training.scores import Confusion
-from edgeecc.training.task import IGNORE_LABEL, Scores
+from edgeecc.training.task import Scores
 
 #: Training images whose labels tell how frequent classes are, evenly from the whole split (ours).
 WEIGHED_IMAGES = 200

@@ -18,9 +18,6 @@ if TYPE_CHECKING:  # what scores need must load without torch
 
 Array = npt.NDArray[Any]
 
-#: Label of pixels that belong to no class: neither trained on nor counted (Cityscapes' convention).
-IGNORE_LABEL = 255
-
 
 class Scores(Protocol):
     """Exact counts over batches, and the scores they give; needs no torch."""

@@ -10,9 +10,10 @@ import pytest
 import torch
 from PIL import Image
 
+from edgeecc.config import IGNORE_LABEL
 from edgeecc.data.cityscapes import LABEL_IDS
 from edgeecc.data.sources import load
-from edgeecc.data.splits import IGNORE_LABEL, Batch
+from edgeecc.data.splits import Batch
 from edgeecc.errors import DataError
 from edgeecc.normalisation import Normalisation
 

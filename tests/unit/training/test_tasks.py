@@ -15,7 +15,7 @@ from sklearn.metrics import accuracy_score, confusion_matrix, jaccard_score
 from torch import nn
 from torch.nn import functional as F
 
-from edgeecc.config import TrainConfig
+from edgeecc.config import IGNORE_LABEL, TrainConfig
 from edgeecc.data import splits
 from edgeecc.data.splits import TensorSplit
 from edgeecc.errors import ConfigError, DataError
@@ -27,7 +27,6 @@ from edgeecc.training.loop import TorchTrainer
 from edgeecc.training.output import first_tensor
 from edgeecc.training.scores import SCORES, Confusion, TopK, enlarged, make_scores
 from edgeecc.training.segmentation import Segmentation, class_shares, class_weights
-from edgeecc.training.task import IGNORE_LABEL
 from edgeecc.training.tasks import TASKS, make_task
 
 CAMVID = Path(__file__).parents[3] / "../shared/data/camvid"
