@@ -9,10 +9,11 @@ import pytest
 import torch
 from PIL import Image
 
+from edgeecc.artifacts import read_tensors
 from edgeecc.graph.paper_groups import keep_streams_whole
 from edgeecc.graph.trace import trace
 from edgeecc.networks.table import build
-from tests.cli_runs import complaint, run_json
+from tests.cli_runs import complaint, run, run_json
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted((ROOT / "paper").glob("*.toml"))
@@ -77,8 +78,21 @@ def test_mobilenet_on_the_layout_of_imagenet(workspace: Path) -> None:
     result = run_json(
         "prune", "--config", "paper/mobilenet-tx2.toml", "--input", "3x32x32", "--device", "virtual:tx2",
         "--budget", "95%", "--batch-size", "4", "--steps", "3", "--finetune", "2,constant", "--finetune",
-        "2,lr=3e-5,distill=0",
+        "2,lr=3e-5,distill=0", "--normalise", "0.5,0.5,0.5/0.5,0.5,0.5", "--run", "run",
     )  # fmt: skip
     assert result["finetune_steps"] == 4
     assert len(result["widths"]) == 14
     assert result["cost"] <= result["budget"]["value"]
+    # The normalisation goes with the run: export keeps images of -1..1, where ImageNet's reaches beyond 2.
+    run("export", "run")
+    images_kept = read_tensors(Path("run/check.safetensors"))[0]["input"]
+    assert -1.0 <= images_kept.min() < -0.9
+    assert 0.9 < images_kept.max() <= 1.0
+
+
+def test_what_is_no_normalisation_or_stage_is_refused(workspace: Path) -> None:
+    common = ["prune", "net.pth", "--budget", "50%", "--data", "digits"]
+    assert "'1' is no normalisation" in complaint(*common, "--normalise", "1")
+    assert "does not begin with its steps" in complaint(*common, "--finetune", "lr=1")
+    both = ["--finetune", "5", "--finetune-steps", "5"]
+    assert "both --finetune and --finetune-steps" in complaint(*common, *both)

@@ -91,9 +91,9 @@ def test_only_splits_that_decode_get_threads() -> None:
     still = Numbers(8)
     still.decodes = False
     assert usual_workers(still) == 0
-    before = threading.active_count()
+    before = set(threading.enumerate())
     Batches(still, 4, 0).batch(0)
-    assert threading.active_count() == before
+    assert set(threading.enumerate()) <= before  # threads of other tests may end meanwhile
     assert len(still.taken) == 1
 
 
