@@ -78,16 +78,16 @@ def test_mobilenet_on_the_layout_of_imagenet(workspace: Path) -> None:
     result = run_json(
         "prune", "--config", "paper/mobilenet-tx2.toml", "--input", "3x32x32", "--device", "virtual:tx2",
         "--budget", "95%", "--batch-size", "4", "--steps", "3", "--finetune", "2,constant", "--finetune",
-        "2,lr=3e-5,distill=0", "--normalise", "0.5,0.5,0.5/0.5,0.5,0.5", "--run", "run",
+        "2,lr=3e-5,distill=0", "--normalise", "0.5,0.5,0.5/0.5,0.5,0.5", "--run", "run", "--margin", "0.02",
     )  # fmt: skip
     assert result["finetune_steps"] == 4
     assert len(result["widths"]) == 14
     assert result["cost"] <= result["budget"]["value"]
-    # The normalisation goes with the run: export keeps images of -1..1, where ImageNet's reaches beyond 2.
+    # The normalisation goes with the run: export keeps images of -1..1, where ImageNet's reaches 1.8 and beyond.
     run("export", "run")
     images_kept = read_tensors(Path("run/check.safetensors"))[0]["input"]
-    assert -1.0 <= images_kept.min() < -0.9
-    assert 0.9 < images_kept.max() <= 1.0
+    assert -1.0 <= images_kept.min() < -0.7
+    assert 0.7 < images_kept.max() <= 1.0
 
 
 def test_what_is_no_normalisation_or_stage_is_refused(workspace: Path) -> None:
