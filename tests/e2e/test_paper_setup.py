@@ -62,12 +62,12 @@ def test_paper_groups_are_the_papers(name: str, shape: tuple, widths: int) -> No
     assert all("residual stream" in group.reason for group in kept.groups if group.name in gone)
 
 
-def images(folder: Path, count: int, shape: tuple[int, int]) -> None:
+def images(folder: Path, count: int, shape: tuple[int, int], name: str = "{}.jpg") -> None:
     folder.mkdir(parents=True)
     generator = np.random.default_rng(0)
     for number in range(count):
         pixels = generator.integers(0, 255, (*shape, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(folder / f"{number}.jpg")
+        Image.fromarray(pixels).save(folder / name.format(number))
 
 
 def test_mobilenet_on_the_layout_of_imagenet(workspace: Path) -> None:
@@ -88,6 +88,28 @@ def test_mobilenet_on_the_layout_of_imagenet(workspace: Path) -> None:
     images_kept = read_tensors(Path("run/check.safetensors"))[0]["input"]
     assert -1.0 <= images_kept.min() < -0.7
     assert 0.7 < images_kept.max() <= 1.0
+
+
+def test_erfnet_on_the_layout_of_cityscapes(workspace: Path) -> None:
+    generator = np.random.default_rng(1)
+    for part, count in (("train", 4), ("val", 2)):
+        scenes, masks = (
+            Path("cityscapes", kind, part, "ulm") for kind in ("leftImg8bit", "gtFine")
+        )
+        images(workspace / scenes, count, (48, 96), name="ulm_{:06d}_000019_leftImg8bit.png")
+        masks.mkdir(parents=True)
+        for number in range(count):
+            ids = generator.integers(0, 34, (48, 96), dtype=np.uint8)
+            Image.fromarray(ids).save(masks / f"ulm_{number:06d}_000019_gtFine_labelIds.png")
+    torch.save(build("erfnet").state_dict(), "erfnet.pth")
+    result = run_json(
+        "prune", "--config", "paper/erfnet-tx2.toml", "--input", "3x32x64", "--device", "virtual:tx2", "--budget",
+        "90%", "--steps", "2", "--finetune-steps", "1", "--run", "run",
+    )  # fmt: skip
+    assert result["score"] == "mean IoU"
+    assert result["finetune_steps"] == 1  # typed over the file's stages
+    assert len(result["widths"]) == 51
+    assert result["cost"] <= result["budget"]["value"]
 
 
 def test_what_is_no_normalisation_or_stage_is_refused(workspace: Path) -> None:
