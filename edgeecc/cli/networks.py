@@ -17,7 +17,12 @@ def networks(as_json: bool) -> None:
     """List the networks that edgeecc knows: input, dense MACs (exact count), parameters, channel groups, task.
 
     Groups are prunable / all; `edgeecc inspect --network NAME` shows them one by one.
-    """
+
+    \b
+    Examples:
+      edgeecc networks
+      edgeecc networks --json
+    """  # noqa: D301  # \b keeps click from wrapping
     from edgeecc.catalogue import catalogue
 
     entries = catalogue()
