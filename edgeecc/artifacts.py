@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import json
 import math
 import os
@@ -177,6 +178,21 @@ def read_tensors(source: Path) -> tuple[Tensors, Dict[str, str]]:
         raise ArtifactError(
             f"{source} is damaged: {error}; make it again or restore a copy"
         ) from error
+
+
+def file_sha256(path: Path) -> str:
+    """Return the sha256 of a file as hex digits.
+
+    Raises: ArtifactError when it cannot be read.
+    """
+    found = hashlib.sha256()
+    try:
+        with path.open("rb") as stream:
+            for block in iter(lambda: stream.read(2**20), b""):
+                found.update(block)
+    except OSError as error:
+        raise ArtifactError(f"cannot read {path}: {error.strerror}; check the path") from error
+    return found.hexdigest()
 
 
 @contextlib.contextmanager

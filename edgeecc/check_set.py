@@ -5,7 +5,6 @@ check.safetensors holds images, their labels, and what the masked torch network 
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from typing import Dict, Mapping, Optional, Tuple
 
@@ -13,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from edgeecc.artifacts import read_tensors, write_tensors
+from edgeecc.artifacts import file_sha256, read_tensors, write_tensors
 from edgeecc.errors import ArtifactError
 from edgeecc.run_folder import RunFolder
 from edgeecc.runtimes.onnxrt import OnnxRuntime
@@ -121,10 +120,5 @@ def scored(task: str, scores: Mapping[str, float]) -> Dict[str, object]:
     return {"task": task, "score": score, "accuracy": value, "scores": dict(scores)}
 
 
-def sha256(data: bytes) -> str:
-    """Return the hex digest of `data`."""
-    return hashlib.sha256(data).hexdigest()
-
-
 def _slim_digest(folder: RunFolder) -> str:
-    return sha256(folder.file("slim.onnx").read_bytes())
+    return file_sha256(folder.file("slim.onnx"))

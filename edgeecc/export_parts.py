@@ -12,14 +12,13 @@ from torch import nn
 from edgeecc.artifacts import read_tensors
 from edgeecc.check_set import CheckSet
 from edgeecc.config import VerifyConfig
-from edgeecc.data.sources import load as load_data
 from edgeecc.data.splits import images_together
 from edgeecc.errors import ArtifactError, GraphError
 from edgeecc.graph.input_mask import attach, sizes_in
 from edgeecc.graph.spec import NetworkSpec
 from edgeecc.networks.weights import load_into
 from edgeecc.run_folder import RunFolder
-from edgeecc.sources import NetworkSource
+from edgeecc.sources import NetworkSource, load_images
 from edgeecc.training.task import Task
 from edgeecc.training.tasks import make_task
 
@@ -47,9 +46,7 @@ def make_check(
     request = run.get("request")
     if not isinstance(request, dict) or not isinstance(request.get("data"), str):
         raise ArtifactError("run.json names no data set; run edgeecc prune again")
-    data = load_data(
-        request["data"], input_shape=source.input_shape, normalisation=source.normalisation
-    )
+    data = load_images(source, request["data"])
     task = make_task(data.task, data.classes)
     image, label = data.val.take([0])
     count = min(len(data.val), _fitting(config, image.nbytes + label.nbytes))

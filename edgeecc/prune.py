@@ -11,7 +11,6 @@ from torch import nn
 from edgeecc.artifacts import write_json, write_tensors
 from edgeecc.config import TrainConfig
 from edgeecc.data.sources import DataBundle
-from edgeecc.data.sources import load as load_data
 from edgeecc.graph.spec import FloatArray, IntArray, NetworkSpec
 from edgeecc.graph.surgery import mask_
 from edgeecc.pricing import Price, PriceQuery, price
@@ -34,7 +33,7 @@ from edgeecc.solvers.base import Problem, Solution, Solver
 from edgeecc.solvers.feasibility import check_feasible
 from edgeecc.solvers.finetune import FixedPattern
 from edgeecc.solvers.table import make_solver
-from edgeecc.sources import NetworkSource, open_network, trace_source
+from edgeecc.sources import NetworkSource, load_images, open_network, trace_source
 from edgeecc.training.loop import TorchTrainer
 
 
@@ -90,12 +89,7 @@ def prepare(request: PruneRequest) -> Prepared:
         paper_groups=request.paper_groups,
         normalisation=request.normalisation,
     )
-    data = load_data(
-        request.data,
-        input_shape=source.input_shape,
-        seed=request.training.seed,
-        normalisation=source.normalisation,
-    )
+    data = load_images(source, request.data, request.training.seed)
     traced = trace_source(model, source)
     spec = traced.spec
     data.check_fits(model, source.example(), task_of(data))

@@ -15,8 +15,9 @@ import onnx
 import torch
 from torch import nn
 
-from edgeecc.artifacts import atomic_path
+from edgeecc.artifacts import atomic_path, file_sha256
 from edgeecc.calibration_folder import folder_name
+from edgeecc.data.sources import DataBundle, load
 from edgeecc.errors import ArtifactError, ConfigError, GraphError
 from edgeecc.graph.paper_groups import keep_streams_whole
 from edgeecc.graph.settle import settle
@@ -25,7 +26,7 @@ from edgeecc.graph.to_onnx import to_onnx
 from edgeecc.graph.trace import trace
 from edgeecc.networks.exported.program import Program
 from edgeecc.networks.exported.pt2 import read_program
-from edgeecc.networks.exported.rebuild import digest, input_shape_of, rebuild
+from edgeecc.networks.exported.rebuild import input_shape_of, rebuild
 from edgeecc.networks.exported.replay import ExportedNetwork
 from edgeecc.networks.public_names import in_our_names
 from edgeecc.networks.table import NETWORKS, build, infer, info
@@ -93,7 +94,7 @@ class NetworkSource:
             one that it was.
         """
         if self.program is not None:
-            if digest(self.program) != self.sha256:
+            if file_sha256(self.program) != self.sha256:
                 raise ArtifactError(
                     f"{self.program} is not the program that was pruned; restore it or prune again"
                 )
@@ -204,7 +205,7 @@ def _open_program(
     model = _rebuilt(program, path, shape)
     check_finite(model.state_dict(), path)
     reference = f"pt2:{folder_name(path.stem)}"
-    return model, NetworkSource(reference, shape, program=path, sha256=digest(path))
+    return model, NetworkSource(reference, shape, program=path, sha256=file_sha256(path))
 
 
 def _rebuilt(program: Program, path: Path, input_shape: Tuple[int, ...]) -> ExportedNetwork:
@@ -212,6 +213,11 @@ def _rebuilt(program: Program, path: Path, input_shape: Tuple[int, ...]) -> Expo
         return rebuild(program, [(1, *input_shape)])
     except GraphError as error:
         raise GraphError(f"{path}: {error}") from error
+
+
+def load_images(source: NetworkSource, text: str, seed: int = 0) -> DataBundle:
+    """Load the data set that `text` names as the network takes it; see `edgeecc.data.sources.load`."""
+    return load(text, input_shape=source.input_shape, seed=seed, normalisation=source.normalisation)
 
 
 @dataclass(frozen=True)

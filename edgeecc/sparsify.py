@@ -17,7 +17,6 @@ from edgeecc.config import TrainConfig
 from edgeecc.cost.hardware import hardware
 from edgeecc.cost.systolic import shapes_of
 from edgeecc.data.sources import DataBundle
-from edgeecc.data.sources import load as load_data
 from edgeecc.errors import ConfigError
 from edgeecc.graph.input_mask import attach
 from edgeecc.graph.spec import NetworkSpec
@@ -37,7 +36,7 @@ from edgeecc.run_request import (
     write_result,
 )
 from edgeecc.solvers.sparse import FixedWeights, SparseProblem
-from edgeecc.sources import NetworkSource, open_network, trace_source
+from edgeecc.sources import NetworkSource, load_images, open_network, trace_source
 from edgeecc.units import Metric
 from edgeecc.weight_methods import METHODS, remove_weights
 
@@ -87,12 +86,7 @@ def prepare(request: PruneRequest) -> Prepared:
     model, source = open_network(
         request.network, request.input_shape, request.weights, normalisation=request.normalisation
     )
-    data = load_data(
-        request.data,
-        input_shape=source.input_shape,
-        seed=request.training.seed,
-        normalisation=source.normalisation,
-    )
+    data = load_images(source, request.data, request.training.seed)
     spec = trace_source(model, source).spec
     data.check_fits(model, source.example(), task_of(data))
     shapes = shapes_of(spec)

@@ -14,7 +14,7 @@ from typing import Dict, Iterator, List, Tuple
 import torch
 from torch import nn
 
-from edgeecc.errors import GraphError
+from edgeecc.errors import GraphError, brief
 from edgeecc.graph.coupling import LAYERS
 from edgeecc.graph.outputs import tensors
 
@@ -56,7 +56,7 @@ def lively_trial(model: nn.Module, example_inputs: Tuple[torch.Tensor, ...], see
         except GraphError:
             raise
         except Exception as error:  # a forward may raise anything; the next attempt asks less of it
-            fault = f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
+            fault = f"{type(error).__name__}: {brief(error)}"
     raise GraphError(
         f"no group can be proved: with random float32 parameters on the CPU, {fault}; make forward take them"
     )

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
-from edgeecc.errors import GraphError
+from edgeecc.errors import GraphError, brief
 from edgeecc.graph.lively import Trial, lively_trial
 from edgeecc.graph.outputs import tensors
 from edgeecc.graph.spec import IntArray, Keep, NetworkSpec
@@ -138,8 +138,7 @@ def _fault(trial: Trial, spec: NetworkSpec, keep: Keep) -> str:
     try:
         found = trial.run(slim(trial.model, spec, _part(spec, keep)))
     except Exception as error:  # anything that forward may raise is a reason
-        detail = " ".join(str(error).split())[:160]
-        return f"forward fails without its channels ({type(error).__name__}: {detail})"
+        return f"forward fails without its channels ({type(error).__name__}: {brief(error)})"
     expected = _masked(trial, spec, keep)
     if [x.shape for x in expected] != [x.shape for x in found]:
         return "its channels are an output of the network"

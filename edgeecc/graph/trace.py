@@ -8,7 +8,7 @@ from typing import Mapping, Tuple
 import torch
 from torch import nn
 
-from edgeecc.errors import GraphError
+from edgeecc.errors import GraphError, brief
 from edgeecc.graph.coupling import find_units
 from edgeecc.graph.grouping import group_units
 from edgeecc.graph.layers import Call, layer_specs, observe
@@ -54,9 +54,8 @@ def _copied(model: nn.Module) -> nn.Module:
     try:
         return copy.deepcopy(model).cpu().eval()
     except RuntimeError as error:
-        detail = " ".join(str(error).split())[:160]
         raise GraphError(
-            f"the network cannot be copied: {detail}; store computed weights (remove_weight_norm) first"
+            f"the network cannot be copied: {brief(error)}; store computed weights (remove_weight_norm) first"
         ) from error
 
 

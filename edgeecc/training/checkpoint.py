@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from edgeecc.artifacts import read_tensors, write_tensors
-from edgeecc.errors import ArtifactError
+from edgeecc.errors import ArtifactError, brief
 from edgeecc.solvers.base import Hooks, Step
 
 
@@ -70,9 +70,8 @@ def restore(
         history = [Step(**step) for step in json.loads(metadata["history"])]
         return Progress(int(metadata["done"]), history)
     except (KeyError, RuntimeError, TypeError, ValueError) as error:
-        detail = " ".join(str(error).split())[:160]
         raise ArtifactError(
-            f"{path} is damaged or of another network: {detail}; --force starts over"
+            f"{path} is damaged or of another network: {brief(error)}; --force starts over"
         ) from error
 
 

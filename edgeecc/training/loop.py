@@ -14,7 +14,7 @@ from torch import nn
 
 from edgeecc.config import TrainConfig
 from edgeecc.data.splits import Batches, Split
-from edgeecc.errors import ConfigError
+from edgeecc.errors import ConfigError, brief
 from edgeecc.schedule import Stage, rate_and_share
 from edgeecc.solvers.base import Hooks, Step
 from edgeecc.training import checkpoint
@@ -153,9 +153,8 @@ class TorchTrainer:
         try:
             returned: object = self._model(images)
         except (RuntimeError, ValueError) as error:
-            detail = " ".join(str(error).split())[:160]
             raise ConfigError(
-                f"the network fails in training on a batch of {len(images)}: {detail}; try another --batch-size"
+                f"the network fails in training on a batch of {len(images)}: {brief(error)}; try another --batch-size"
             ) from error
         return self._task.output_of(returned)
 

@@ -808,7 +808,7 @@ def test_inputs_are_masked_in_rounds(home: Path) -> None:
 
 def test_a_tampered_sparse_network_misses_its_budget(home: Path) -> None:
     """The zeros are counted in the file that is exported, not believed."""
-    from edgeecc.check_set import sha256
+    from edgeecc.artifacts import file_sha256
 
     sparse = [
         *FACTORY,
@@ -833,7 +833,7 @@ def test_a_tampered_sparse_network_misses_its_budget(home: Path) -> None:
     (folder / "slim.onnx").write_bytes(graph.SerializeToString())
     assert "is not the exported one" in complaint("verify", "runs/touched")
     arrays, _ = read_tensors(folder / "check.safetensors")
-    digest = {"slim_sha256": sha256((folder / "slim.onnx").read_bytes())}
+    digest = {"slim_sha256": file_sha256(folder / "slim.onnx")}
     write_tensors(folder / "check.safetensors", arrays, digest)
     assert run_json("verify", "runs/touched", code=3)["within_budget"] is False
     document = load_json(folder / "result.json")
@@ -897,7 +897,7 @@ def test_a_pattern_is_kept_and_verified_in_the_file(home: Path, options: list, s
 
 @pytest.mark.usefixtures("three")
 def test_a_broken_pattern_is_noticed(home: Path) -> None:
-    from edgeecc.check_set import sha256
+    from edgeecc.artifacts import file_sha256
 
     folder = home / "runs/broken"
     cut = ["--budget", "100%", "--steps", "0", "--finetune-steps", "0"]
@@ -914,7 +914,7 @@ def test_a_broken_pattern_is_noticed(home: Path) -> None:
     tensor.CopyFrom(onnx.numpy_helper.from_array(weight, tensor.name))
     (folder / "slim.onnx").write_bytes(graph.SerializeToString())
     arrays, _ = read_tensors(folder / "check.safetensors")
-    digest = {"slim_sha256": sha256((folder / "slim.onnx").read_bytes())}
+    digest = {"slim_sha256": file_sha256(folder / "slim.onnx")}
     write_tensors(folder / "check.safetensors", arrays, digest)
     found = run_json("verify", folder, code=3)
     assert (found["within_budget"], found["pattern"]["holds"]) == (True, False)

@@ -11,7 +11,7 @@ from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Set, 
 import torch
 from torch import nn
 
-from edgeecc.errors import GraphError
+from edgeecc.errors import GraphError, brief
 from edgeecc.networks.exported.aten import bound, kind_of
 from edgeecc.networks.exported.program import Program, Value
 
@@ -108,9 +108,8 @@ def _made(
     try:
         return maker(call, tensors, rank)
     except (KeyError, TypeError, ValueError, IndexError, RuntimeError) as error:
-        detail = " ".join(str(error).split())[:160]
         raise GraphError(
-            f"module {name} of the program cannot be rebuilt ({type(error).__name__}: {detail}); export it again"
+            f"module {name} of the program cannot be rebuilt ({type(error).__name__}: {brief(error)}); export it again"
         ) from error
 
 

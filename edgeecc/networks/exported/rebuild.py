@@ -6,7 +6,6 @@ channels that such a view counts stay whole where they no longer fit, and `edgee
 
 from __future__ import annotations
 
-import hashlib
 import math
 from pathlib import Path
 from typing import Optional, Sequence, Tuple
@@ -14,7 +13,7 @@ from typing import Optional, Sequence, Tuple
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from edgeecc.errors import ArtifactError, GraphError
+from edgeecc.errors import ArtifactError, GraphError, brief
 from edgeecc.networks.exported.program import Program
 from edgeecc.networks.exported.replay import ExportedNetwork, Step
 
@@ -77,21 +76,6 @@ def input_shape_of(
     return sizes
 
 
-def digest(path: Path) -> str:
-    """Return the sha256 of a file as hex digits.
-
-    Raises: ArtifactError when it cannot be read.
-    """
-    found = hashlib.sha256()
-    try:
-        with path.open("rb") as stream:
-            for block in iter(lambda: stream.read(2**20), b""):
-                found.update(block)
-    except OSError as error:
-        raise ArtifactError(f"cannot read {path}: {error.strerror}; check the path") from error
-    return found.hexdigest()
-
-
 def _try(model: ExportedNetwork, examples: Sequence[Tuple[Tuple[int, ...], torch.dtype]]) -> None:
     """Run the network on tensors without data and count what it makes.
 
@@ -114,9 +98,8 @@ def _try(model: ExportedNetwork, examples: Sequence[Tuple[Tuple[int, ...], torch
     except GraphError:
         raise
     except Exception as error:  # the program may ask anything of its operators
-        detail = " ".join(str(error).split())[:160]
         raise GraphError(
-            f"the program fails after {at}: {type(error).__name__}: {detail}; export it again"
+            f"the program fails after {at}: {type(error).__name__}: {brief(error)}; export it again"
         ) from error
 
 
