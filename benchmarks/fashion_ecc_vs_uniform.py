@@ -31,7 +31,7 @@ from edgeecc.graph.spec import NetworkSpec
 from edgeecc.graph.surgery import mask_
 from edgeecc.graph.trace import trace
 from edgeecc.networks.table import build, info
-from edgeecc.solvers.base import Problem
+from edgeecc.solvers.base import Limit, Problem
 from edgeecc.solvers.finetune import FixedPattern
 from edgeecc.solvers.table import make_solver
 from edgeecc.training.dense import initialise_, train_dense_
@@ -85,12 +85,14 @@ def run(
     model = copy.deepcopy(dense)
     spec = trace(model, (torch.zeros(1, *info(NETWORK).input_shape),), network=NETWORK)
     cost = energy_model(spec)
-    problem = Problem(spec, cost, share, seed)
+    problem = Problem(spec, (Limit(cost, share),), seed)
     config = TrainConfig(batch_size=BATCH, lr=args.lr, seed=seed)
     trainer = TorchTrainer(model, data.train, data.val, config=config)
     started = perf_counter()
     ecc = EccConfig(metric=args.metric, importance_decay=args.decay, ramp=args.ramp)
-    solution = make_solver(method, ecc).solve(problem, trainer, args.steps)
+    solution = make_solver(method, ecc if method == "ecc" else None).solve(
+        problem, trainer, args.steps
+    )
     mask_(model, spec, solution.keep)
     before = trainer.evaluate()
     spent = args.steps if method == "ecc" else 0

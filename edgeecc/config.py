@@ -234,6 +234,8 @@ class PruneConfig:
             held-out 95th percentile.
         checkpoint_s: seconds between checkpoints.
         input_mask: whether "wsp" also masks the inputs of convolutions.
+        held_out: training images that are never trained on, for a method that chooses by a score; None holds out
+            as many as the method needs.
         pattern: N:M that "wsp" keeps along the input channels of every layer that can have it; None leaves them free.
     """
 
@@ -244,9 +246,10 @@ class PruneConfig:
     checkpoint_s: float = 20.0  # ours: loses little, costs under 1 % of the time
     input_mask: bool = False
     pattern: Optional[str] = None
+    held_out: Optional[int] = None
 
     def __post_init__(self) -> None:
-        for name in ("steps", "finetune_steps"):
+        for name in ("steps", "finetune_steps", "held_out"):
             value = getattr(self, name)
             if value is not None and value < 0:
                 raise ConfigError(f"{name} {value} must be at least 0")

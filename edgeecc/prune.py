@@ -19,6 +19,7 @@ from edgeecc.run_request import (
     OnPhaseStep,
     PruneRequest,
     claimed,
+    held_out_images,
     make_trainer,
     restore_,
     scores_in,
@@ -29,10 +30,10 @@ from edgeecc.run_request import (
     weights_digest,
     write_result,
 )
-from edgeecc.solvers.base import Problem, Solution, Solver
+from edgeecc.solvers.base import Limit, Problem, Solution, Solver
 from edgeecc.solvers.feasibility import check_feasible
 from edgeecc.solvers.finetune import FixedPattern
-from edgeecc.solvers.table import make_solver
+from edgeecc.solvers.table import make_solver, method
 from edgeecc.sources import NetworkSource, load_images, open_network, trace_source
 from edgeecc.training.loop import TorchTrainer
 
@@ -51,12 +52,12 @@ class Prepared:
     training: TrainConfig
     steps: int
     finetune_steps: int
+    held_out: int
 
     def problem(self) -> Problem:
         """Return what the solver is to solve: its bound holds the cost model's error off the user's."""
-        return Problem(
-            self.spec, self.price.cost, self.bound / (1.0 + self.price.margin), self.training.seed
-        )
+        limit = Limit(self.price.cost, self.bound / (1.0 + self.price.margin))
+        return Problem(self.spec, (limit,), self.training.seed)
 
 
 def prune(
@@ -115,8 +116,9 @@ def prepare(request: PruneRequest) -> Prepared:
         training=training,
         steps=steps,
         finetune_steps=finetune_steps,
+        held_out=held_out_images(request.pruning, len(data.train)),
     )
-    check_feasible(ready.problem(), priced.margin)
+    check_feasible(ready.problem(), [priced.margin])
     return ready
 
 
@@ -125,7 +127,8 @@ def _run(
 ) -> Dict[str, object]:  # fmt: skip
     started = perf_counter()
     trainer = make_trainer(
-        folder, request, model=ready.model, data=ready.data, training=ready.training, on_step=on_step
+        folder, request, model=ready.model, data=ready.data, training=ready.training, held_out=ready.held_out,
+        on_step=on_step,
     )  # fmt: skip
     dense = trainer.dense_scores()
     problem = ready.problem()
@@ -152,7 +155,7 @@ def _solved(
     if folder.has("keep.json") and folder.has("pruned.safetensors"):
         metadata = restore_(ready.model, folder.file("pruned.safetensors"))
         return Solution(folder.read_keep(ready.spec), metadata.get("status", ""), ())
-    solver: Solver = make_solver(request.pruning.method, request.ecc)
+    solver: Solver = make_solver(request.pruning.method, request.method_settings())
     solution = solver.solve(problem, trainer, ready.steps)
     keep = ready.spec.checked_keep(solution.keep)
     mask_(ready.model, ready.spec, keep)
@@ -167,7 +170,7 @@ def _solved(
 
 def _finetune_steps(request: PruneRequest, ready: Prepared) -> int:
     """Return the steps of fine-tuning: a solver that trains nothing hands its steps on, so that all spend the same."""
-    return ready.finetune_steps + (ready.steps if request.pruning.method == "uniform" else 0)
+    return ready.finetune_steps + (0 if method(request.pruning.method).trains else ready.steps)
 
 
 def _result(
@@ -188,7 +191,7 @@ def _result(
         "widths": {
             group.name: [len(keep[group.name]), group.width] for group in ready.spec.prunable
         },
-        "steps": 0 if request.pruning.method == "uniform" else ready.steps,
+        "steps": ready.steps if method(request.pruning.method).trains else 0,
         "finetune_steps": _finetune_steps(request, ready),
         "status": "",
         "meter": ready.price.cost.meter,
@@ -196,6 +199,11 @@ def _result(
         "margin": ready.price.margin,
         "seconds": 0.0,
     }
+
+
+def _settings(request: PruneRequest) -> Dict[str, object]:
+    settings = request.method_settings() or method(request.pruning.method).settings()
+    return asdict(settings)  # type: ignore[call-overload,no-any-return]  # a dataclass, as the table says
 
 
 def _identity(request: PruneRequest, ready: Prepared) -> Dict[str, object]:
@@ -212,7 +220,8 @@ def _identity(request: PruneRequest, ready: Prepared) -> Dict[str, object]:
         "finetune_steps": ready.finetune_steps,
         "method": request.pruning.method,
         "paper_groups": request.paper_groups,
-        "ecc": asdict(request.ecc),
+        "settings": _settings(request),
+        "held_out": ready.held_out,
         "training": asdict(ready.training),
     }
 

@@ -104,7 +104,7 @@ def _train_masks(
         input_masks(model), 1.0 - SHARE_STEP * (number + 1), cost=problem.cost_of(model)
     )
     config = replace(training, lr=MASK_TRAVEL / steps, weight_decay=1e-5, optimizer="adam")
-    trainer.train(f"mask-{number + 1}", steps, hooks, config)
+    trainer.train(f"mask-{number + 1}", steps, hooks, config=config)
 
 
 def _only_train(model: nn.Module, wanted: Set[int]) -> None:

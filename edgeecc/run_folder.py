@@ -9,6 +9,7 @@ checkpoint-*.safetensors   training in progress
 masked.safetensors   the pruned weights, dense shapes
 keep.json            the units that stay
 result.json          what prune printed
+search.safetensors         what a search over candidates remembers
 phase.safetensors, best.safetensors   where rounds of weights and input masks stand
 sparse.safetensors   weights with zeros, compressed, where single weights went
 slim.safetensors, dense.onnx, masked.onnx, slim.onnx, check.safetensors, verify.json, report.json   from export
@@ -41,10 +42,12 @@ FILES = (
     "result.json", "keep.json", "history.json", "masked.safetensors", "pruned.safetensors", "checkpoint.safetensors",
     "profile.json", "slim.safetensors", "dense.onnx", "masked.onnx", "slim.onnx", "check.safetensors", "verify.json",
     "report.json", "sparse.safetensors", "phase.safetensors", "best.safetensors",
+    "search.safetensors",
 )  # fmt: skip
 #: What only an interrupted run needs.
 UNFINISHED = (
     "checkpoint.safetensors",
+    "search.safetensors",
     "pruned.safetensors",
     "phase.safetensors",
     "best.safetensors",

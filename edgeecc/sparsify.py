@@ -155,7 +155,7 @@ def _run(
     if request.pruning.input_mask:
         attach(model, maskable(pricing.shapes))
     status = remove_weights(
-        folder, request, pricing=pricing, trainer=trainer, steps=ready.steps, images=ready.data.train,
+        folder, request, pricing=pricing, trainer=trainer, steps=ready.steps,
         training=ready.training,
     )  # fmt: skip
     problem = pricing.problem()

@@ -6,13 +6,9 @@ import copy
 from dataclasses import asdict, replace
 from typing import List
 
-import numpy as np
-import torch
-
 from edgeecc.array_pricing import ArrayPricing
 from edgeecc.artifacts import write_json, write_tensors
 from edgeecc.config import TrainConfig
-from edgeecc.data.splits import Split
 from edgeecc.graph.input_mask import input_masks
 from edgeecc.rounds import alternate
 from edgeecc.run_folder import HISTORY_SCHEMA, RunFolder
@@ -26,13 +22,13 @@ from edgeecc.training.loop import TorchTrainer
 
 #: wsp: weighted sparse projection. magnitude: the same schedule, whatever a weight costs. eap: energy-aware pruning.
 METHODS = ("wsp", "magnitude", "eap")
-#: Training images that energy-aware pruning fits layers to, fewer where they would take more memory than this.
-CALIBRATION_IMAGES, CALIBRATION_BYTES = 1000, 2**30
+#: Training images that energy-aware pruning fits layers to at most.
+CALIBRATION_IMAGES = 1000
 
 
-def remove_weights(  # noqa: PLR0913  # keyword-only, one each
+def remove_weights(  # keyword-only, one each
     folder: RunFolder, request: PruneRequest, *, pricing: ArrayPricing, trainer: TorchTrainer, steps: int,
-    images: Split, training: TrainConfig,
+    training: TrainConfig,
 ) -> str:  # fmt: skip
     """Remove weights of the trainer's network until the budget holds, or take what an interrupted run left.
 
@@ -42,7 +38,6 @@ def remove_weights(  # noqa: PLR0913  # keyword-only, one each
         pricing: of the trainer's network.
         trainer: trains it.
         steps: training steps.
-        images: training images.
         training: rates of the weights.
     Returns: how it ended.
     """
@@ -53,13 +48,13 @@ def remove_weights(  # noqa: PLR0913  # keyword-only, one each
         return "already_within"
     if not steps:
         history: List[Step] = []
-        cut_(request, pricing, images)
+        cut_(request, pricing, trainer)
     elif request.pruning.input_mask and request.wsp.mask_schedule == "rounds":
         history = alternate(
             folder, trainer, problem_now=pricing.problem, steps=steps, training=training, config=request.wsp
         )  # fmt: skip
     else:
-        hooks = hooks_of(request, pricing, images)
+        hooks = hooks_of(request, pricing, trainer)
         history = _train(trainer, request.pruning.method, steps, hooks)
     status = "converged" if steps else "cut_without_training"
     document = {"prune": [asdict(step) for step in history]}
@@ -68,13 +63,13 @@ def remove_weights(  # noqa: PLR0913  # keyword-only, one each
     return status
 
 
-def hooks_of(request: PruneRequest, pricing: ArrayPricing, images: Split) -> Hooks:
+def hooks_of(request: PruneRequest, pricing: ArrayPricing, trainer: TorchTrainer) -> Hooks:
     """Return what a method does inside training steps; `alternate` makes its own."""
     if request.pruning.method == "eap":
         return EapHooks(
             pricing.problem(),
             copy.deepcopy(pricing.model),
-            _calibration(images, pricing.seed),
+            trainer.sample(CALIBRATION_IMAGES),
             order=pricing.by_energy(),
             sweeps=request.wsp.sweeps,
         )
@@ -84,22 +79,15 @@ def hooks_of(request: PruneRequest, pricing: ArrayPricing, images: Split) -> Hoo
     return WspHooks(pricing.problem, request.wsp, places=places)
 
 
-def cut_(request: PruneRequest, pricing: ArrayPricing, images: Split) -> None:
+def cut_(request: PruneRequest, pricing: ArrayPricing, trainer: TorchTrainer) -> None:
     """Remove weights at once, without training: by magnitude, as no gradient is known."""
     if request.pruning.method == "eap":
-        sample = Sample(_calibration(images, pricing.seed), pricing.seed)
+        sample = Sample(trainer.sample(CALIBRATION_IMAGES), pricing.seed)
         teacher = Teacher(copy.deepcopy(pricing.model), sample, pricing.by_energy())
         sweep_(pricing.problem(), pricing.model, teacher, pricing.bound)
     else:
         by_cost = request.pruning.method == "wsp"
         pricing.problem().project_(pricing.model, Ranking(by_cost=by_cost))
-
-
-def _calibration(images: Split, seed: int) -> torch.Tensor:
-    """Return a random sample: folders of images come sorted by class."""
-    order = np.random.default_rng(seed).permutation(len(images))
-    count = max(1, min(CALIBRATION_IMAGES, CALIBRATION_BYTES // images.take([0])[0].nbytes))
-    return images.take(np.sort(order[:count]).tolist())[0]
 
 
 def _train(trainer: TorchTrainer, phase: str, steps: int, hooks: Hooks) -> List[Step]:

@@ -67,6 +67,46 @@ class TensorSplit:
         return self.images[places], self.labels[places]
 
 
+class Part:
+    """Some of the images of a split.
+
+    Args:
+        split: the whole.
+        indices: of its images, in the order of this split; at least one.
+    """
+
+    def __init__(self, split: Split, indices: Sequence[int]) -> None:
+        if not len(indices):
+            raise DataError("a part of a data set needs at least one image")
+        self._split = split
+        self._indices = [int(index) for index in indices]
+
+    @property
+    def decodes(self) -> bool:
+        """Whether taking images is work for threads, see `usual_workers`."""
+        return bool(getattr(self._split, "decodes", False))
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def take(self, indices: Sequence[int], turn: int = 0) -> Batch:
+        """Return the images and labels at `indices` of this part."""
+        return self._split.take([self._indices[index] for index in indices], turn)
+
+
+def held_apart(split: Split, count: int, seed: int) -> Tuple[Part, Part]:
+    """Return a split in two parts: all but `count` images drawn at random, and those.
+
+    Raises: DataError when fewer than half of the images would be left.
+    """
+    if not 0 < count <= len(split) // 2:
+        raise DataError(
+            f"{count} of {len(split)} training images cannot be held out; hold out 1 to {len(split) // 2}"
+        )
+    order = np.random.default_rng([seed, len(split)]).permutation(len(split))
+    return Part(split, sorted(order[count:])), Part(split, sorted(order[:count]))
+
+
 class DatasetSplit:
     """A map-style torch dataset of (image, label) pairs, the user's own.
 

@@ -8,30 +8,67 @@ resumes where it was: what a solver must remember lives in a dict of tensors tha
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Callable, Dict, List, Mapping, Protocol, Tuple
+from typing import Callable, Dict, List, Mapping, Optional, Protocol, Tuple
 
+import numpy as np
 import torch
 from torch import nn
 
 from edgeecc.cost.base import CostModel
-from edgeecc.graph.spec import IntArray, NetworkSpec
+from edgeecc.graph.spec import FloatArray, IntArray, NetworkSpec
+
+
+@dataclass(frozen=True)
+class Limit:
+    """One budget.
+
+    Args:
+        cost: the cost model of its metric.
+        bound: the most that it may give, in the metric's SI unit.
+    """
+
+    cost: CostModel
+    bound: float
 
 
 @dataclass(frozen=True)
 class Problem:
-    """What is to be solved.
+    """What is to be solved: integer widths that hold every limit, at the least loss of accuracy.
 
     Args:
         spec: the traced network.
-        cost: the cost model of the budgeted metric.
-        bound: the budget in the metric's SI unit; at least the cost of the all-ones widths.
+        limits: the budgets, at least one; progress tells the cost of the first.
         seed: seed of every random choice of the solver.
     """
 
     spec: NetworkSpec
-    cost: CostModel
-    bound: float
+    limits: Tuple[Limit, ...]
     seed: int
+
+    def fits(self, widths: FloatArray) -> bool:
+        """Return whether widths (G,) hold every limit."""
+        return all(limit.cost.predict(widths) <= limit.bound for limit in self.limits)
+
+    def load(self, widths: FloatArray) -> float:
+        """Return the largest cost as a share of its bound at widths (G,): what methods of one budget minimise.
+
+        With one limit it is that limit's cost in units of the bound. Monotone, as the costs are; up to rounding it
+        is at most 1 just where `fits` holds, so that is what decides.
+        """
+        return max(limit.cost.predict(widths) / limit.bound for limit in self.limits)
+
+    def load_gradient(self, widths: FloatArray) -> FloatArray:
+        """Return d load / d width, (G,), at widths (G,): that of the limit that is largest there."""
+        tightest = max(self.limits, key=lambda limit: limit.cost.predict(widths) / limit.bound)
+        return np.asarray(tightest.cost.gradient(widths) / tightest.bound, dtype=np.float64)
+
+    def first_cost(self, widths: FloatArray) -> float:
+        """Return the cost that progress tells, SI."""
+        return self.limits[0].cost.predict(widths)
+
+    def is_met_by_dense(self) -> bool:
+        """Return whether nothing has to be removed."""
+        return self.fits(self.spec.vector(self.spec.dense_widths()))
 
 
 @dataclass(frozen=True)
@@ -42,7 +79,7 @@ class Step:
         step: 1-based step.
         steps: steps in all.
         loss: training loss of the batch.
-        cost: cost of the present integer widths, SI.
+        cost: cost of the present integer widths by the first limit, SI.
         values: further numbers worth plotting (z, largest y, smallest width share, ...).
     """
 
@@ -75,17 +112,53 @@ class Hooks(Protocol):
 
 
 class Trainer(Protocol):
-    """The training service that a solver is handed."""
+    """The training service that a solver is handed.
+
+    Methods that try many candidates train each in a short phase of its own. They keep what they know by
+    `remember`, so that a killed search goes on with the candidate it was at, and tell their progress by `report`.
+    """
 
     @property
     def model(self) -> nn.Module:
         """The network under training; weights are changed in place."""
 
-    def train(self, phase: str, steps: int, hooks: Hooks) -> List[Step]:
-        """Run a phase of distilled training with the hooks, resuming within it if it was interrupted."""
+    def train(  # keyword-only, what short phases want otherwise
+        self, phase: str, steps: int, hooks: Hooks, *, first_batch: int = 0, rate: float = 1.0,
+        reported: bool = True,
+    ) -> List[Step]:  # fmt: skip
+        """Run a phase of distilled training with the hooks, resuming within it if it was interrupted.
+
+        The optimiser starts afresh in each phase.
+
+        Args:
+            phase: its name, another for each phase of a run.
+            steps: batches.
+            hooks: called in each step.
+            first_batch: number of the first batch; batches are a function of their number.
+            rate: factor on the learning rate.
+            reported: whether steps are told as progress.
+        """
+
+    def report(self, phase: str, step: Step) -> None:
+        """Tell progress that is not that of a phase of training: a candidate judged, an episode over."""
 
     def evaluate(self) -> float:
-        """Return the task's deciding score on the validation data, 0..1, more is better."""
+        """Return the task's deciding score on the validation data, 0..1, more is better; not to choose by."""
+
+    def held_out(self) -> float:
+        """Return the deciding score on the training images that are held out of training, to choose by.
+
+        Raises: ConfigError where none are held out.
+        """
+
+    def sample(self, most: int) -> torch.Tensor:
+        """Return at most so many training images, (N, C, H, W): always the same, none of those held out."""
+
+    def remember(self, name: str, state: Mapping[str, torch.Tensor]) -> None:
+        """Keep a state under a name; it may be written now and then only, and replaces the one before."""
+
+    def recall(self, name: str) -> Optional[Dict[str, torch.Tensor]]:
+        """Return the last state written under a name by an interrupted run, or None."""
 
 
 @dataclass(frozen=True)

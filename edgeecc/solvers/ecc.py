@@ -50,7 +50,7 @@ class EccSolver:
         """
         check_feasible(problem)
         spec = problem.spec
-        if problem.cost.predict(spec.vector(spec.dense_widths())) <= problem.bound:
+        if problem.is_met_by_dense():
             return Solution(spec.keep_all(), "already_within", ())
         hooks = (
             TaylorHooks(problem, self._config)
@@ -79,8 +79,12 @@ class _EccHooks:
         self._masks: Dict[str, torch.Tensor] = {}
 
     def cost(self) -> float:
-        """Return the cost of the present integer widths, SI."""
-        return self.problem.cost.predict(widths_of(self.alive))
+        """Return the cost of the present integer widths by the first limit, SI."""
+        return self.problem.first_cost(widths_of(self.alive))
+
+    def fits(self) -> bool:
+        """Return whether the present integer widths hold every limit."""
+        return self.problem.fits(widths_of(self.alive))
 
     def live_importance(self) -> List[FloatArray]:
         """Return importance with dead units at -1, so that they rank last."""
@@ -111,27 +115,27 @@ class _EccHooks:
 
         Where no step has measured importance, squared norms, as shares of their group's, stand in (ours).
         """
-        if self.cost() <= self.problem.bound:
+        if self.fits():
             return False
         if not any(a.any() for a in self.importance):
             parameters = dict(model.named_parameters())
             norms = self.table.sums(lambda name: parameters[name].detach() ** 2)
             self.importance = [norm / (norm.sum() + 1e-30) for norm in norms]
-        self.cut_to(self.problem.bound)
+        self.cut()
         return True
 
-    def cut_to(self, bound: float) -> None:
-        """Bring integer widths within the bound: flow, round down, give back what still fits."""
+    def cut(self) -> None:
+        """Bring integer widths within the limits: flow, round down, give back what still fits."""
         ranked = [np.sort(a[living])[::-1] for a, living in zip(self.importance, self.alive)]
         now = widths_of(self.alive)
-        cost = self.problem.cost
+        problem = self.problem
         s, _ = flow(
-            np.minimum(self.s, now), ranked, energy=cost.predict, slope=cost.gradient, target=bound
-        )
+            np.minimum(self.s, now), ranked, energy=problem.load, slope=problem.load_gradient, target=1.0
+        )  # fmt: skip
         widths = np.maximum(1.0, np.floor(s + SNAP))
-        if cost.predict(widths) > bound:  # snapping up may cost a rounding error too much
+        if not problem.fits(widths):  # snapping up may cost a rounding error too much
             widths = np.maximum(1.0, np.floor(s))
-        widths = give_back(widths, now, ranked, problem=self.problem, bound=bound)
+        widths = give_back(widths, now, ranked, problem=problem)
         self.s = widths
         self.set_alive(
             [
@@ -166,7 +170,7 @@ class TaylorHooks(_EccHooks):
 
     def __init__(self, problem: Problem, config: EccConfig) -> None:
         super().__init__(problem, config)
-        self.dense = problem.cost.predict(self.s)
+        self.dense = problem.load(self.s)
 
     def after_backward(self, model: nn.Module) -> None:
         """Average the squared Taylor term of every unit."""
@@ -190,7 +194,7 @@ class TaylorHooks(_EccHooks):
         warm = min(self.config.warmup, steps // 10)
         if step > warm:
             share = min(1.0, (step - warm) / max(1, math.floor((steps - warm) * self.config.ramp)))
-            target = self.dense * (self.problem.bound / self.dense) ** share
+            target = self.dense ** (1.0 - share)
             self._round(target, last=share >= 1.0)
         self.mask_(model, optimizer)
         return self.numbers()
@@ -201,21 +205,21 @@ class TaylorHooks(_EccHooks):
 
     def _round(self, target: float, *, last: bool) -> None:
         if last:
-            if self.cost() > self.problem.bound:
-                self.cut_to(self.problem.bound)
+            if not self.fits():
+                self.cut()
             return
         mean = np.mean(
             np.concatenate([a[living] for a, living in zip(self.importance, self.alive)])
         )
         scaled = [a / (mean + 1e-30) for a in self.live_importance()]
         ranked = [np.sort(a)[::-1] for a in scaled]
-        cost = self.problem.cost
+        problem = self.problem
         # Energy enters divided by dense, so z and y are in units of mean importance whatever the metric.
         self.s, z = flow(
             self.s,
             ranked,
-            energy=lambda s: cost.predict(s) / self.dense,
-            slope=lambda s: cost.gradient(s) / self.dense,
+            energy=lambda s: problem.load(s) / self.dense,
+            slope=lambda s: problem.load_gradient(s) / self.dense,
             target=target / self.dense,
         )
         self.z = max(self.z, z)
@@ -242,10 +246,10 @@ class AdamHooks(_EccHooks):
         del steps
         self.mask_(model, optimizer)
         self.importance = self._weighted_norms(model, optimizer)
-        if self.cost() > self.problem.bound:
+        if not self.fits():
             self._iterate(alpha=float(optimizer.param_groups[0]["lr"]))
             self.mask_(model, optimizer)
-            if self.cost() <= self.problem.bound:
+            if self.fits():
                 self.met_at = step
         return self.numbers()
 
@@ -278,37 +282,37 @@ class AdamHooks(_EccHooks):
             self.y[group] = trim(a, self.s[group], self.y[group], rho1=rho1, alpha=alpha)
             chosen.append(_proximal(a, self.s[group], self.y[group], rho1, alpha, up=False))
         self.set_alive(chosen)
-        cost, k = self.problem.cost, widths_of(self.alive)
-        excess = cost.predict(self.s) - self.problem.bound
+        limit, k = self.problem.limits[0], widths_of(self.alive)
+        cost, bound = limit.cost, limit.bound
+        excess = cost.predict(self.s) - bound
         if excess > 0.0:
             self.s, self.z = published_step(
                 self.s, k, self.y, self.z, excess=excess, slope=cost.gradient(self.s), rho=(rho1, rho2),
                 epsilon=self.config.epsilon, beta=self.config.beta,
             )  # fmt: skip
-        self.z = max(0.0, self.z + rho2 * (cost.predict(self.s) - self.problem.bound))
+        self.z = max(0.0, self.z + rho2 * (cost.predict(self.s) - bound))
         self.y = np.maximum(0.0, self.y + rho1 * (k - np.floor(self.s)))
 
 
 def give_back(
-    widths: FloatArray, available: FloatArray, ranked: List[FloatArray], *, problem: Problem, bound: float
+    widths: FloatArray, available: FloatArray, ranked: List[FloatArray], *, problem: Problem
 ) -> FloatArray:  # fmt: skip
-    """Widen groups one unit at a time, most importance per energy first, while the bound holds (ours).
+    """Widen groups one unit at a time, most importance per energy first, while the limits hold (ours).
 
     Args:
-        widths: (G,), integers, within the bound.
+        widths: (G,), integers, within the limits.
         available: living units, (G,).
         ranked: importance of the living units, falling.
-        problem: for the cost model.
-        bound: metric unit.
-    Returns: (G,), integers, within the bound.
+        problem: for its limits.
+    Returns: (G,), integers, within the limits.
     """
     widths = widths.copy()
     open_groups = set(np.flatnonzero(widths < available))
     while open_groups:
-        slope = problem.cost.gradient(widths)
+        slope = problem.load_gradient(widths)
         best = max(open_groups, key=lambda g: ranked[g][int(widths[g])] / max(slope[g], 1e-300))
         widths[best] += 1.0
-        if problem.cost.predict(widths) > bound:
+        if not problem.fits(widths):
             widths[best] -= 1.0
             open_groups.discard(best)
         elif widths[best] >= available[best]:

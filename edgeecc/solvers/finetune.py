@@ -59,4 +59,4 @@ class FixedPattern(FixedMasks):
             living[keep[group.name]] = True
             alive.append(living)
         masks = UnitTable(problem.spec).masks(alive)
-        super().__init__(masks, problem.cost.predict(widths_of(alive)))
+        super().__init__(masks, problem.first_cost(widths_of(alive)))

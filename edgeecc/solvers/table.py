@@ -1,23 +1,62 @@
-"""The solvers by name."""
+"""The solvers by name, with what a use case must know of each before it loads torch."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Callable, Dict, Optional, cast
+
 from edgeecc.config import EccConfig
 from edgeecc.errors import ConfigError
-from edgeecc.solvers.base import Solver
-from edgeecc.solvers.ecc import EccSolver
-from edgeecc.solvers.uniform import UniformSolver
+from edgeecc.peer_config import NoSettings
+from edgeecc.plugins import lookup
 
-SOLVERS = ("ecc", "uniform")
+if TYPE_CHECKING:  # the solvers themselves are loaded on use
+    from edgeecc.solvers.base import Solver
 
 
-def make_solver(name: str, ecc: EccConfig) -> Solver:
-    """Return a solver by name.
+@dataclass(frozen=True)
+class Method:
+    """A pruning method.
+
+    Args:
+        solver: `package.module:Class`, made with the settings.
+        settings: makes its default settings.
+        chooses: whether it chooses by training images that must be held out of training.
+        trains: whether it spends its training steps; one that does not hands them on to fine-tuning.
+    """
+
+    solver: str
+    settings: Callable[[], object] = NoSettings
+    chooses: bool = False
+    trains: bool = True
+
+
+METHODS: Dict[str, Method] = {
+    "ecc": Method("edgeecc.solvers.ecc:EccSolver", EccConfig),
+    "uniform": Method("edgeecc.solvers.uniform:UniformSolver", trains=False),
+}
+
+
+def method(name: str) -> Method:
+    """Return what is known of a method.
 
     Raises: ConfigError for an unknown name.
     """
-    if name == "ecc":
-        return EccSolver(ecc)
-    if name == "uniform":
-        return UniformSolver()
-    raise ConfigError(f"unknown method {name!r}; known are {', '.join(SOLVERS)}")
+    if name not in METHODS:
+        raise ConfigError(f"unknown method {name!r}; known are {', '.join(sorted(METHODS))}")
+    return METHODS[name]
+
+
+def make_solver(name: str, settings: Optional[object] = None) -> Solver:
+    """Return a solver by name.
+
+    Args:
+        name: in the table.
+        settings: of the method's own type; None takes its defaults.
+    Raises: ConfigError for an unknown name.
+    """
+    row = method(name)
+    made = row.settings() if settings is None else settings
+    table = {known: entry.solver for known, entry in METHODS.items()}
+    make = cast("Callable[[object], Solver]", lookup(table, name, kind="method"))
+    return make(made)

@@ -11,6 +11,7 @@ import numpy as np
 from torch import nn
 
 from edgeecc.graph.spec import FloatArray
+from edgeecc.peer_config import NoSettings
 from edgeecc.solvers.base import Problem, Solution, Trainer
 from edgeecc.solvers.feasibility import check_feasible
 from edgeecc.solvers.prox import top
@@ -20,6 +21,9 @@ from edgeecc.solvers.units import UnitTable, keep_of
 class UniformSolver:
     """One width factor for the whole network."""
 
+    def __init__(self, settings: NoSettings = NoSettings()) -> None:  # noqa: B008  # frozen and empty
+        del settings
+
     def solve(self, problem: Problem, trainer: Trainer, steps: int) -> Solution:
         """Choose widths and units; uses no training step, the caller may spend them on fine-tuning.
 
@@ -28,7 +32,7 @@ class UniformSolver:
         del steps
         check_feasible(problem)
         spec = problem.spec
-        if problem.cost.predict(spec.vector(spec.dense_widths())) <= problem.bound:
+        if problem.is_met_by_dense():
             return Solution(spec.keep_all(), "already_within", ())
         widths = uniform_widths(problem)
         alive = []
@@ -49,14 +53,12 @@ def uniform_widths(problem: Problem) -> FloatArray:
     low, high = 0.0, 1.0
     for _ in range(60):
         middle = 0.5 * (low + high)
-        low, high = (
-            (middle, high) if problem.cost.predict(at(middle)) <= problem.bound else (low, middle)
-        )
+        low, high = (middle, high) if problem.fits(at(middle)) else (low, middle)
     widths = at(low)
     for group in np.argsort(widths / dense - low, kind="stable"):
         trial = widths.copy()
         trial[group] = min(dense[group], trial[group] + 1.0)
-        if problem.cost.predict(trial) <= problem.bound:
+        if problem.fits(trial):
             widths = trial
     return widths
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Dict, List, Optional
+from typing import Dict, List, Mapping, Optional
 
 import torch
 from torch import nn
@@ -13,6 +13,29 @@ from torch import nn
 from edgeecc.artifacts import read_tensors, write_tensors
 from edgeecc.errors import ArtifactError, brief
 from edgeecc.solvers.base import Hooks, Step
+
+#: Key of the metadata that names what a journal keeps.
+NAME = "name"
+
+
+def write_state(path: Path, name: str, state: Mapping[str, torch.Tensor]) -> None:
+    """Write what a search must remember, under its name."""
+    write_tensors(
+        path, {key: value.detach().cpu().numpy() for key, value in state.items()}, {NAME: name}
+    )
+
+
+def read_state(path: Path, name: str) -> Optional[Dict[str, torch.Tensor]]:
+    """Return what `write_state` wrote under this name, or None when there is nothing.
+
+    Raises: ArtifactError when the file is damaged.
+    """
+    if not path.is_file():
+        return None
+    arrays, metadata = read_tensors(path)
+    if metadata.get(NAME) != name:
+        return None
+    return {key: torch.from_numpy(value.copy()) for key, value in arrays.items()}
 
 
 @dataclass

@@ -7,13 +7,14 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
-from typing import Callable, Dict, List, Optional, Sequence
+from typing import Callable, Dict, List, Mapping, Optional, Sequence
 
+import numpy as np
 import torch
 from torch import nn
 
 from edgeecc.config import TrainConfig
-from edgeecc.data.splits import Batches, Split
+from edgeecc.data.splits import Batch, Batches, Split, held_apart
 from edgeecc.errors import ConfigError, brief
 from edgeecc.schedule import Stage, rate_and_share
 from edgeecc.solvers.base import Hooks, Step
@@ -25,6 +26,8 @@ from edgeecc.training.task import Task
 
 #: A history keeps at most about this many steps, evenly.
 HISTORY_STEPS = 2000
+#: A sample of training images takes no more.
+SAMPLE_BYTES = 2**30
 #: Of plain gradient descent (ICLR 2019 code).
 MOMENTUM = 0.9
 #: Called with the phase and each step.
@@ -33,10 +36,17 @@ OnPhaseStep = Callable[[str, Step], None]
 
 @dataclass(frozen=True)
 class Checkpointing:
-    """Where and how often a phase is saved: the file, and seconds between saves."""
+    """Where and how often a phase is saved.
+
+    Args:
+        path: file of the phase.
+        every_s: seconds between saves.
+        journal: file of what a search remembers; None keeps nothing.
+    """
 
     path: Path
     every_s: float
+    journal: Optional[Path] = None
 
 
 class TorchTrainer:
@@ -52,6 +62,7 @@ class TorchTrainer:
         task: what is trained for and scored.
         config: see `TrainConfig`.
         checkpointing: None saves nothing.
+        held_out: training images that are never trained on, for methods that choose by a score.
         on_step: progress.
     """
 
@@ -64,14 +75,20 @@ class TorchTrainer:
         config: TrainConfig,
         task: Task = CLASSIFICATION,
         checkpointing: Optional[Checkpointing] = None,
+        held_out: int = 0,
         on_step: OnPhaseStep = lambda phase, step: None,
     ) -> None:
         self._model = model
         self._val = val
         self._task = task
+        self._held_out: Optional[Split] = None
+        if held_out:
+            train, self._held_out = held_apart(train, held_out, config.seed)
+        self._train = train
         self._batches = Batches(train, config.images_per_batch, config.seed)
         self._config = config
         self._checkpointing = checkpointing
+        self._remembered_at = perf_counter()
         self._on_step = on_step
         self._teacher = copy.deepcopy(model).eval().requires_grad_(False)
 
@@ -92,9 +109,44 @@ class TorchTrainer:
         """Return the teacher's scores on the validation data, the deciding one first."""
         return evaluate(self._teacher, self._val, self._task)
 
-    def train(
-        self, phase: str, steps: int, hooks: Hooks, config: Optional[TrainConfig] = None
-    ) -> List[Step]:
+    def held_out(self) -> float:
+        """Return the deciding score on the images held out of training.
+
+        Raises: ConfigError where none are.
+        """
+        if self._held_out is None:
+            raise ConfigError("this method chooses by held-out images; hold some out of training")
+        return next(iter(evaluate(self._model, self._held_out, self._task).values()))
+
+    def sample(self, most: int) -> torch.Tensor:
+        """Return at most so many training images; fewer where they would take more than SAMPLE_BYTES."""
+        order = np.random.default_rng(self._config.seed).permutation(len(self._train))
+        count = max(1, min(most, SAMPLE_BYTES // self._train.take([0])[0].nbytes))
+        return self._train.take(sorted(order[:count]))[0]
+
+    def report(self, phase: str, step: Step) -> None:
+        """Tell progress; see `Trainer.report`."""
+        self._on_step(phase, step)
+
+    def remember(self, name: str, state: Mapping[str, torch.Tensor]) -> None:
+        """Write a state when the last one is old enough; see `Trainer.remember`."""
+        kept = self._checkpointing
+        if kept and kept.journal and perf_counter() - self._remembered_at >= kept.every_s:
+            checkpoint.write_state(kept.journal, name, state)
+            self._remembered_at = perf_counter()
+
+    def recall(self, name: str) -> Optional[Dict[str, torch.Tensor]]:
+        """Return what an interrupted run remembered; see `Trainer.recall`.
+
+        Raises: ArtifactError when its file is damaged.
+        """
+        kept = self._checkpointing
+        return checkpoint.read_state(kept.journal, name) if kept and kept.journal else None
+
+    def train(  # noqa: PLR0913  # keyword-only, what short phases want otherwise
+        self, phase: str, steps: int, hooks: Hooks, *, first_batch: int = 0, rate: float = 1.0,
+        reported: bool = True, config: Optional[TrainConfig] = None,
+    ) -> List[Step]:  # fmt: skip
         """Run a phase; see `Trainer.train`. `config` replaces the trainer's rate and weight decay for this phase.
 
         Raises: ConfigError when the loss stops being finite, no weight can be trained, or the network fails on a
@@ -111,28 +163,31 @@ class TorchTrainer:
             saved = perf_counter()
             stages = _stages(config, phase, steps)
             for index in range(progress.done, steps):
-                rate, share = rate_and_share(
-                    stages, index, steps, config.learning_rate, config.distill
+                lr, share = rate_and_share(
+                    stages, index, steps, rate * config.learning_rate, config.distill
                 )
                 for group in optimizer.param_groups:
-                    group["lr"] = rate
+                    group["lr"] = lr
+                batch = self._batches.batch(first_batch + index)
                 step = self._step(
-                    phase, index, steps, optimizer=optimizer, hooks=hooks, share=share
-                )
+                    phase, index, steps, batch=batch, optimizer=optimizer, hooks=hooks, share=share
+                )  # fmt: skip
                 progress.done = index + 1
                 if index % max(1, steps // HISTORY_STEPS) == 0 or index + 1 == steps:
                     progress.history.append(step)
-                self._on_step(phase, step)
+                if reported:
+                    self._on_step(phase, step)
                 if self._checkpointing and perf_counter() - saved >= self._checkpointing.every_s:
                     self._save(phase, optimizer, hooks, progress)
                     saved = perf_counter()
         return progress.history
 
-    def _step(
-        self, phase: str, index: int, steps: int, *, optimizer: torch.optim.Optimizer, hooks: Hooks, share: float
+    def _step(  # noqa: PLR0913  # keyword-only, one each
+        self, phase: str, index: int, steps: int, *, batch: Batch, optimizer: torch.optim.Optimizer, hooks: Hooks,
+        share: float,
     ) -> Step:  # fmt: skip
         self._model.train()
-        images, labels = self._batches.batch(index)
+        images, labels = batch
         with torch.no_grad():
             teacher = self._task.output_of(self._teacher(images))
         output = self._output(images)

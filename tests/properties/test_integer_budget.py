@@ -11,7 +11,7 @@ from edgeecc.config import EccConfig
 from edgeecc.cost.exact import mac_cost
 from edgeecc.cost.product import ProductModel
 from edgeecc.graph.trace import trace
-from edgeecc.solvers.base import Problem
+from edgeecc.solvers.base import Limit, Problem
 from edgeecc.solvers.ecc import TaylorHooks
 
 SPEC = trace(
@@ -44,12 +44,12 @@ def test_a_budget_beside_an_integer_point_holds(
     if not least <= bound < dense:
         return
     generator = np.random.default_rng(seed)
-    hooks = TaylorHooks(Problem(SPEC, model, bound, 0), EccConfig())
+    hooks = TaylorHooks(Problem(SPEC, (Limit(model, bound),), 0), EccConfig())
     hooks.importance = [
         np.where(np.arange(group.width) < width, 1.0, 1e-9) * generator.uniform(1, 2, group.width)
         for group, width in zip(SPEC.prunable, widths)
     ]
-    hooks.cut_to(bound)
+    hooks.cut()
     assert hooks.cost() <= bound
     if below == 0.0:
         # Nothing that the budget pays for is thrown away.

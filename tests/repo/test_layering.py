@@ -13,8 +13,8 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "edgeecc"
 
 BASE = {
-    "errors", "units", "config", "artifacts", "compressed", "normalisation", "pattern", "plugins", "schedule",
-    "workload",
+    "errors", "units", "config", "artifacts", "compressed", "normalisation", "pattern", "peer_config", "plugins",
+    "schedule", "workload",
 }  # fmt: skip
 DOMAIN = {"graph", "networks", "data", "cost", "meters", "runtimes", "solvers", "training"}
 USE_CASES = {
@@ -23,14 +23,21 @@ USE_CASES = {
     "sparsify", "sources", "verify", "weight_methods",
 }  # fmt: skip
 #: What a domain package may import of the other domain packages: the modules that only describe.
-SHARED = {"graph.spec", "cost.base", "solvers.base", "data.splits", "training.task"}
+SHARED = {
+    "graph.spec",
+    "cost.base",
+    "solvers.base",
+    "solvers.table",
+    "data.splits",
+    "training.task",
+}
 #: Device tier: importable without torch.
 DEVICE = [
     "errors", "units", "config", "artifacts", "pattern", "plugins", "workload", "graph.spec",
     "graph.drawing", "graph.ties",
     "graph.onnx_slice", "graph.onnx_work", "graph.settle", "cost.product", "cost.exact", "cost.hardware",
     "cost.systolic", "cost.fit", "cost.profile", "meters.base", "meters.virtual", "runtimes.onnxrt", "calibrate",
-    "doctor", "training.scores", "verify", "cli.main",
+    "doctor", "solvers.table", "training.scores", "verify", "cli.main",
 ]  # fmt: skip
 #: Third-party packages that only one place may import.
 OWNED = {

@@ -17,7 +17,7 @@ from edgeecc.errors import ArtifactError, BudgetInfeasibleError, ConfigError
 from edgeecc.graph.spec import NetworkSpec
 from edgeecc.graph.surgery import mask_tensors
 from edgeecc.graph.trace import trace
-from edgeecc.solvers.base import Problem
+from edgeecc.solvers.base import Limit, Problem
 from edgeecc.solvers.finetune import FixedPattern
 from edgeecc.solvers.table import make_solver
 from edgeecc.solvers.uniform import uniform_widths
@@ -40,7 +40,11 @@ def setting() -> tuple:
 
 def problem_of(spec: NetworkSpec, share: float, model: object = None) -> Problem:
     cost = model or mac_cost(spec)
-    return Problem(spec, cost, share * cost.predict(spec.vector(spec.dense_widths())), 0)
+    return Problem(spec, (Limit(cost, share * cost.predict(spec.vector(spec.dense_widths()))),), 0)
+
+
+def made(method: str, metric: str = "taylor", **settings: object):
+    return make_solver(method, EccConfig(metric=metric, **settings) if method == "ecc" else None)
 
 
 def solve(
@@ -55,7 +59,7 @@ def solve(
     model = copy.deepcopy(model)
     config = TrainConfig(batch_size=16, lr=1e-3)
     loop = TorchTrainer(model, split, split, config=config, **trainer)
-    solution = make_solver(method, EccConfig(metric=metric, warmup=5)).solve(problem, loop, steps)
+    solution = made(method, metric, warmup=5).solve(problem, loop, steps)
     return model, solution, loop
 
 
@@ -68,7 +72,7 @@ def test_the_budget_holds_on_the_integer_widths(
     model, solution, _ = solve(setting, problem, method, metric)
     spec = problem.spec
     widths = {name: len(units) for name, units in spec.checked_keep(solution.keep).items()}
-    assert problem.cost.predict(spec.vector(widths)) <= problem.bound
+    assert problem.first_cost(spec.vector(widths)) <= problem.limits[0].bound
     assert all(1 <= widths[group.name] <= group.width for group in spec.prunable)
     if method == "ecc":
         for name, mask in mask_tensors(spec, solution.keep).items():
@@ -94,7 +98,7 @@ def test_an_infeasible_budget_is_refused_before_the_first_batch(
 ) -> None:
     spec = setting[1]
     lowest = mac_cost(spec).predict(spec.vector(spec.least_widths()))
-    problem = Problem(spec, mac_cost(spec), 0.99 * lowest, 0)
+    problem = Problem(spec, (Limit(mac_cost(spec), 0.99 * lowest),), 0)
 
     class NeverTrain:
         model = setting[0]
@@ -103,7 +107,7 @@ def test_an_infeasible_budget_is_refused_before_the_first_batch(
             raise AssertionError("trained")
 
     with pytest.raises(BudgetInfeasibleError, match="lowest that can be met is") as caught:
-        make_solver(method, EccConfig(metric=metric)).solve(problem, NeverTrain(), 10)
+        made(method, metric).solve(problem, NeverTrain(), 10)
     assert caught.value.lowest == pytest.approx(lowest)
 
 
@@ -111,7 +115,7 @@ def test_the_lowest_printed_budget_is_feasible(setting: tuple) -> None:
     spec = setting[1]
     cost = mac_cost(spec)
     lowest = cost.predict(spec.vector(spec.least_widths()))
-    _, solution, _ = solve(setting, Problem(spec, cost, lowest, 0), steps=6)
+    _, solution, _ = solve(setting, Problem(spec, (Limit(cost, lowest),), 0), steps=6)
     assert all(len(units) == 1 for units in solution.keep.values())
 
 
@@ -150,11 +154,11 @@ def test_the_schedule_is_geometric_and_ends_on_the_last_step(setting: tuple) -> 
     problem = problem_of(setting[1], 0.3)
     _, solution, _ = solve(setting, problem, steps=60)
     costs = [step.cost for step in solution.history]
-    dense = problem.cost.predict(problem.spec.vector(problem.spec.dense_widths()))
+    dense = problem.first_cost(problem.spec.vector(problem.spec.dense_widths()))
     assert costs == sorted(costs, reverse=True)
     assert costs[4] == dense
-    assert costs[-2] > problem.bound
-    assert costs[-1] <= problem.bound
+    assert costs[-2] > problem.limits[0].bound
+    assert costs[-1] <= problem.limits[0].bound
     middle = costs[5 + 27] / dense
     assert middle == pytest.approx(0.3**0.5, abs=0.12)
 
@@ -227,7 +231,7 @@ def test_uniform_takes_one_factor_and_fills_up(setting: tuple) -> None:
         problem = problem_of(spec, share)
         widths = uniform_widths(problem)
         shares = widths / spec.vector(spec.dense_widths())
-        assert problem.cost.predict(widths) <= problem.bound
+        assert problem.first_cost(widths) <= problem.limits[0].bound
         assert shares.max() - shares.min() < 2.0 / min(group.width for group in spec.prunable)
 
 
@@ -261,12 +265,12 @@ def test_size_budgets_work_like_any_other(setting: tuple) -> None:
     problem = problem_of(spec, 0.5, size_cost(spec))
     _, solution, _ = solve(setting, problem)
     widths = {name: len(units) for name, units in solution.keep.items()}
-    assert problem.cost.predict(spec.vector(widths)) <= problem.bound
+    assert problem.first_cost(spec.vector(widths)) <= problem.limits[0].bound
 
 
 def test_unknown_methods_and_settings_are_refused() -> None:
     with pytest.raises(ConfigError, match="known are ecc, uniform"):
-        make_solver("magic", EccConfig())
+        make_solver("magic")
     for wrong in (
         {"metric": "x"},
         {"rho1": 0.0},

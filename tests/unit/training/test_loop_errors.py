@@ -15,7 +15,7 @@ from edgeecc.errors import ConfigError, DataError
 from edgeecc.graph.spec import NetworkSpec
 from edgeecc.graph.trace import trace
 from edgeecc.networks.table import build
-from edgeecc.solvers.base import Problem, Solution
+from edgeecc.solvers.base import Limit, Problem, Solution
 from edgeecc.solvers.finetune import FixedPattern
 from edgeecc.solvers.table import make_solver
 from edgeecc.training.dense import initialise_
@@ -43,14 +43,14 @@ def spec_of(model: nn.Module) -> NetworkSpec:
 def problem_of(model: nn.Module, share: float = 0.5) -> Problem:
     spec = spec_of(model)
     cost = mac_cost(spec)
-    return Problem(spec, cost, share * cost.predict(spec.vector(spec.dense_widths())), 0)
+    return Problem(spec, (Limit(cost, share * cost.predict(spec.vector(spec.dense_widths()))),), 0)
 
 
 def solve(
     model: nn.Module, *, metric: str = "taylor", steps: int = 4, batch: int = 16, method: str = "ecc"
 ) -> Solution:  # fmt: skip
     trainer = TorchTrainer(model, split(), split(), config=TrainConfig(batch_size=batch, lr=1e-3))
-    solver = make_solver(method, EccConfig(metric=metric))
+    solver = make_solver(method, EccConfig(metric=metric) if method == "ecc" else None)
     return solver.solve(problem_of(model), trainer, steps)
 
 

@@ -1,0 +1,37 @@
+"""Settings of methods from text."""
+
+from __future__ import annotations
+
+import pytest
+
+from edgeecc.config import EccConfig
+from edgeecc.errors import ConfigError
+from edgeecc.peer_config import NoSettings, with_settings
+
+pytestmark = pytest.mark.device
+
+
+def test_values_are_read_by_the_type_of_their_field() -> None:
+    made = with_settings(EccConfig(), ["rho1=2.5", " warmup = 7 ", "metric=adam"])
+    assert made == EccConfig(rho1=2.5, warmup=7, metric="adam")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("rho1", "write name=value, names are beta"),
+        ("rho9=1", "names are beta"),
+        ("warmup=1.5", "no whole number"),
+        ("rho1=x", "no number"),
+        ("metric=magic", "none of taylor, adam"),
+        ("rho1=-1", "must be positive"),
+    ],
+)
+def test_what_does_not_fit_is_refused(text: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        with_settings(EccConfig(), [text])
+
+
+def test_a_method_without_settings_says_so() -> None:
+    with pytest.raises(ConfigError, match="names are none"):
+        with_settings(NoSettings(), ["a=1"])
