@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Callable, Dict, List, Mapping, Sequence, Tuple
+from typing import AbstractSet, Callable, Dict, List, Mapping, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -20,9 +20,16 @@ class UnitTable:
     Args:
         spec: the network.
         through: whether to count depthwise weights too, as the published code does.
+        leave_out: (parameter, index of the group, first unit) of pieces that `totals` leaves to others; masks have them all.
     """
 
-    def __init__(self, spec: NetworkSpec, *, through: bool = False) -> None:
+    def __init__(
+        self,
+        spec: NetworkSpec,
+        *,
+        through: bool = False,
+        leave_out: AbstractSet[Tuple[str, int, int]] = frozenset(),
+    ) -> None:
         self.spec = spec
         ndim = {parameter.name: len(parameter.shape) for parameter in spec.parameters}
         self._pieces: List[List[Tuple[Slice, torch.Tensor]]] = []
@@ -36,6 +43,31 @@ class UnitTable:
                     or (through and piece.role == "through" and ndim[piece.parameter] > 1)
                 ]
             )
+        self._keys, self._places = self._table(leave_out)
+
+    def _table(
+        self, leave_out: AbstractSet[Tuple[str, int, int]]
+    ) -> Tuple[List[Tuple[str, int]], torch.Tensor]:
+        """Return (parameter, axis) of every reduction, and per unit its places in them, (U, n), padded."""
+        sizes = {parameter.name: parameter.shape for parameter in self.spec.parameters}
+        starts: Dict[Tuple[str, int], int] = {}
+        end = 0
+        owned: List[List[List[int]]] = []
+        for index, (group, pieces) in enumerate(zip(self.spec.prunable, self._pieces)):
+            owned.append([[] for _ in range(group.width)])
+            for piece, indices in pieces:
+                if (piece.parameter, index, piece.first) in leave_out:
+                    continue
+                key = (piece.parameter, piece.axis)
+                if key not in starts:
+                    starts[key] = end
+                    end += sizes[piece.parameter][piece.axis]
+                for unit, row in enumerate(indices.tolist(), start=piece.first):
+                    owned[index][unit] += [starts[key] + place for place in row]
+        rows = [row for group in owned for row in group]
+        widest = max((len(row) for row in rows), default=0)
+        padded = [row + [end] * (widest - len(row)) for row in rows]
+        return list(starts), torch.tensor(padded, dtype=torch.int64).reshape(len(rows), widest)
 
     def sums(self, values: Callable[[str], torch.Tensor]) -> List[FloatArray]:
         """Return, per group, the sum of a tensor over what each unit owns, (c_g,), float64.
@@ -43,21 +75,29 @@ class UnitTable:
         Args:
             values: parameter name -> tensor of its shape.
         """
-        totals = []
-        cache: Dict[Tuple[str, int], torch.Tensor] = {}
-        for group, pieces in zip(self.spec.prunable, self._pieces):
-            total = np.zeros(group.width)
-            for piece, indices in pieces:
-                key = (piece.parameter, piece.axis)
-                if key not in cache:
-                    tensor = values(piece.parameter)
-                    cache[key] = tensor.sum(
-                        [axis for axis in range(tensor.ndim) if axis != piece.axis]
-                    )
-                along = cache[key][indices.to(cache[key].device)].sum(1)
-                total[piece.first : piece.first + piece.count] += along.double().cpu().numpy()
-            totals.append(total)
-        return totals
+        return self.split(self.totals(values))
+
+    def totals(self, values: Callable[[str], torch.Tensor]) -> torch.Tensor:
+        """Return the sums of all groups one after another, (U,), float64, on the values' device.
+
+        A parameter takes one reduction; the rest is one gather, and the order of its sums never changes.
+        """
+        reduced = []
+        for name, axis in self._keys:
+            tensor = values(name)
+            others = [place for place in range(tensor.ndim) if place != axis]
+            reduced.append((tensor.sum(others) if others else tensor).double())
+        if not reduced:
+            return torch.zeros(len(self._places), dtype=torch.float64)
+        flat = torch.cat([*reduced, reduced[0].new_zeros(1)])
+        self._places = self._places.to(flat.device)
+        return flat[self._places].sum(1)
+
+    def split(self, totals: torch.Tensor) -> List[FloatArray]:
+        """Return a vector over all units, (U,), as one array a group, (c_g,)."""
+        whole = totals.double().cpu().numpy()
+        ends = np.cumsum([group.width for group in self.spec.prunable])
+        return [part.copy() for part in np.split(whole, ends[:-1])]
 
     def masks(self, alive: Alive) -> Dict[str, torch.Tensor]:
         """Return parameter name -> 0/1 tensor that broadcasts to it, for parameters that read a dead unit."""
