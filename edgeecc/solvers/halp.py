@@ -102,7 +102,10 @@ class HalpHooks:
 
     def state(self) -> Dict[str, torch.Tensor]:
         """Return what must survive a kill."""
-        state = {"batches": torch.tensor(self._batches), "gap": torch.tensor(self.gap).double()}
+        state = {
+            "batches": torch.tensor(self._batches),
+            "gap": torch.tensor(self.gap, dtype=torch.float64),
+        }
         for index, (living, total) in enumerate(zip(self.alive, self._sums)):
             state[f"alive.{index}"] = torch.from_numpy(living)
             state[f"sums.{index}"] = torch.from_numpy(total)

@@ -120,9 +120,7 @@ class _Table:
         """Return the cheapest option of every group, among equals the one of most value."""
         costs = np.where(self.real, self.costs, np.inf)
         least = costs == costs.min(axis=1, keepdims=True)
-        return np.asarray(
-            np.argmax(np.where(least, self.values, -np.inf), axis=1), dtype=np.int64
-        )
+        return np.asarray(np.argmax(np.where(least, self.values, -np.inf), axis=1), dtype=np.int64)
 
     def filled(self, options: IntArray, capacity: float) -> IntArray:
         """Change one option after the other for a better one that fits, most value per cost first."""

@@ -1,12 +1,13 @@
 """Layer-compensated global ranking: LcP, and LeGR (CVPR 2020).
 
 One ranking of all units by a scale and a shift per group (`ranking`) is found by evolution (`evolution`): each
-candidate prunes the dense network within the limits, trains `tau` steps and is scored on held-out images; then
-the dense weights come back. What steps the search leaves are spent on training under the best pattern.
+candidate prunes the dense network within the limits, trains `tau` steps, renews the statistics of its batch norms
+and is scored on held-out images; then the dense weights come back. What steps the search leaves are spent on
+training under the best pattern.
 
 Deviations: the key is that of a coupled group, one pair for the whole chain; the evolution is scored by held-out
 images, where the published code takes the validation loss; candidates train on the same batches, so that only
-their widths tell them apart.
+their widths tell them apart; batch norms are renewed, without which few steps of training tell nothing.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from edgeecc.solvers.evolution import Tried, proposed
 from edgeecc.solvers.feasibility import check_feasible
 from edgeecc.solvers.finetune import FixedMasks
 from edgeecc.solvers.ranking import Ranking, filter_norms
+from edgeecc.solvers.recalibration import recalibrate_
 from edgeecc.solvers.units import UnitTable, keep_of
 
 #: Under which the search is remembered, and how its progress is called.
@@ -67,6 +69,7 @@ class _Search:
         self._trainer = trainer
         self._config = config
         self._tau = tau
+        self._images = trainer.sample(config.recalibrate) if config.recalibrate else None
         self._spread = np.array([values.std() for values in norms])
         self._table = UnitTable(problem.spec)
         self._dense: Dict[str, torch.Tensor] = {
@@ -102,6 +105,8 @@ class _Search:
         hooks = self.masks_(widths)
         if self._tau:
             self._trainer.train(f"{NAME}-{turn}", self._tau, hooks, reported=False)
+        if self._images is not None:
+            recalibrate_(self._trainer.model, self._images)
         return self._trainer.held_out()
 
     def _report(self, tried: Tried, widths: FloatArray) -> None:
