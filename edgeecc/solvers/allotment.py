@@ -122,7 +122,8 @@ class Allotter:
         widths = widths.copy()
         closed = widths >= self._now
         while not closed.all():
-            slope = np.maximum(self._problem.load_gradient(widths), 1e-300)
+            slope = self._problem.load_gradient(widths)
+            slope = np.maximum(slope, 1e-12 * float(slope.max(initial=0.0)) + 1e-30)
             ratios = [
                 -1.0 if closed[group] else self._worth(group, widths[group], 1) / slope[group]
                 for group in range(len(widths))

@@ -131,7 +131,8 @@ class _Table:
             fits = (gain > 0.0) & (extra <= capacity - self.cost(options))
             if not fits.any():
                 return options
-            worth = np.where(fits, gain / np.maximum(extra, 1e-300), -np.inf)
+            least = ROUNDING * float(np.abs(extra).max()) or 1.0  # what is free is worth most
+            worth = np.where(fits, gain, 0.0) / np.maximum(extra, least)
             group, option = np.unravel_index(int(np.argmax(worth)), worth.shape)
             before = options[group]
             options[group] = option
