@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Callable, Dict, List, Mapping, Sequence, Tuple
+from typing import Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -20,9 +20,12 @@ class UnitTable:
     Args:
         spec: the network.
         through: whether to count depthwise weights too, as the published code does.
+        owns: which slices a unit owns instead of these; only `sums` heeds slices that do not read.
     """
 
-    def __init__(self, spec: NetworkSpec, *, through: bool = False) -> None:
+    def __init__(
+        self, spec: NetworkSpec, *, through: bool = False, owns: Optional[Callable[[Slice], bool]] = None
+    ) -> None:  # fmt: skip
         self.spec = spec
         ndim = {parameter.name: len(parameter.shape) for parameter in spec.parameters}
         self._pieces: List[List[Tuple[Slice, torch.Tensor]]] = []
@@ -32,8 +35,12 @@ class UnitTable:
                 [
                     (piece, torch.from_numpy(piece.indices(units)))
                     for piece in group.slices
-                    if piece.role == "in"
-                    or (through and piece.role == "through" and ndim[piece.parameter] > 1)
+                    if (
+                        owns(piece)
+                        if owns is not None
+                        else piece.role == "in"
+                        or (through and piece.role == "through" and ndim[piece.parameter] > 1)
+                    )
                 ]
             )
 
@@ -51,9 +58,8 @@ class UnitTable:
                 key = (piece.parameter, piece.axis)
                 if key not in cache:
                     tensor = values(piece.parameter)
-                    cache[key] = tensor.sum(
-                        [axis for axis in range(tensor.ndim) if axis != piece.axis]
-                    )
+                    others = [axis for axis in range(tensor.ndim) if axis != piece.axis]
+                    cache[key] = tensor.sum(others) if others else tensor  # no axes would mean all
                 along = cache[key][indices.to(cache[key].device)].sum(1)
                 total[piece.first : piece.first + piece.count] += along.double().cpu().numpy()
             totals.append(total)
