@@ -3,16 +3,86 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
-from typing import Sequence, TypeVar, get_args, get_origin, get_type_hints
+from typing import Literal, Sequence, TypeVar, get_args, get_origin, get_type_hints
 
 from edgeecc.errors import ConfigError
 
 T = TypeVar("T")
+Ranking = Literal["affine", "shift"]
 
 
 @dataclass(frozen=True)
 class NoSettings:
     """Of a method that has none."""
+
+
+@dataclass(frozen=True)
+class LcpConfig:
+    """Layer-compensated global ranking: LeGR (CVPR 2020), LcP.
+
+    Args:
+        form: "affine" ranks filters by scale * squared norm + shift of their group (LeGR), "shift" by squared norm +
+            shift (LcP).
+        evaluations: rankings that the evolution judges, the initial population included.
+        population: rankings that live at a time; as many at the start are random.
+        tournament: rankings that are drawn for each step; the best of them is mutated.
+        mutated: share of the groups that a mutation draws, with replacement, at least one.
+        protected: share of a group's units that are removed last, rounded up.
+        tau: training steps of each evaluation; -1 takes what half of all steps allow, which may be none.
+        recalibrate: training images by which each evaluation renews the statistics of batch norms; 0 is as published.
+    """
+
+    form: Ranking = "affine"
+    evaluations: int = 400  # LeGR's code, as the next four
+    population: int = 64
+    tournament: int = 16
+    mutated: float = 0.1
+    protected: float = 0.1
+    tau: int = -1  # LeGR's code: 0 for ResNet-56 on CIFAR-10, 200 for MobileNetV2 on CIFAR-100
+    recalibrate: int = 512  # ours, after EagleEye: without training scores are else near chance
+
+    def __post_init__(self) -> None:
+        if self.form not in ("affine", "shift"):
+            raise ConfigError(f"unknown form {self.form!r}; known are affine, shift")
+        if not 1 <= self.tournament <= self.population <= self.evaluations:
+            raise ConfigError(
+                f"tournament {self.tournament}, population {self.population} and evaluations {self.evaluations} must "
+                "be at least 1 and not fall"
+            )
+        if not (0.0 < self.mutated <= 1.0 and 0.0 <= self.protected <= 1.0):
+            raise ConfigError(
+                f"mutated {self.mutated} must lie in (0, 1] and protected {self.protected} in 0..1"
+            )
+        if self.tau < -1 or self.recalibrate < 0:
+            raise ConfigError(
+                f"tau {self.tau} must be at least -1, which lets it follow from the steps, and recalibrate "
+                f"{self.recalibrate} at least 0"
+            )
+
+
+@dataclass(frozen=True)
+class HalpConfig:
+    """Knapsack of first-order importance: HALP (NeurIPS 2022).
+
+    Args:
+        rounds: knapsacks, their loads falling geometrically to the budget; no more than there are steps for them.
+        interval: steps between rounds; 0 spreads them over `ramp`.
+        ramp: share of the steps in which the budget is reached; the rest recovers.
+        grain: widths are multiples of it, or whole; halved until the budget can be met.
+    """
+
+    rounds: int = 30  # HALP's code for ResNet-50, every 40 iterations of about 112,000
+    interval: int = 0
+    ramp: float = 0.75  # ours: of 1/4, 1/2, 3/4 and 1 the best for 200 steps on digits
+    grain: int = 1  # HALP's code takes the step size of the device's latency
+
+    def __post_init__(self) -> None:
+        if self.rounds < 1 or self.grain < 1 or self.interval < 0:
+            raise ConfigError(
+                f"rounds {self.rounds} and grain {self.grain} must be at least 1, interval {self.interval} at least 0"
+            )
+        if not 0.0 < self.ramp <= 1.0:
+            raise ConfigError(f"ramp {self.ramp} must lie in (0, 1]")
 
 
 def with_settings(base: T, texts: Sequence[str]) -> T:

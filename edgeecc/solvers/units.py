@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import AbstractSet, Callable, Dict, List, Mapping, Sequence, Tuple
+from typing import Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -20,16 +20,12 @@ class UnitTable:
     Args:
         spec: the network.
         through: whether to count depthwise weights too, as the published code does.
-        leave_out: (parameter, index of the group, first unit) of pieces that `totals` leaves to others; masks have them all.
+        owns: which slices a unit owns instead of these; only `sums` heeds slices that do not read.
     """
 
     def __init__(
-        self,
-        spec: NetworkSpec,
-        *,
-        through: bool = False,
-        leave_out: AbstractSet[Tuple[str, int, int]] = frozenset(),
-    ) -> None:
+        self, spec: NetworkSpec, *, through: bool = False, owns: Optional[Callable[[Slice], bool]] = None
+    ) -> None:  # fmt: skip
         self.spec = spec
         ndim = {parameter.name: len(parameter.shape) for parameter in spec.parameters}
         self._pieces: List[List[Tuple[Slice, torch.Tensor]]] = []
@@ -39,32 +35,32 @@ class UnitTable:
                 [
                     (piece, torch.from_numpy(piece.indices(units)))
                     for piece in group.slices
-                    if piece.role == "in"
-                    or (through and piece.role == "through" and ndim[piece.parameter] > 1)
+                    if (
+                        owns(piece)
+                        if owns is not None
+                        else piece.role == "in"
+                        or (through and piece.role == "through" and ndim[piece.parameter] > 1)
+                    )
                 ]
             )
-        self._keys, self._places = self._table(leave_out)
+        self._keys, self._places = self._table()
 
-    def _table(
-        self, leave_out: AbstractSet[Tuple[str, int, int]]
-    ) -> Tuple[List[Tuple[str, int]], torch.Tensor]:
+    def _table(self) -> Tuple[List[Tuple[str, int]], torch.Tensor]:
         """Return (parameter, axis) of every reduction, and per unit its places in them, (U, n), padded."""
         sizes = {parameter.name: parameter.shape for parameter in self.spec.parameters}
         starts: Dict[Tuple[str, int], int] = {}
         end = 0
-        owned: List[List[List[int]]] = []
-        for index, (group, pieces) in enumerate(zip(self.spec.prunable, self._pieces)):
-            owned.append([[] for _ in range(group.width)])
+        rows: List[List[int]] = []
+        for group, pieces in zip(self.spec.prunable, self._pieces):
+            owned: List[List[int]] = [[] for _ in range(group.width)]
             for piece, indices in pieces:
-                if (piece.parameter, index, piece.first) in leave_out:
-                    continue
                 key = (piece.parameter, piece.axis)
                 if key not in starts:
                     starts[key] = end
                     end += sizes[piece.parameter][piece.axis]
-                for unit, row in enumerate(indices.tolist(), start=piece.first):
-                    owned[index][unit] += [starts[key] + place for place in row]
-        rows = [row for group in owned for row in group]
+                for unit, places in enumerate(indices.tolist(), start=piece.first):
+                    owned[unit] += [starts[key] + place for place in places]
+            rows += owned
         widest = max((len(row) for row in rows), default=0)
         padded = [row + [end] * (widest - len(row)) for row in rows]
         return list(starts), torch.tensor(padded, dtype=torch.int64).reshape(len(rows), widest)
@@ -86,7 +82,7 @@ class UnitTable:
         for name, axis in self._keys:
             tensor = values(name)
             others = [place for place in range(tensor.ndim) if place != axis]
-            reduced.append((tensor.sum(others) if others else tensor).double())
+            reduced.append((tensor.sum(others) if others else tensor).double())  # no axes mean all
         if not reduced:
             return torch.zeros(len(self._places), dtype=torch.float64)
         flat = torch.cat([*reduced, reduced[0].new_zeros(1)])

@@ -1,0 +1,152 @@
+"""HALP (NeurIPS 2022): importance per load as a knapsack, solved again in every round.
+
+Between rounds the first-order importance of every unit (`gates`) is averaged over the batches. Round t of T aims at
+the load dense^(1 - t/T), the geometric schedule, and chooses by a knapsack (`allotment`) which of the living units
+stay. All rounds fall into the first part of the steps; in the rest the network recovers.
+
+Deviations: the knapsack is solved as a choice of one width per group, where the published code fills it greedily in
+the order of each layer; costs are the load at the middle of a round's move, so that layers which share a width are
+priced together; the first convolution may be pruned like any other.
+"""
+
+from __future__ import annotations
+
+from typing import Dict, List, Mapping
+
+import numpy as np
+import torch
+from torch import nn
+
+from edgeecc.graph.spec import FloatArray
+from edgeecc.peer_config import HalpConfig
+from edgeecc.solvers.allotment import Allotter, top_units
+from edgeecc.solvers.base import Problem, Solution, Trainer
+from edgeecc.solvers.feasibility import check_feasible
+from edgeecc.solvers.gates import Gates, trained_parameters
+from edgeecc.solvers.uniform import squared_norms
+from edgeecc.solvers.units import Alive, UnitTable, keep_of, mask_weights_, widths_of
+
+
+class HalpSolver:
+    """The HALP solver; see the module."""
+
+    def __init__(self, config: HalpConfig) -> None:
+        self._config = config
+
+    def solve(self, problem: Problem, trainer: Trainer, steps: int) -> Solution:
+        """Prune within the bound in exactly `steps` training steps.
+
+        Raises: BudgetInfeasibleError before the first batch when no widths fit; ConfigError where nothing that makes
+            a unit is trained.
+        """
+        check_feasible(problem)
+        spec = problem.spec
+        if problem.is_met_by_dense():
+            return Solution(spec.keep_all(), "already_within", ())
+        gates = Gates(spec, trained_parameters(trainer.model))
+        hooks = HalpHooks(problem, self._config, gates)
+        history = trainer.train("prune", steps, hooks)
+        status = hooks.finish(trainer.model)
+        return Solution(keep_of(spec, hooks.alive), status, tuple(history))
+
+
+class HalpHooks:
+    """Importance between rounds, and the rounds.
+
+    Args:
+        problem: its limits.
+        config: see `HalpConfig`.
+        gates: tell importance.
+    """
+
+    def __init__(self, problem: Problem, config: HalpConfig, gates: Gates) -> None:
+        self.alive: Alive = [np.ones(group.width, dtype=bool) for group in problem.spec.prunable]
+        self.gap = 0.0
+        self._problem = problem
+        self._config = config
+        self._gates = gates
+        self._dense = problem.load(widths_of(self.alive))
+        self._sums: List[FloatArray] = [np.zeros(group.width) for group in problem.spec.prunable]
+        self._batches = 0
+        self._table = UnitTable(problem.spec)
+        self._masks: Dict[str, torch.Tensor] = {}
+
+    def after_backward(self, model: nn.Module) -> None:
+        """Add the importance of this batch; one that is not finite is left out."""
+        found = self._gates.importance(model)
+        if found is not None:
+            self._sums = [total + values for total, values in zip(self._sums, found)]
+            self._batches += 1
+
+    def after_step(
+        self, model: nn.Module, optimizer: torch.optim.Optimizer, step: int, steps: int
+    ) -> Mapping[str, float]:  # fmt: skip
+        """Make a round where one is due, and keep removed units removed."""
+        ends = round_ends(self._config, steps)
+        if step in ends and self._batches:
+            share = (ends.index(step) + 1) / len(ends)
+            self._round(self._dense ** (1.0 - share))
+        mask_weights_(model, optimizer, self._masks)
+        return {"cost": self._problem.first_cost(widths_of(self.alive)), "gap": self.gap}
+
+    def finish(self, model: nn.Module) -> str:
+        """Cut what no round has cut, for want of steps or of finite gradients, by shares of squared norms (ours)."""
+        if self._problem.fits(widths_of(self.alive)):
+            return "converged"
+        if not self._batches:
+            norms = squared_norms(model, self._problem)
+            self._sums = [values / (values.sum() + 1e-30) for values in norms]
+            self._batches = 1
+        self._round(1.0)
+        return "cut_after_steps"
+
+    def state(self) -> Dict[str, torch.Tensor]:
+        """Return what must survive a kill."""
+        state = {
+            "batches": torch.tensor(self._batches),
+            "gap": torch.tensor(self.gap, dtype=torch.float64),
+        }
+        for index, (living, total) in enumerate(zip(self.alive, self._sums)):
+            state[f"alive.{index}"] = torch.from_numpy(living)
+            state[f"sums.{index}"] = torch.from_numpy(total)
+        return state
+
+    def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Take back what `state` returned."""
+        self._batches, self.gap = int(state["batches"]), float(state["gap"])
+        self._sums = [state[f"sums.{i}"].numpy().copy() for i in range(len(self.alive))]
+        self._set_alive([state[f"alive.{i}"].numpy().astype(bool) for i in range(len(self.alive))])
+
+    def _round(self, target: float) -> None:
+        """Choose who of the living stays within a load, and begin to average anew."""
+        average = [total / self._batches for total in self._sums]
+        ranked = [np.sort(values[living])[::-1] for values, living in zip(average, self.alive)]
+        allotment = Allotter(
+            self._problem, ranked, target=target, grain=self._config.grain
+        ).choose()
+        chosen: Alive = []
+        for values, living, width in zip(average, self.alive, allotment.widths):
+            stays = np.zeros(len(values), dtype=bool)
+            stays[top_units(values, living, int(width))] = True
+            chosen.append(stays)
+        self.gap = allotment.gap
+        self._set_alive(chosen)
+        self._sums = [np.zeros_like(total) for total in self._sums]
+        self._batches = 0
+
+    def _set_alive(self, alive: Alive) -> None:
+        self.alive = alive
+        self._masks = self._table.masks(alive)
+
+
+def round_ends(config: HalpConfig, steps: int) -> List[int]:
+    """Return the steps after which the rounds come, 1-based, rising; one round at least, where there is a step.
+
+    Rounds that do not fit the steps are left out, and the rest share the way to the budget.
+    """
+    if config.interval:
+        rounds = min(config.rounds, steps // config.interval)
+        return [config.interval * (turn + 1) for turn in range(rounds)] or [steps]
+    last = max(1, int(steps * config.ramp))
+    rounds = min(config.rounds, last)
+    return [last * (turn + 1) // rounds for turn in range(rounds)]
