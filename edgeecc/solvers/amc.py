@@ -11,8 +11,8 @@ Deviations:
 - The budget is any cost model's, the bound is on integers (`amc_walk`), and several limits hold at once.
 - The agent remembers the share that was carried out, as in the paper; the published code keeps the share that it
   asked for, whatever became of it.
-- What the best walk of the last alternation leaves of the budget is given back to groups, most importance per
-  cost first (ours); not where widths shall be multiples.
+- What the best walk of an alternation leaves of its budget is given back to groups, most importance per cost first
+  (ours); not where widths shall be multiples.
 - Layers of any kernel are fitted (`thinned`), biases and batch norms stay.
 """
 
@@ -29,7 +29,7 @@ from edgeecc.errors import ArtifactError, brief
 from edgeecc.graph.spec import FloatArray
 from edgeecc.peer_config import AmcConfig
 from edgeecc.solvers.amc_search import Search
-from edgeecc.solvers.amc_walk import Course, Target, lower_bounds
+from edgeecc.solvers.amc_walk import Course, eased, lower_bounds
 from edgeecc.solvers.base import Problem, Solution, Step, Trainer
 from edgeecc.solvers.ddpg import under
 from edgeecc.solvers.ecc import give_back
@@ -65,6 +65,7 @@ class AmcSolver:
         check_feasible(problem)
         if problem.is_met_by_dense():
             return Solution(problem.spec.keep_all(), "already_within", ())
+        trainer.held_out()  # refuses where there are no such images, before anything is collected
         run = _Run(problem, trainer, self._config, steps)
         for alternation in range(run.alternation, self._config.alternations):
             run.alternate_(alternation)
@@ -87,36 +88,36 @@ class _Run:
     def alternate_(self, alternation: int) -> None:
         """Prune to the alternation's load and train for its share of the steps."""
         self.alternation = alternation
-        target = self.target(alternation)
-        network, search = self._prepared(target)
+        problem = self.problem(alternation)
+        network, search = self._prepared(problem)
         widths = self._searched(network, search)
-        if target.load <= 1.0 and self._config.divisor == 1:
+        if self._config.divisor == 1:
             ranked = [
                 np.sort(strength)[::-1] * width / max(float(strength.sum()), 1e-300)
                 for strength, width in zip(network.strength, network.available)
             ]
-            widths = give_back(widths, network.available, ranked, problem=self._problem)
+            widths = give_back(widths, network.available, ranked, problem=problem)
         network.apply_(widths)
         self.alive = network.alive(widths)
         del network  # its factors take far more room than the weights
         self._train()
 
-    def target(self, alternation: int) -> Target:
-        """Return what the alternation prunes to."""
+    def problem(self, alternation: int) -> Problem:
+        """Return what the alternation prunes to: in the last one the problem itself."""
         spec = self._problem.spec
         dense = self._problem.load(spec.vector(spec.dense_widths()))
         left = self._config.alternations - alternation - 1
-        return Target(self._problem, dense ** (left / self._config.alternations) if left else 1.0)
+        return eased(self._problem, dense ** (left / self._config.alternations)) if left else self._problem  # fmt: skip
 
-    def _prepared(self, target: Target) -> Tuple[Thinned, Search]:
-        spec, config = self._problem.spec, self._config
-        sample = Sample(self._trainer.sample(config.images), self._problem.seed)
+    def _prepared(self, problem: Problem) -> Tuple[Thinned, Search]:
+        spec, config = problem.spec, self._config
+        sample = Sample(self._trainer.sample(config.images), problem.seed)
         network = Thinned(spec, self._trainer.model, self.alive, sample)
         dense = spec.vector(spec.dense_widths())
-        least = lower_bounds(target, dense, network.available, config.lower_bound)
-        seed = np.random.SeedSequence([self._problem.seed, self.alternation])
+        least = lower_bounds(problem.fits, dense, network.available, config.lower_bound)
+        seed = np.random.SeedSequence([problem.seed, self.alternation])
         search = Search(
-            Course(target, network.available, least, config.divisor), config,
+            Course(problem, network.available, least, config.divisor), config,
             episodes=self._part(config.episodes), warmup=self._part(config.warmup),
             seed=int(seed.generate_state(1)[0]),
         )  # fmt: skip

@@ -8,13 +8,13 @@ share and rounds up afterwards, which can pass the budget.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Callable, List, Sequence, Tuple
 
 import numpy as np
 
 from edgeecc.graph.spec import FloatArray, LayerSpec
-from edgeecc.solvers.base import Problem
+from edgeecc.solvers.base import Limit, Problem
 
 #: Whether widths (G,) hold what is asked for.
 Holds = Callable[[FloatArray], bool]
@@ -25,30 +25,11 @@ FEATURES = STATIC + 3
 
 
 @dataclass(frozen=True)
-class Target:
-    """What a walk must hold: a load, or the limits themselves where the load is 1.
-
-    Args:
-        problem: for its limits.
-        load: at least 1.
-    """
-
-    problem: Problem
-    load: float = 1.0
-
-    def __call__(self, widths: FloatArray) -> bool:
-        """Return whether widths (G,) hold it."""
-        if self.load > 1.0:
-            return self.problem.load(widths) <= self.load
-        return self.problem.fits(widths)
-
-
-@dataclass(frozen=True)
 class Walked:
     """A walk that is over.
 
     Args:
-        widths: (G,), integers, within the target.
+        widths: (G,), integers, within the limits.
         states: (G, F), as each group was met.
         actions: (G,), the shares that stay, after bounding and rounding.
     """
@@ -59,21 +40,21 @@ class Walked:
 
 
 class Course:
-    """What all walks towards one target share.
+    """What all walks towards one budget share.
 
     Args:
-        target: what widths must hold; the thinnest network must.
+        problem: its limits are what walks hold.
         available: units that are there, (G,).
-        least: lower bounds, (G,), within the target; see `lower_bounds`.
+        least: lower bounds, (G,), within the limits; see `lower_bounds`.
         divisor: widths are multiples of it where the bounds allow.
     """
 
     def __init__(
-        self, target: Target, available: FloatArray, least: FloatArray, divisor: int = 1
+        self, problem: Problem, available: FloatArray, least: FloatArray, divisor: int = 1
     ) -> None:
-        self._target, self._divisor = target, divisor
+        self._problem, self._divisor = problem, divisor
         self.available, self.least = available, least
-        self._static = static_features(target.problem, available)
+        self._static = static_features(problem, available)
 
     def walk(self, policy: Callable[[FloatArray], float]) -> Walked:
         """Walk once.
@@ -87,18 +68,24 @@ class Course:
         for group in range(len(widths)):
             states.append(self._state(group, widths, actions))
             asked = policy(states[-1])
-            most = widest(self._target, bound, group, self.available[group])
+            most = widest(self._problem.fits, bound, group, self.available[group])
             width = rounded(asked * self.available[group], (self.least[group], most), self._divisor)
             bound[group] = widths[group] = width
             actions.append(width / self.available[group])
         return Walked(widths, np.array(states), np.array(actions))
 
     def _state(self, group: int, widths: FloatArray, actions: Sequence[float]) -> FloatArray:
-        load = self._target.problem.load
+        load = self._problem.load
         whole, now = load(self.available), load(widths)
         thin = np.append(widths[:group], self.least[group:])
         course = [1.0 - now / whole, (now - load(thin)) / whole, actions[-1] if actions else 1.0]
         return np.append(self._static[group], course)
+
+
+def eased(problem: Problem, factor: float) -> Problem:
+    """Return the problem with every bound times the factor."""
+    limits = tuple(Limit(limit.cost, factor * limit.bound) for limit in problem.limits)
+    return replace(problem, limits=limits)
 
 
 def widest(holds: Holds, widths: FloatArray, group: int, most: float) -> float:

@@ -97,9 +97,10 @@ class Agent:
             next(critic.parameters())[:, -1].uniform_(-1.0, 1.0, generator=self._generator)
         self._nets = nn.ModuleDict({"actor": actor.append(nn.Sigmoid()), "critic": critic})
         self._slow = copy.deepcopy(self._nets).requires_grad_(False)
+        self._learned = {"actor": list(actor.parameters()), "critic": list(critic.parameters())}
         self._optimizers = {
-            "actor": torch.optim.Adam(actor.parameters(), lr=config.actor_lr),
-            "critic": torch.optim.Adam(critic.parameters(), lr=config.critic_lr),
+            "actor": torch.optim.Adam(self._learned["actor"], lr=config.actor_lr),
+            "critic": torch.optim.Adam(self._learned["critic"], lr=config.critic_lr),
         }
         self.replay = Replay(capacity, features)
         self._baseline = math.nan
@@ -138,8 +139,8 @@ class Agent:
                 slow.lerp_(fast, config.tau)
 
     def _descend(self, name: str, loss: torch.Tensor) -> None:
-        self._nets.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        self._optimizers[name].zero_grad(set_to_none=True)
+        loss.backward(inputs=self._learned[name])  # type: ignore[no-untyped-call]  # torch leaves it untyped
         self._optimizers[name].step()
 
     def state(self) -> Dict[str, torch.Tensor]:
