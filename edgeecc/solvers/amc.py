@@ -9,10 +9,11 @@ in all, so each alternation has a fresh agent and 1/J of the walks and of the wa
 Deviations:
 - A step is a channel group, not a layer: what is read together shrinks together, also where layers share it.
 - The budget is any cost model's, the bound is on integers (`amc_walk`), and several limits hold at once.
-- The agent remembers the share that was carried out, as in the paper; the published code keeps the share that it
-  asked for, whatever became of it.
+- The agent remembers the share that it asked for, whatever the bounds made of it, as the published code does; with
+  the share that was carried out, as in the paper, it settled on worse widths or on the same (tried on one network).
 - What the best walk of an alternation leaves of its budget is given back to groups, most importance per cost first
   (ours); not where widths shall be multiples.
+- The first walk of each search takes the same share of every group (ours).
 - Layers of any kernel are fitted (`thinned`), biases and batch norms stay.
 """
 

@@ -16,8 +16,10 @@ from edgeecc.solvers.ddpg import Agent, Transition, under
 class Search:
     """So many walks; the best one counts.
 
-    In the warm-up every action has even chance and nothing is learned. After it the actor acts with noise that
-    falls from walk to walk. Every step of a walk earns the walk's score, and for each the agent learns once.
+    The first walk takes the same share of every group, so that by its own score the search is never worse than a
+    common width factor (ours). In the rest of the warm-up every action has even chance, and nothing is learned. After
+    it the actor acts with noise that falls from walk to walk. Every step of a walk earns the walk's score, and for
+    each the agent learns once.
 
     Args:
         course: what is walked.
@@ -37,13 +39,13 @@ class Search:
 
     @property
     def sigma(self) -> float:
-        """Deviation of the noise of the next walk; 0 in the warm-up, which has none."""
+        """Deviation of the noise of the next walk; 0 in the warm-up, in which the actor has no say."""
         after = self.done - self._warmup
         return 0.0 if after < 0 else self._config.sigma * self._config.decay**after
 
     def propose(self) -> Walked:
         """Walk once."""
-        return self._course.walk(self._act)
+        return self._course.walk(self._act) if self.done else self._course.even()
 
     def _act(self, state: FloatArray) -> float:
         if self.done < self._warmup:

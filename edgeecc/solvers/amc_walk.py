@@ -30,8 +30,8 @@ class Walked:
 
     Args:
         widths: (G,), integers, within the limits.
-        states: (G, F), as each group was met.
-        actions: (G,), the shares that stay, after bounding and rounding.
+        states: (G, F), as each group was met; they tell the share that stays of the group before.
+        actions: (G,), the shares that the policy asked for, before bounding and rounding.
     """
 
     widths: FloatArray
@@ -66,19 +66,27 @@ class Course:
         states: List[FloatArray] = []
         actions: List[float] = []
         for group in range(len(widths)):
-            states.append(self._state(group, widths, actions))
-            asked = policy(states[-1])
+            states.append(self._state(group, widths))
+            actions.append(policy(states[-1]))
             most = widest(self._problem.fits, bound, group, self.available[group])
-            width = rounded(asked * self.available[group], (self.least[group], most), self._divisor)
+            bounds = (self.least[group], most)
+            width = rounded(actions[-1] * self.available[group], bounds, self._divisor)
             bound[group] = widths[group] = width
-            actions.append(width / self.available[group])
         return Walked(widths, np.array(states), np.array(actions))
 
-    def _state(self, group: int, widths: FloatArray, actions: Sequence[float]) -> FloatArray:
+    def even(self) -> Walked:
+        """Walk with the same share of every group, rounded down."""
+        share = even_share(self._problem.fits, self.available, self.available)
+        widths = np.maximum(1.0, np.floor(share * self.available + 1e-9))
+        asked = iter(widths / self.available)
+        return self.walk(lambda state: float(next(asked)))
+
+    def _state(self, group: int, widths: FloatArray) -> FloatArray:
         load = self._problem.load
         whole, now = load(self.available), load(widths)
         thin = np.append(widths[:group], self.least[group:])
-        course = [1.0 - now / whole, (now - load(thin)) / whole, actions[-1] if actions else 1.0]
+        before = widths[group - 1] / self.available[group - 1] if group else 1.0
+        course = [1.0 - now / whole, (now - load(thin)) / whole, before]
         return np.append(self._static[group], course)
 
 
@@ -118,17 +126,26 @@ def lower_bounds(
         dense, available: (G,), of the whole network and as it stands.
         share: of the dense widths, 0..1.
     """
+    even = even_share(holds, dense, available)
+    # Half of a width that holds, rounded up, is no wider than that width.
+    least = np.ceil(min(share, 0.5 * even) * dense - 1e-9)
+    return np.minimum(available, np.maximum(1.0, least))
 
-    def at(factor: float) -> FloatArray:
-        return np.minimum(available, np.maximum(1.0, np.floor(factor * dense + 1e-9)))
+
+def even_share(holds: Holds, dense: FloatArray, available: FloatArray) -> float:
+    """Return the largest share of the dense widths, rounded down, that all groups may have, 0..1.
+
+    Args: see `lower_bounds`.
+    """
+
+    def at(share: float) -> FloatArray:
+        return np.minimum(available, np.maximum(1.0, np.floor(share * dense + 1e-9)))
 
     low, high = 0.0, 1.0
     for _ in range(40):
         middle = 0.5 * (low + high)
         low, high = (middle, high) if holds(at(middle)) else (low, middle)
-    # Half of a width that holds, rounded up, is no wider than that width.
-    least = np.ceil(min(share, 0.5 * low) * dense - 1e-9)
-    return np.minimum(available, np.maximum(1.0, least))
+    return low
 
 
 def rounded(width: float, bounds: Tuple[float, float], divisor: int = 1) -> float:

@@ -153,6 +153,9 @@ def test_walks_are_reported_and_the_best_one_counts(setting: Setting) -> None:
     sigmas = [0.0, 0.5, 0.475, 0.475 * 0.95, 0.0, 0.0, 0.5, 0.475]  # one walk of chance, then two
     assert [step.values["sigma"] for step in walks] == pytest.approx(sigmas)
     assert all(step.cost <= problem.limits[0].bound for step in walks[4:])
+    least = AmcConfig(**{**vars(QUICK), "episodes": 1, "warmup": 0, "alternations": 1})
+    _, only = setting.solve(problem, least)  # one walk, of one factor, filled up
+    assert np.ptp(widths(only) / problem.spec.vector(problem.spec.dense_widths())) < 0.5
 
 
 def test_the_agent_finds_better_widths_than_chance(setting: Setting) -> None:

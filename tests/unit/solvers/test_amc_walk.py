@@ -23,6 +23,7 @@ from edgeecc.solvers.amc_walk import (
     widest,
 )
 from edgeecc.solvers.base import Limit, Problem
+from edgeecc.solvers.uniform import uniform_widths
 from tests import zoo
 
 NETS = ["residual", "inverted_residual", "depthwise", "dense_concat", "grouped", "plain"]
@@ -62,7 +63,8 @@ def test_every_walk_ends_within_the_budget(
         assert (walked.widths >= np.maximum(1.0, course.least)).all()
         assert (walked.widths <= course.available).all()
         np.testing.assert_array_equal(walked.widths, np.round(walked.widths))
-        np.testing.assert_array_equal(walked.actions, walked.widths / course.available)
+        asked = np.clip(np.round(walked.actions * course.available), course.least, None)
+        assert divisor > 1 or (walked.widths <= asked).all()  # cut by the budget alone
 
 
 @given(st.integers(0, 10**6), st.floats(0.05, 0.9), st.floats(0.05, 0.9))
@@ -136,11 +138,22 @@ def test_features_lie_between_nought_and_one_and_tell_where_the_budget_stands() 
     assert gone[0] == 0.0
     assert (np.diff(gone) >= 0.0).all()
     assert (np.diff(left) <= 1e-12).all()
-    np.testing.assert_array_equal(before, [1.0, *walked.actions[:-1]])
+    assert (walked.actions == 0.6).all()
     dense = problem.spec.vector(problem.spec.dense_widths())
+    np.testing.assert_array_equal(before, [1.0, *(walked.widths / dense)[:-1]])
     table = dict(zip([g.name for g in problem.spec.prunable], static_features(problem, dense)))
     assert table["expand"][2] == 1.0  # a depthwise convolution carries it
     assert table["expand"][0] > table["stem"][0] == 0.0
+
+
+@pytest.mark.parametrize("name", NETS)
+@pytest.mark.parametrize("share", [0.3, 0.6])
+def test_the_even_walk_is_the_uniform_width_before_it_is_filled_up(name: str, share: float) -> None:
+    problem = problem_of(SPECS[name], share)
+    walked = course_of(problem).even()
+    filled = uniform_widths(problem)
+    assert problem.fits(walked.widths)
+    assert ((filled == walked.widths) | (filled == walked.widths + 1.0)).all()
 
 
 def test_eased_bounds_scale_together() -> None:
