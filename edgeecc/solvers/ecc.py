@@ -32,6 +32,7 @@ from edgeecc.errors import ConfigError
 from edgeecc.graph.spec import FloatArray
 from edgeecc.solvers.base import Problem, Solution, Trainer
 from edgeecc.solvers.feasibility import check_feasible
+from edgeecc.solvers.filling import give_back
 from edgeecc.solvers.prox import survivors, top, trim
 from edgeecc.solvers.sstep import SNAP, flow, marginal, published_step
 from edgeecc.solvers.units import Alive, UnitTable, keep_of, mask_weights_, widths_of
@@ -292,32 +293,6 @@ class AdamHooks(_EccHooks):
             )  # fmt: skip
         self.z = max(0.0, self.z + rho2 * (cost.predict(self.s) - bound))
         self.y = np.maximum(0.0, self.y + rho1 * (k - np.floor(self.s)))
-
-
-def give_back(
-    widths: FloatArray, available: FloatArray, ranked: List[FloatArray], *, problem: Problem
-) -> FloatArray:  # fmt: skip
-    """Widen groups one unit at a time, most importance per energy first, while the limits hold (ours).
-
-    Args:
-        widths: (G,), integers, within the limits.
-        available: living units, (G,).
-        ranked: importance of the living units, falling.
-        problem: for its limits.
-    Returns: (G,), integers, within the limits.
-    """
-    widths = widths.copy()
-    open_groups = set(np.flatnonzero(widths < available))
-    while open_groups:
-        slope = problem.load_gradient(widths)
-        best = max(open_groups, key=lambda g: ranked[g][int(widths[g])] / max(slope[g], 1e-300))
-        widths[best] += 1.0
-        if not problem.fits(widths):
-            widths[best] -= 1.0
-            open_groups.discard(best)
-        elif widths[best] >= available[best]:
-            open_groups.discard(best)
-    return widths
 
 
 def _proximal(
