@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields, replace
 from typing import Literal, Sequence, TypeVar, get_args, get_origin, get_type_hints
 
@@ -83,6 +84,70 @@ class HalpConfig:
             )
         if not 0.0 < self.ramp <= 1.0:
             raise ConfigError(f"ramp {self.ramp} must lie in (0, 1]")
+
+
+@dataclass(frozen=True)
+class AmcConfig:
+    """AutoML for model compression: an agent walks the network and says how much of each group stays.
+
+    Args:
+        episodes: walks in all, shared evenly by the alternations.
+        warmup: of these, walks of even chance before the agent learns, shared likewise.
+        alternations: times that the network is pruned and then trained, for equal parts of the training steps.
+        lower_bound: share of a group's dense width that stays at least, where the budget leaves room for it.
+        divisor: widths are multiples of this where the bounds allow.
+        images: training images, at most, on which the layers are fitted.
+        hidden: width of both hidden layers of actor and critic.
+        actor_lr, critic_lr: learning rates of Adam.
+        tau: share by which the slow copies follow.
+        gamma: discount of later rewards.
+        batch: transitions in an update.
+        replay: transitions remembered, per group.
+        baseline: weight of the newest batch in the moving average of rewards.
+        sigma: deviation of the noise in the first walk after the warm-up.
+        decay: factor on the noise from walk to walk.
+    """
+
+    episodes: int = 400  # AMC, quoted by ECC section 4.2
+    warmup: int = 100  # the published code
+    alternations: int = 4  # ECC section 4.2, after AMC section 4
+    lower_bound: float = 0.2  # the published code
+    divisor: int = 1  # ours: the cost models have no tiles; the published code takes 8
+    images: int = 3000  # the published code: 60 batches of 50
+    hidden: int = 300  # the published code
+    actor_lr: float = 1e-4  # the published code
+    critic_lr: float = 1e-3  # the published code
+    tau: float = 0.01  # the published code
+    gamma: float = 1.0  # the published code
+    batch: int = 64  # the published code
+    replay: int = 100  # the published code
+    baseline: float = 0.5  # the published code
+    sigma: float = 0.5  # the published code
+    decay: float = 0.95  # the published code
+
+    def __post_init__(self) -> None:
+        counts = ("alternations", "divisor", "images", "hidden", "batch", "replay")
+        _at_least_one(self, counts)
+        if self.episodes < self.alternations:
+            raise ConfigError(
+                f"{self.episodes} episodes are fewer than {self.alternations} alternations; each needs one"
+            )
+        if not 0 <= self.warmup <= self.episodes:
+            raise ConfigError(f"warmup {self.warmup} must lie in 0..{self.episodes}, the episodes")
+        if not (0.0 < self.actor_lr < math.inf and 0.0 < self.critic_lr < math.inf):
+            raise ConfigError("actor_lr and critic_lr must be positive")
+        for name in ("lower_bound", "gamma"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise ConfigError(f"{name} {getattr(self, name)} must lie in 0..1")
+        for name in ("tau", "baseline", "sigma", "decay"):
+            if not 0.0 < getattr(self, name) <= 1.0:
+                raise ConfigError(f"{name} {getattr(self, name)} must lie in (0, 1]")
+
+
+def _at_least_one(settings: object, names: Sequence[str]) -> None:
+    for name in names:
+        if getattr(settings, name) < 1:
+            raise ConfigError(f"{name} {getattr(settings, name)} must be at least 1")
 
 
 def with_settings(base: T, texts: Sequence[str]) -> T:

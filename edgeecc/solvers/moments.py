@@ -73,6 +73,29 @@ def mean_squares(
     return {name: total[name] / count for name, count in rows.items()}
 
 
+def grams(model: nn.Module, layers: Sequence[str], sample: Sample) -> Dict[str, torch.Tensor]:
+    """Return the second moments X'X of what layers read, (g, d, d), all in one pass over the images.
+
+    Returns: none for layers that are not known, do not run, or have more than INPUTS inputs to a filter.
+    """
+    known = [
+        name
+        for name in layers
+        if is_known(model.get_submodule(name)) and _inputs(model.get_submodule(name)) <= INPUTS
+    ]
+    total: Dict[str, torch.Tensor] = {}
+    generator = torch.Generator().manual_seed(sample.seed)
+    with recorded(model, known) as calls:
+        for images in sample.chunks():
+            _run(model, images)
+            for name in known:
+                for x, y in calls[name]:
+                    read, _ = _rows(model.get_submodule(name), x, y, generator)
+                    total[name] = total[name].baddbmm_(read.mT, read) if name in total else read.mT @ read  # fmt: skip
+                calls[name].clear()
+    return total
+
+
 def moments(model: nn.Module, reference: nn.Module, name: str, sample: Sample) -> Optional[Moments]:
     """Return the moments of what a layer reads now with what it gave in the reference, less its bias now.
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Callable, Dict, Optional, cast
 
 from edgeecc.config import EccConfig
 from edgeecc.errors import ConfigError
-from edgeecc.peer_config import HalpConfig, LcpConfig, NoSettings
+from edgeecc.peer_config import AmcConfig, HalpConfig, LcpConfig, NoSettings
 from edgeecc.plugins import lookup
 
 if TYPE_CHECKING:  # the solvers themselves are loaded on use
@@ -32,6 +32,7 @@ class Method:
 
 
 METHODS: Dict[str, Method] = {
+    "amc": Method("edgeecc.solvers.amc:AmcSolver", AmcConfig, chooses=True),
     "ecc": Method("edgeecc.solvers.ecc:EccSolver", EccConfig),
     "halp": Method("edgeecc.solvers.halp:HalpSolver", HalpConfig),
     "lcp": Method("edgeecc.solvers.lcp:LcpSolver", LcpConfig, chooses=True),

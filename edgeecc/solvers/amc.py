@@ -1,0 +1,209 @@
+"""AMC: an agent finds how much of each group stays, by the score of the pruned network without training.
+
+Source: AMC (ECCV 2018) for the search; for its use under an energy budget ECC (CVPR 2019, section 4): 400 walks, and
+pruning and training alternate four times within the training steps that every method gets. The j-th of J
+alternations prunes to a load that falls geometrically from the dense network's to the budget's, then trains for
+1/J of the steps; AMC gives each of its rounds a search of its own at a target of its own, and ECC counts 400 walks
+in all, so each alternation has a fresh agent and 1/J of the walks and of the warm-up (ours where neither says).
+
+Deviations:
+- A step is a channel group, not a layer: what is read together shrinks together, also where layers share it.
+- The budget is any cost model's, the bound is on integers (`amc_walk`), and several limits hold at once.
+- The agent remembers the share that it asked for, whatever the bounds made of it, as the published code does; with
+  the share that was carried out, as in the paper, it settled on worse widths or on the same (tried on one network).
+- What the best walk of an alternation leaves of its budget is given back to groups, most importance per cost first
+  (ours); not where widths shall be multiples.
+- The first walk of each search takes the same share of every group (ours).
+- Layers of any kernel are fitted (`thinned`), biases and batch norms stay.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import replace
+from typing import Dict, Iterator, List, Mapping, Tuple
+
+import numpy as np
+import torch
+
+from edgeecc.errors import ArtifactError, brief
+from edgeecc.graph.spec import FloatArray
+from edgeecc.peer_config import AmcConfig
+from edgeecc.solvers.amc_search import Search
+from edgeecc.solvers.amc_walk import Course, eased, lower_bounds
+from edgeecc.solvers.base import Problem, Solution, Step, Trainer
+from edgeecc.solvers.ddpg import under
+from edgeecc.solvers.feasibility import check_feasible
+from edgeecc.solvers.filling import give_back
+from edgeecc.solvers.finetune import FixedPattern
+from edgeecc.solvers.moments import Sample
+from edgeecc.solvers.thinned import Thinned
+from edgeecc.solvers.units import Alive, keep_of
+
+#: Name of what the search remembers.
+NAME = "amc"
+
+
+class AmcSolver:
+    """Search, prune, train, and again.
+
+    Progress: phase "search" reports each walk by its number over all alternations, with 1 - the held-out score as
+    loss and the cost of its widths. Phase "alternation-j" is the training. The history holds the training steps.
+
+    Args:
+        config: see `AmcConfig`.
+    """
+
+    def __init__(self, config: AmcConfig = AmcConfig()) -> None:  # noqa: B008  # frozen
+        self._config = config
+
+    def solve(self, problem: Problem, trainer: Trainer, steps: int) -> Solution:
+        """Choose the units that stay, and train what is left with all the steps.
+
+        Raises: BudgetInfeasibleError when no widths fit; ConfigError when no images are held out to choose by;
+            ArtifactError when what an interrupted search remembers is of another one.
+        """
+        check_feasible(problem)
+        if problem.is_met_by_dense():
+            return Solution(problem.spec.keep_all(), "already_within", ())
+        trainer.held_out()  # refuses where there are no such images, before anything is collected
+        run = _Run(problem, trainer, self._config, steps)
+        for alternation in range(run.alternation, self._config.alternations):
+            run.alternate_(alternation)
+        return Solution(keep_of(problem.spec, run.alive), "converged", tuple(run.history))
+
+
+class _Run:
+    """Where a solve stands: the alternation, the units that are left, the steps trained."""
+
+    def __init__(self, problem: Problem, trainer: Trainer, config: AmcConfig, steps: int) -> None:
+        self._problem, self._trainer, self._config, self._steps = problem, trainer, config, steps
+        self.alternation = 0
+        self.alive: Alive = [np.ones(g.width, dtype=bool) for g in problem.spec.prunable]
+        self.history: List[Step] = []
+        self._search_state: Dict[str, torch.Tensor] = {}
+        recalled = trainer.recall(NAME)
+        if recalled is not None:
+            self._take_up_(recalled)
+
+    def alternate_(self, alternation: int) -> None:
+        """Prune to the alternation's load and train for its share of the steps."""
+        self.alternation = alternation
+        problem = self.problem(alternation)
+        network, search = self._prepared(problem)
+        widths = self._searched(network, search)
+        if self._config.divisor == 1:
+            ranked = [
+                np.sort(strength)[::-1] * width / max(float(strength.sum()), 1e-300)
+                for strength, width in zip(network.strength, network.available)
+            ]
+            widths = give_back(widths, network.available, ranked, problem=problem)
+        network.apply_(widths)
+        self.alive = network.alive(widths)
+        del network  # its factors take far more room than the weights
+        self._train()
+
+    def problem(self, alternation: int) -> Problem:
+        """Return what the alternation prunes to: in the last one the problem itself."""
+        spec = self._problem.spec
+        dense = self._problem.load(spec.vector(spec.dense_widths()))
+        left = self._config.alternations - alternation - 1
+        return eased(self._problem, dense ** (left / self._config.alternations)) if left else self._problem  # fmt: skip
+
+    def _prepared(self, problem: Problem) -> Tuple[Thinned, Search]:
+        spec, config = problem.spec, self._config
+        sample = Sample(self._trainer.sample(config.images), problem.seed)
+        network = Thinned(spec, self._trainer.model, self.alive, sample)
+        dense = spec.vector(spec.dense_widths())
+        least = lower_bounds(problem.fits, dense, network.available, config.lower_bound)
+        seed = np.random.SeedSequence([problem.seed, self.alternation])
+        search = Search(
+            Course(problem, network.available, least, config.divisor), config,
+            episodes=self._part(config.episodes), warmup=self._part(config.warmup),
+            seed=int(seed.generate_state(1)[0]),
+        )  # fmt: skip
+        if self._search_state:
+            with _understood():
+                search.load_state(self._search_state)
+            self._search_state = {}
+        return network, search
+
+    def _searched(self, network: Thinned, search: Search) -> FloatArray:
+        """Return the widths of the best walk."""
+        fixed = self._fixed_state()
+        judged: Dict[Tuple[float, ...], float] = {}
+        while search.done < search.episodes:
+            sigma, walked = search.sigma, search.propose()
+            key = tuple(walked.widths)
+            if key not in judged:
+                network.apply_(walked.widths)
+                judged[key] = self._trainer.held_out()
+            search.learn(walked, judged[key])
+            self._report(search, walked.widths, judged[key], sigma)
+            self._trainer.remember(NAME, {**fixed, **_prefixed("search.", search.state())})
+        return search.best
+
+    def _report(self, search: Search, widths: FloatArray, score: float, sigma: float) -> None:
+        before = self._config.episodes * self.alternation // self._config.alternations
+        values = {"score": score, "best": search.best_score, "sigma": sigma}
+        cost = self._problem.first_cost(widths)
+        step = Step(before + search.done, self._config.episodes, 1.0 - score, cost, values)
+        self._trainer.report("search", step)
+
+    def _train(self) -> None:
+        first, part = self._before(self._steps), self._part(self._steps)
+        if part:
+            hooks = FixedPattern(self._problem, keep_of(self._problem.spec, self.alive))
+            phase = f"alternation-{self.alternation + 1}"
+            done = self._trainer.train(phase, part, hooks, first_batch=first)
+            self.history += [replace(s, step=first + s.step, steps=self._steps) for s in done]
+
+    def _before(self, count: int) -> int:
+        """Return how much of a count the alternations before this one have."""
+        return count * self.alternation // self._config.alternations
+
+    def _part(self, count: int) -> int:
+        """Return this alternation's part of a count."""
+        return count * (self.alternation + 1) // self._config.alternations - self._before(count)
+
+    def _fixed_state(self) -> Dict[str, torch.Tensor]:
+        """Return what does not change during the search of an alternation: how it found the network."""
+        model = {name: value.detach().clone() for name, value in self._trainer.model.state_dict().items()}  # fmt: skip
+        rows = [(step.step, step.loss, step.cost) for step in self.history]
+        return {
+            "alternation": torch.tensor(self.alternation),
+            "alive": torch.from_numpy(np.concatenate(self.alive)),
+            "history": torch.tensor(rows, dtype=torch.float64).reshape(-1, 3),
+            **_prefixed("model.", model),
+        }
+
+    def _take_up_(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Go on where an interrupted run was.
+
+        Raises: ArtifactError when the state is of another network or another version.
+        """
+        with _understood():
+            self._trainer.model.load_state_dict(under("model.", state))
+            self.alternation = int(state["alternation"])
+            ends = np.cumsum([len(living) for living in self.alive])[:-1]
+            self.alive = np.split(state["alive"].numpy().astype(bool), ends)
+            self.history = [
+                Step(int(row[0]), self._steps, float(row[1]), float(row[2]))
+                for row in state["history"].tolist()
+            ]
+        self._search_state = under("search.", state)
+
+
+@contextlib.contextmanager
+def _understood() -> Iterator[None]:
+    """Tell in one line what a state that does not fit looks like."""
+    try:
+        yield
+    except (KeyError, RuntimeError) as error:
+        raise ArtifactError(
+            f"what the search remembers is damaged or of another network: {brief(error)}; --force starts over"
+        ) from error
+
+
+def _prefixed(prefix: str, state: Mapping[str, torch.Tensor]) -> Dict[str, torch.Tensor]:
+    return {prefix + name: value for name, value in state.items()}
