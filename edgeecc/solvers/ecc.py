@@ -17,9 +17,8 @@ As published, `metric="adam"`: see `ecc_published`.
 
 from __future__ import annotations
 
-import contextlib
 import math
-from typing import ContextManager, Dict, List, Mapping, Sequence, Tuple
+from typing import ContextManager, Dict, List, Mapping, Optional, Tuple
 
 import numpy as np
 import torch
@@ -34,7 +33,7 @@ from edgeecc.solvers.importance import Importance
 from edgeecc.solvers.ladder import integer_widths, ladder
 from edgeecc.solvers.living import Living
 from edgeecc.solvers.prox import survivors, top
-from edgeecc.solvers.units import UnitTable, keep_of
+from edgeecc.solvers.units import Alive, UnitTable, keep_of
 from edgeecc.solvers.widthstep import solve
 
 
@@ -64,3 +63,161 @@ class EccSolver:
                 history = trainer.train("prune", steps, hooks)
             status, living = hooks.finish(), hooks.living
         return Solution(keep_of(spec, living.alive), status, tuple(history))
+
+
+class ScaleFreeHooks:
+    """The scale-free form; `Hooks`."""
+
+    def __init__(self, problem: Problem, config: EccConfig, trainer: Trainer) -> None:
+        self._problem = problem
+        self._config = config
+        self._model = trainer.model
+        self.living = Living(problem, UnitTable(problem.spec))
+        self._importance = Importance(
+            problem.spec, trainer.model, decay=config.importance_decay, average=trainer.mean, share=config.stand_in
+        )  # fmt: skip
+        dense = self.living.widths()
+        self._dense = np.array([limit.cost.predict(dense) for limit in problem.limits])
+        self._dense_widths = dense
+        self._s = dense
+        self._y = np.zeros_like(dense)
+        self._z = np.zeros(len(problem.limits))
+        self._moved = 0.0
+
+    def watching(self) -> ContextManager[None]:
+        """Take in what layers read while the context is open."""
+        return self._importance.watching(self._model)
+
+    def after_backward(self, model: nn.Module) -> None:
+        """Take in the gradients, as long as there is something to choose."""
+        if not self.living.fits():
+            self._importance.take(model)
+
+    def after_step(
+        self, model: nn.Module, optimizer: torch.optim.Optimizer, step: int, steps: int
+    ) -> Mapping[str, float]:  # fmt: skip
+        """Hold a round of s, y, z and the proximal step where one is due."""
+        if not self.living.fits():
+            share = round_share(self._config, step, steps)
+            if share is not None:
+                self._round(share)
+        self.living.mask_(model, optimizer)
+        return self._numbers()
+
+    def finish(self) -> str:
+        """Make sure of the limits (a phase of no steps has made no round); return how it ended."""
+        if self.living.fits():
+            return "converged"
+        parameters = dict(self._model.named_parameters())
+        norms = UnitTable(self._problem.spec).sums(lambda name: parameters[name].detach() ** 2)
+        self._land([norm / (norm.sum() + 1e-30) for norm in norms])
+        return "cut_without_training"
+
+    def _round(self, share: float) -> None:
+        """Move towards the limits: `share` 0 settles importance only, 1 lands on them."""
+        self._importance.settle(self.living.alive)
+        if share <= 0.0:
+            return
+        importance = self._importance.as_they_go(self.living.alive)
+        if share >= 1.0:
+            self._land(importance)
+            return
+        live = self.living.of(importance)
+        scale = 1.0 / (np.mean(np.concatenate(live)) + 1e-300)
+        ranked = [np.sort(a * scale)[::-1] for a in live]
+        before = self._s
+        self._s, self._z = solve(ranked, self._targets(share), start=before, duals=self._z)
+        self._moved = float(np.max((before - self._s) / self._dense_widths))
+        self._y = np.array([values[int(s) - 1] / 2.0 for values, s in zip(ranked, self._s)])
+        self._prune(
+            [
+                _proximal(np.where(alive, a * scale, -1.0), s, y, self._config.rho1)
+                for alive, a, s, y in zip(self.living.alive, importance, self._s, self._y)
+            ]
+        )
+
+    def _land(self, importance: List[FloatArray]) -> None:
+        """Go to integer widths within the limits."""
+        rungs = [ladder(a, self._config.tile) for a in self.living.of(importance)]
+        widths = integer_widths(self._problem, rungs, self.living.widths())
+        if not self._problem.fits(widths):  # no whole tiles do
+            rungs = [ladder(a) for a in self.living.of(importance)]
+            widths = integer_widths(self._problem, rungs, self.living.widths())
+        self._s = widths
+        self._prune(self.living.chosen(importance, widths))
+
+    def _prune(self, alive: Alive) -> None:
+        before = self.living.alive
+        self.living.let_die(alive)
+        self._importance.let_go_(self._model, before, self.living.alive)
+
+    def _targets(self, share: float) -> Tuple[Limit, ...]:
+        """Return the limits of a round: dense * b^share for a limit that is a share b < 1 of dense."""
+        return tuple(
+            Limit(limit.cost, max(limit.bound, dense * (limit.bound / dense) ** share))
+            for limit, dense in zip(self._problem.limits, self._dense)
+        )
+
+    def _numbers(self) -> Mapping[str, float]:
+        """Return the cost, the duals (y as the largest), the sum of the bounds, and the residuals.
+
+        "primal" is the largest excess of a width over its bound, "dual" the largest move of a bound in the last
+        round, both as shares of dense widths.
+        """
+        excess = (self.living.widths() - self._s) / self._dense_widths
+        numbers = {
+            "cost": self.living.cost(),
+            "y": float(self._y.max(initial=0.0)),
+            "s": float(self._s.sum()),
+            "primal": float(np.max(excess, initial=0.0)),
+            "dual": self._moved,
+        }
+        for limit, z in zip(self._problem.limits, self._z):
+            numbers[f"z.{limit.cost.metric.value}"] = float(z)
+        return numbers
+
+    def state(self) -> Dict[str, torch.Tensor]:
+        """Return what must survive a kill."""
+        arrays = {"s": self._s, "y": self._y, "z": self._z, "moved": np.array([self._moved])}
+        return {
+            **{name: torch.from_numpy(value) for name, value in arrays.items()},
+            **{f"importance.{name}": value for name, value in self._importance.state().items()},
+            **self.living.state(),
+        }
+
+    def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Take back what `state` returned."""
+        self._s, self._y, self._z = (state[name].numpy().copy() for name in ("s", "y", "z"))
+        self._moved = float(state["moved"])
+        mine = "importance."
+        self._importance.load_state(
+            {name[len(mine) :]: value for name, value in state.items() if name.startswith(mine)}
+        )
+        self.living.load_state(state)
+
+
+def round_share(config: EccConfig, step: int, steps: int) -> Optional[float]:
+    """Return how far the schedule is at a step, 0 before the first removal and 1 at the budget; None: no round is due.
+
+    Rounds are spread evenly over the steps in which the budget is reached, at most `rounds` of them; in the warm-up
+    before, they only settle what importance is taken against.
+    """
+    warm = min(config.warmup, steps // 10)
+    ramp = max(1, math.floor((steps - warm) * config.ramp))
+    every = max(1, ramp // config.rounds)
+    done = step - warm
+    if done >= ramp:
+        return 1.0
+    if done <= 0:
+        return 0.0 if step == 1 or step % every == 0 else None
+    return done / ramp if done % every == 0 else None
+
+
+def _proximal(
+    importance: FloatArray, s: float, y: float, rho1: float
+) -> np.typing.NDArray[np.bool_]:
+    """Return the units that the proximal step keeps, at least s of them; a tie with y stays out beyond s."""
+    kept = np.zeros(len(importance), dtype=bool)
+    kept[top(importance, int(s))] = True
+    kept[survivors(np.maximum(importance, 0.0), s, y * (1.0 + 1e-12), rho1=rho1)] = True
+    return kept

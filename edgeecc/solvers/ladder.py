@@ -124,7 +124,7 @@ class _Climb:
 
     def _traded(self, lower: int, upper: int) -> Optional[IntArray]:
         """Return positions with `upper` a rung up, and `lower` as many rungs down as the limits ask; None: cannot."""
-        trial = self._at.copy()
+        trial: IntArray = self._at.copy()
         trial[upper] += 1
         if lower == upper or trial[upper] >= len(self._ladders[upper].widths):
             return None

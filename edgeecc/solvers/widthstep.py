@@ -96,7 +96,7 @@ def descend(
         z: (M,), price of a whole bound.
         start: (G,).
     """
-    widths = start.copy()
+    widths: FloatArray = start.copy()
     for _ in range(SWEEPS):
         before = widths.copy()
         for group, values in enumerate(halves):

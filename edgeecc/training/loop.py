@@ -128,6 +128,10 @@ class TorchTrainer:
         """Tell progress; see `Trainer.report`."""
         self._on_step(phase, step)
 
+    def mean(self, values: torch.Tensor) -> torch.Tensor:
+        """Return the tensor: there is one process."""
+        return values
+
     def remember(self, name: str, state: Mapping[str, torch.Tensor]) -> None:
         """Write a state when the last one is old enough; see `Trainer.remember`."""
         kept = self._checkpointing
