@@ -2,17 +2,54 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields, replace
-from typing import Sequence, TypeVar, get_args, get_origin, get_type_hints
+from typing import Literal, Sequence, TypeVar, get_args, get_origin, get_type_hints
 
 from edgeecc.errors import ConfigError
 
 T = TypeVar("T")
 
+Scarce = Literal["screen", "coarsen"]
+Select = Literal["score", "ratio"]
+
 
 @dataclass(frozen=True)
 class NoSettings:
     """Of a method that has none."""
+
+
+@dataclass(frozen=True)
+class NetAdaptConfig:
+    """NetAdapt.
+
+    Args:
+        decay: factor on the target load from round to round.
+        least_steps: training steps that a candidate gets at least, for its score to tell anything.
+        scarce: what gives where steps are too few for that, "screen": only the most promising candidates of a
+            round are trained, or "coarsen": there are fewer rounds.
+        select: the candidate of a round that stays, "score": of the highest score, or "ratio": that loses the
+            least score per load saved.
+        rate: factor on the learning rate in the training of candidates.
+    """
+
+    decay: float = 0.96  # ECC section 4.2 and its published code (bdecay)
+    least_steps: int = 4  # ours
+    scarce: Scarce = "screen"  # ours
+    select: Select = "score"  # ECC's published code; NetAdapt's has "ratio"
+    rate: float = 1.0  # ECC's published code trains candidates and the final network alike
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.decay < 1.0:
+            raise ConfigError(f"decay {self.decay} must lie in (0, 1)")
+        if self.least_steps < 1:
+            raise ConfigError(f"least_steps {self.least_steps} must be at least 1")
+        if not 0.0 < self.rate < math.inf:
+            raise ConfigError(f"rate {self.rate} must be positive")
+        if self.scarce not in ("screen", "coarsen"):
+            raise ConfigError(f"unknown scarce {self.scarce!r}; known are screen, coarsen")
+        if self.select not in ("score", "ratio"):
+            raise ConfigError(f"unknown select {self.select!r}; known are score, ratio")
 
 
 def with_settings(base: T, texts: Sequence[str]) -> T:
