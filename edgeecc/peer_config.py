@@ -52,6 +52,29 @@ class NetAdaptConfig:
             raise ConfigError(f"unknown select {self.select!r}; known are score, ratio")
 
 
+@dataclass(frozen=True)
+class EapChannelsConfig:
+    """Energy-aware pruning of channels.
+
+    Args:
+        images: training images that layers are fitted on at most.
+        sweeps: over all groups, evenly over the steps.
+        beyond: share of a group's width that is pruned beyond it, to be restored by what its readers need.
+    """
+
+    images: int = 1000  # as for single weights; ten places of each are 10,000 rows of a layer
+    sweeps: int = 1  # as for single weights (docs/benchmarks/single_weights.md)
+    beyond: float = 0.3  # as for single weights
+
+    def __post_init__(self) -> None:
+        if self.images < 1:
+            raise ConfigError(f"images {self.images} must be at least 1")
+        if self.sweeps < 1:
+            raise ConfigError(f"sweeps {self.sweeps} must be at least 1")
+        if not 0.0 <= self.beyond < 1.0:
+            raise ConfigError(f"beyond {self.beyond} must lie in [0, 1)")
+
+
 def with_settings(base: T, texts: Sequence[str]) -> T:
     """Return settings with some replaced, each given as name=value; the type of the field reads the value.
 

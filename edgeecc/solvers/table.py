@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Callable, Dict, Optional, cast
 
 from edgeecc.config import EccConfig
 from edgeecc.errors import ConfigError
-from edgeecc.peer_config import NetAdaptConfig, NoSettings
+from edgeecc.peer_config import EapChannelsConfig, NetAdaptConfig, NoSettings
 from edgeecc.plugins import lookup
 
 if TYPE_CHECKING:  # the solvers themselves are loaded on use
@@ -32,6 +32,7 @@ class Method:
 
 
 METHODS: Dict[str, Method] = {
+    "eap-channels": Method("edgeecc.solvers.eap_channels:EapChannelsSolver", EapChannelsConfig),
     "ecc": Method("edgeecc.solvers.ecc:EccSolver", EccConfig),
     "netadapt": Method("edgeecc.solvers.netadapt:NetAdaptSolver", NetAdaptConfig, chooses=True),
     "uniform": Method("edgeecc.solvers.uniform:UniformSolver", trains=False),
