@@ -106,8 +106,8 @@ class _Search:
         """Return the state with the best candidate of a round."""
         turn = self._plan.turn(self._problem, widths_of(state.alive))
         candidates = self._candidates(state, self._plan.target(turn))
-        rounds = self._plan.rounds - turn + 1
-        trained, each = shared_out(state.left, rounds, len(candidates), self._config)
+        due = self._plan.due(turn, self._steps, self._steps - state.left)
+        trained, each = shared_out(due, len(candidates), self._config)
         shortlist = list(range(len(candidates)))
         if trained < len(candidates):
             progress = self._screen(state, progress, candidates)

@@ -30,6 +30,16 @@ class Plan:
         """Return the load that round `turn`, counted from 1, must not exceed; exactly 1 in the last."""
         return 1.0 if turn >= self.rounds else max(1.0, self.load * self.decay**turn)
 
+    def due(self, turn: int, steps: int, spent: int) -> int:
+        """Return how many training steps a round may take: equal shares, and what earlier rounds did not take.
+
+        Args:
+            turn: the round, counted from 1.
+            steps: of the whole solve.
+            spent: of these, before the round.
+        """
+        return steps * turn // self.rounds - spent
+
     def turn(self, problem: Problem, widths: FloatArray) -> int:
         """Return the first round whose target the widths (G,) do not hold, the last when they hold all."""
         for turn in range(1, self.rounds):
@@ -58,20 +68,19 @@ def planned(load: float, steps: int, groups: int, config: NetAdaptConfig) -> Pla
     return Plan(load, wanted, config.decay)
 
 
-def shared_out(left: int, rounds: int, candidates: int, config: NetAdaptConfig) -> Tuple[int, int]:
+def shared_out(due: int, candidates: int, config: NetAdaptConfig) -> Tuple[int, int]:
     """Return how many candidates of a round are trained, and for how many steps each.
 
     All are, as published, when each can get `config.least_steps` or `config.scarce` is "coarsen". Otherwise only
     the most promising are trained (ours), as many as can get that many steps, none when one cannot.
 
     Args:
-        left: training steps left.
-        rounds: left, this one included.
+        due: training steps, see `Plan.due`.
         candidates: of this round, at least 1.
         config: least steps and what gives.
     """
-    each = left // (rounds * candidates)
+    each = due // candidates
     if each >= config.least_steps or config.scarce == "coarsen":
         return candidates, each
-    trained = min(candidates, left // (rounds * config.least_steps))
-    return trained, left // (rounds * trained) if trained else 0
+    trained = due // config.least_steps
+    return trained, due // trained if trained else 0

@@ -12,7 +12,7 @@ import torch
 
 from edgeecc.cost.exact import mac_cost
 from edgeecc.errors import BudgetInfeasibleError, ConfigError
-from edgeecc.peer_config import NetAdaptConfig
+from edgeecc.peer_config import NetAdaptConfig, with_settings
 from edgeecc.solvers.base import Step
 from edgeecc.solvers.netadapt import NetAdaptSolver, revive_
 from edgeecc.solvers.netadapt_plan import Plan, planned, shared_out
@@ -27,7 +27,7 @@ from tests.peers import (
     traced,
 )
 
-QUICK = NetAdaptConfig(decay=0.8)
+QUICK = NetAdaptConfig(decay=0.8, least_steps=4)
 
 
 def net(
@@ -61,17 +61,24 @@ def test_few_steps_make_fewer_and_larger_rounds() -> None:
 
 
 @pytest.mark.parametrize("scarce", ["screen", "coarsen"])
-def test_shares_of_steps_never_exceed_what_is_left(scarce: str) -> None:
+def test_rounds_never_take_more_steps_than_there_are(scarce: str) -> None:
     config = NetAdaptConfig(scarce=scarce)
     rng = np.random.default_rng(0)
     for _ in range(200):
-        left, rounds, candidates = (int(rng.integers(0, 400)), *map(int, rng.integers(1, 20, 2)))
-        trained, each = shared_out(left, rounds, candidates, config)
-        assert rounds * trained * each <= left
-        assert 0 <= trained <= candidates
-        if scarce == "screen":
-            assert each >= config.least_steps or not trained
-            assert trained == candidates or left < rounds * (trained + 1) * config.least_steps
+        rounds, steps, spent = int(rng.integers(1, 60)), int(rng.integers(0, 2000)), 0
+        plan = Plan(2.0, rounds, 0.9)
+        for turn in range(1, rounds + 1):
+            if rng.random() < 0.2 and turn < rounds:  # its target held before it began
+                continue
+            due, candidates = plan.due(turn, steps, spent), int(rng.integers(1, 20))
+            trained, each = shared_out(due, candidates, config)
+            assert 0 <= trained * each <= due
+            assert 0 <= trained <= candidates
+            if scarce == "screen":
+                assert each >= config.least_steps or not trained
+                assert trained == candidates or due < (trained + 1) * config.least_steps
+            spent += trained * each
+        assert spent <= steps
 
 
 @pytest.mark.parametrize(
@@ -85,6 +92,15 @@ def test_the_budget_holds_and_no_room_is_left(name: str, share: float) -> None:
     most = problem.spec.vector(problem.spec.dense_widths())
     for group in np.flatnonzero(widths < most):
         assert not problem.fits(widths + (np.arange(len(most)) == group))
+
+
+def test_where_no_group_is_enough_alone_all_shrink() -> None:
+    """Thirty like layers: none carries the fifth of the load that a round takes."""
+    _, solution = net("deep", 0.8, steps=0)
+    lost = [g.width - len(solution.keep[g.name]) for g in traced("deep")[1].prunable]
+    assert sum(units > 0 for units in lost) > len(lost) / 3
+    assert max(lost) == 1
+    assert len(solution.history) == 1
 
 
 def test_two_limits_hold_at_once() -> None:
@@ -188,7 +204,7 @@ def test_the_same_seed_gives_the_same_run() -> None:
 
 @pytest.mark.parametrize(
     ("name", "steps", "at"),
-    [("plain", 12, 1), ("plain", 12, 6), ("plain", 40, 5), ("plain", 40, 7), ("residual", 9, 9)],
+    [("plain", 12, 1), ("plain", 40, 5), ("plain", 40, 7), ("residual", 9, 9)],
 )
 def test_a_killed_run_resumes_exactly(tmp_path: Path, name: str, steps: int, at: int) -> None:
     told: List[Step] = []
@@ -226,6 +242,11 @@ def test_a_budget_of_dense_changes_nothing() -> None:
     assert solution.status == "already_within"
     before = traced("residual")[0].state_dict().values()
     assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), before))
+
+
+def test_settings_are_read_from_text() -> None:
+    made = with_settings(NetAdaptConfig(), ["scarce=coarsen", "select=ratio", "decay=0.9"])
+    assert made == NetAdaptConfig(scarce="coarsen", select="ratio", decay=0.9)
 
 
 @pytest.mark.parametrize(
