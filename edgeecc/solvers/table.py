@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Callable, Dict, Optional, cast
 
 from edgeecc.config import EccConfig
 from edgeecc.errors import ConfigError
-from edgeecc.peer_config import AmcConfig, HalpConfig, LcpConfig, NoSettings
+from edgeecc.peer_config import (
+    AmcConfig,
+    EapChannelsConfig,
+    HalpConfig,
+    LcpConfig,
+    NetAdaptConfig,
+    NoSettings,
+)
 from edgeecc.plugins import lookup
 
 if TYPE_CHECKING:  # the solvers themselves are loaded on use
@@ -33,9 +40,11 @@ class Method:
 
 METHODS: Dict[str, Method] = {
     "amc": Method("edgeecc.solvers.amc:AmcSolver", AmcConfig, chooses=True),
+    "eap-channels": Method("edgeecc.solvers.eap_channels:EapChannelsSolver", EapChannelsConfig),
     "ecc": Method("edgeecc.solvers.ecc:EccSolver", EccConfig),
     "halp": Method("edgeecc.solvers.halp:HalpSolver", HalpConfig),
     "lcp": Method("edgeecc.solvers.lcp:LcpSolver", LcpConfig, chooses=True),
+    "netadapt": Method("edgeecc.solvers.netadapt:NetAdaptSolver", NetAdaptConfig, chooses=True),
     "uniform": Method("edgeecc.solvers.uniform:UniformSolver", trains=False),
 }
 

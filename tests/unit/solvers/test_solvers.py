@@ -17,6 +17,7 @@ from edgeecc.errors import ArtifactError, BudgetInfeasibleError, ConfigError
 from edgeecc.graph.spec import NetworkSpec
 from edgeecc.graph.surgery import mask_tensors
 from edgeecc.graph.trace import trace
+from edgeecc.solvers import table
 from edgeecc.solvers.base import Limit, Problem
 from edgeecc.solvers.finetune import FixedPattern
 from edgeecc.solvers.table import make_solver
@@ -25,7 +26,13 @@ from edgeecc.solvers.units import UnitTable, keep_of
 from edgeecc.training.loop import Checkpointing, TorchTrainer
 from tests import zoo
 
-METHODS = [("ecc", "taylor"), ("ecc", "adam"), ("uniform", "taylor")]
+METHODS = [
+    ("ecc", "taylor"),
+    ("ecc", "adam"),
+    ("uniform", "taylor"),
+    ("netadapt", ""),
+    ("eap-channels", ""),
+]
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +65,8 @@ def solve(
     model, _, split = setting
     model = copy.deepcopy(model)
     config = TrainConfig(batch_size=16, lr=1e-3)
+    if table.method(method).chooses:
+        trainer = {"held_out": 40, **trainer}
     loop = TorchTrainer(model, split, split, config=config, **trainer)
     solution = made(method, metric, warmup=5).solve(problem, loop, steps)
     return model, solution, loop

@@ -1,0 +1,94 @@
+"""Integer widths that hold a target: of one group, of all groups together, and filled up to what still fits."""
+
+from __future__ import annotations
+
+from typing import Callable
+
+import numpy as np
+
+from edgeecc.graph.spec import FloatArray
+from edgeecc.solvers.base import Problem
+
+#: Whether widths (G,) hold a target; true of smaller widths where it is true of larger ones.
+Holds = Callable[[FloatArray], bool]
+
+
+def within(problem: Problem, target: float) -> Holds:
+    """Return what tells whether widths hold a target: a load, or for 1 the limits themselves."""
+    if target <= 1.0:
+        return problem.fits
+    return lambda widths: problem.load(widths) <= target
+
+
+def largest(widths: FloatArray, group: int, holds: Holds) -> int:
+    """Return the largest width of a group, others as they are, below its present one that holds the target.
+
+    Args:
+        widths: (G,), integers, at least 1; not changed.
+        group: place in `widths`.
+        holds: monotone, see `Holds`.
+    Returns: 0 where not even width 1 does.
+    """
+    trial = widths.copy()
+    low, high = 0, int(widths[group])
+    while high - low > 1:
+        middle = (low + high) // 2
+        trial[group] = middle
+        low, high = (middle, high) if holds(trial) else (low, middle)
+    return low
+
+
+def shrunk(widths: FloatArray, holds: Holds) -> FloatArray:
+    """Return the widths times the largest common factor that holds the target, rounded down, then filled up (ours).
+
+    What rounding leaves goes, a unit each, to the groups that lost most by it.
+
+    Args:
+        widths: (G,), integers, at least 1; not changed.
+        holds: true where every width is 1.
+    """
+
+    def at(factor: float) -> FloatArray:
+        return np.maximum(1.0, np.floor(factor * widths + 1e-9))
+
+    low, high = 0.0, 1.0
+    for _ in range(60):
+        middle = 0.5 * (low + high)
+        low, high = (middle, high) if holds(at(middle)) else (low, middle)
+    found = at(low)
+    for group in np.argsort(found / widths - low, kind="stable"):
+        trial = found.copy()
+        trial[group] = min(widths[group], trial[group] + 1.0)
+        if holds(trial):
+            found = trial
+    return found
+
+
+def filled(
+    problem: Problem, widths: FloatArray, *, most: FloatArray, worth: Callable[[int, int], float]
+) -> FloatArray:  # fmt: skip
+    """Widen groups one unit at a time, most worth per load first, while the limits hold (ours).
+
+    Args:
+        problem: for its limits.
+        widths: (G,), integers, within the limits; not changed.
+        most: (G,), widths that are not exceeded.
+        worth: group, width -> what one unit more is worth, at least 0, comparable between groups.
+    Returns: (G,), integers, within the limits; no group can be widened by one unit.
+    """
+    widths = widths.copy()
+    closed = widths >= most
+    while not closed.all():
+        slope = np.maximum(problem.load_gradient(widths), 1e-300)
+        gain = [
+            -1.0 if shut else worth(group, int(width)) / slope[group]
+            for group, (shut, width) in enumerate(zip(closed, widths))
+        ]
+        best = int(np.argmax(gain))
+        widths[best] += 1.0
+        if not problem.fits(widths):
+            widths[best] -= 1.0
+            closed[best] = True
+        elif widths[best] >= most[best]:
+            closed[best] = True
+    return widths
