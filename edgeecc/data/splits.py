@@ -193,7 +193,7 @@ class Batches:
         size: int,
         seed: int,
         workers: Optional[int] = None,
-        own: slice = slice(None),  # noqa: B008  # immutable
+        own: slice = slice(None),
     ) -> None:
         self._prefetch = Prefetch(
             _Parts(split, _Order(len(split), min(size, len(split)), seed, own)),

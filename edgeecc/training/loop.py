@@ -59,7 +59,7 @@ class TorchTrainer:
 
     The teacher is the network as it is handed in. Phase "finetune" goes through the stages of its config, any
     other keeps the learning rate. With checkpoints a killed phase goes on exactly, in any number of processes: batches
-    are a function of the step, and the random state one of the step and the process. The first process writes, all read.
+    are a function of the step, the random state one of step and process. The first process writes, all read.
 
     Args:
         model: trained in place.
@@ -114,6 +114,15 @@ class TorchTrainer:
     def model(self) -> nn.Module:
         """The network under training."""
         return self._model
+
+    @property
+    def world(self) -> World:
+        """The processes that train."""
+        return self._world
+
+    def computed(self) -> Dict[str, object]:
+        """Return what trains and how, as results say it."""
+        return {**self._compute.told(), "processes": self._world.size}
 
     def evaluate(self) -> float:
         """Return the score that decides, on the validation data."""

@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import contextlib
 import re
+import warnings
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Iterator, Literal, Optional
+from inspect import signature
+from typing import Any, Dict, Iterator, Literal, Optional
 
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch._C._distributed_c10d import PrefixStore, Store
+from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 from edgeecc.errors import (
@@ -32,6 +36,12 @@ TIMEOUT = timedelta(minutes=10)
 ECHO = timedelta(seconds=5)
 #: CPU tensors travel by gloo, those of GPUs by nccl.
 BACKENDS = "cpu:gloo,cuda:nccl"
+#: Running statistics are the same everywhere already; what says so was called otherwise before torch 2.13.
+_NO_SYNC: Dict[str, Any] = {
+    "forward_sync_buffers"
+    if "forward_sync_buffers" in signature(DistributedDataParallel).parameters
+    else "broadcast_buffers": False
+}
 #: Words of gloo and nccl about a process that is gone.
 _LOST = re.compile(r"gloo|nccl|connection|timed out|broken pipe|socket", re.IGNORECASE)
 
@@ -99,9 +109,7 @@ class World:
         if self.size == 1:
             return model
         with noticing_loss():
-            return DistributedDataParallel(
-                model, broadcast_buffers=False, find_unused_parameters=unused
-            )
+            return DistributedDataParallel(model, find_unused_parameters=unused, **_NO_SYNC)
 
     def check_alike(self, digest: int, what: str) -> None:
         """Check that all processes have the same digest.
@@ -114,8 +122,8 @@ class World:
         ends = self.all_reduce(torch.tensor([digest, -digest]), "max").tolist()
         if ends[0] != -ends[1]:
             raise ParallelError(
-                f"the processes of the job have different {what}; use machines of one kind, or one process, and give the "
-                "same command to go on from the last checkpoint"
+                f"the processes of the job have different {what}; use machines of one kind, or one process, and give "
+                "the same command to go on from the last checkpoint"
             )
 
 
@@ -135,9 +143,21 @@ def noticing_loss() -> Iterator[None]:
         if not (isinstance(error, dist.DistError) or _LOST.search(str(error))):
             raise
         raise LostProcessError(
-            f"a process of this job is gone or does not answer ({brief(error, 80)}); give the same command to go on from "
-            "the last checkpoint"
+            f"a process of this job is gone or does not answer ({brief(error, 80)}); give the same command to go on "
+            "from the last checkpoint"
         ) from error
+
+
+@contextlib.contextmanager
+def reducing() -> Iterator[None]:
+    """Surround a backward pass of what `World.sharing` returned.
+
+    Raises: LostProcessError.
+    """
+    with noticing_loss(), warnings.catch_warnings():
+        # gradients of depthwise kernels are laid out otherwise, which costs a copy of few numbers
+        warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
+        yield
 
 
 @contextlib.contextmanager
@@ -153,12 +173,12 @@ def job(url: Optional[str] = None) -> Iterator[World]:
     if url is None and processes() == 1:
         yield ALONE
         return
-    store, rank, size = next(dist.rendezvous(url or "env://", timeout=TIMEOUT))
+    store, rank, size = next(rendezvous(url or "env://", timeout=TIMEOUT))
     dist.init_process_group(
         BACKENDS if torch.cuda.is_available() else "gloo",
-        store=dist.PrefixStore("collectives", store), rank=rank, world_size=size, timeout=TIMEOUT,
+        store=PrefixStore("collectives", store), rank=rank, world_size=size, timeout=TIMEOUT,
     )  # fmt: skip
-    notes = _Notes(dist.PrefixStore("notes", store), rank, size)
+    notes = _Notes(PrefixStore("notes", store), rank, size)
     try:
         yield World(rank, size)
     except LostProcessError as error:
@@ -184,7 +204,7 @@ def _defer(error: BaseException, rank: int, notes: _Notes) -> None:
 class _Notes:
     """Who failed and tells why, and who was the first to miss another."""
 
-    def __init__(self, store: dist.Store, rank: int, size: int) -> None:
+    def __init__(self, store: Store, rank: int, size: int) -> None:
         self._store, self._rank, self._size = store, rank, size
 
     def tell(self) -> None:

@@ -1,4 +1,7 @@
-"""The random state of dropout and its like: a function of seed, batch and process, so that a resumed run has the same."""
+"""The random state of dropout and its like.
+
+It is a function of seed, batch and process, so that a resumed run has the same.
+"""
 
 from __future__ import annotations
 

@@ -5,6 +5,7 @@ Gradients are those of the loss of the whole batch, in float32 and unscaled, the
 
 from __future__ import annotations
 
+import contextlib
 import math
 from typing import Optional, Tuple
 
@@ -15,7 +16,7 @@ from edgeecc.data.splits import Batch
 from edgeecc.errors import ConfigError, brief
 from edgeecc.training.compute import Compute, leaves_some_out
 from edgeecc.training.distill import ALL, Parts, distillation_loss
-from edgeecc.training.parallel import World, noticing_loss
+from edgeecc.training.parallel import World, reducing
 from edgeecc.training.sync_norm import global_batch_norm
 from edgeecc.training.task import Task
 
@@ -119,7 +120,7 @@ class Stepper:
         if not math.isfinite(value):
             raise ConfigError(f"the loss is {value} at {where}; lower --lr")
         whole = loss * self._world.size if self._world.size > 1 else loss  # gradients are means
-        with noticing_loss():
+        with reducing() if self._world.size > 1 else contextlib.nullcontext():
             (whole if self._scaler is None else self._scaler.scale(whole)).backward()  # type: ignore[no-untyped-call]
         return value
 

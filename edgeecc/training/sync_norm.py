@@ -52,7 +52,7 @@ def global_batch_norm(model: nn.Module, world: World) -> Iterator[None]:
 def _forward(norm: _BatchNorm, world: World, x: torch.Tensor) -> torch.Tensor:
     if not norm.training:
         return _BatchNorm.forward(norm, x)
-    norm._check_input_dim(x)
+    norm._check_input_dim(x)  # type: ignore[no-untyped-call]  # torch leaves it untyped
     count, mean, var = statistics(x, world)
     if float(count) <= 1.0:
         raise ValueError(f"Expected more than 1 value per channel when training, got {x.shape}")
