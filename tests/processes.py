@@ -11,19 +11,19 @@ from edgeecc.training.parallel import World, job
 
 #: A server that has imported all this forks the processes, so that each starts at once.
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["tests.processes", "tests.parallel_work"])
+CONTEXT.set_forkserver_preload(["tests.parallel_work", "torch._dynamo"])
 #: Seconds that a job may take.
 PATIENCE = 100.0
 
 
-class Failed(Exception):
+class JobFailedError(Exception):
     """What a process raised, in words."""
 
 
 def run_job(work: Callable[..., Any], folder: Path, *arguments: Any, size: int = 2) -> List[Any]:
     """Return what `work(world, *arguments)` returned in each process.
 
-    Raises: Failed with the errors of all processes, one a line, when one fails.
+    Raises: JobFailedError with the errors of all processes, one a line, when one fails.
     """
     folder.mkdir(parents=True, exist_ok=True)
     meeting = folder / "meeting"
@@ -43,7 +43,7 @@ def run_job(work: Callable[..., Any], folder: Path, *arguments: Any, size: int =
         process.kill()
     errors = [text for kind, text in found if kind == "error"]
     if errors:
-        raise Failed("\n".join(errors))
+        raise JobFailedError("\n".join(errors))
     return [value for _, value in found]
 
 
@@ -69,4 +69,4 @@ def _enter(outbox: Any, url: str, work: Callable[..., Any], arguments: Any) -> N
     outbox.send(found)
 
 
-__all__ = ["Failed", "World", "run_job"]
+__all__ = ["JobFailedError", "World", "run_job"]
