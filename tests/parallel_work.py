@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import os
-from datetime import timedelta
 from pathlib import Path
 from typing import Any, Dict, List, Optional
 
@@ -232,7 +231,7 @@ def written(world: World, folder: Path) -> List[str]:
 
 def fail(world: World, who: str) -> None:
     """Fail in one process, in all, or by dying."""
-    parallel.ECHO = timedelta(seconds=0.5)
+    parallel.ECHO_S = 0.5
     if who == "dies" and world.rank:
         os._exit(1)
     if who == "all" or (who == "one" and world.rank):

@@ -12,6 +12,7 @@ import warnings
 from dataclasses import dataclass
 from datetime import timedelta
 from inspect import signature
+from time import perf_counter, sleep
 from typing import Any, Dict, Iterator, Literal, Optional
 
 import torch
@@ -32,8 +33,8 @@ from edgeecc.launch import processes
 
 #: A process that has not answered for so long is given up: longer than checkpoints, tables and scores take.
 TIMEOUT = timedelta(minutes=10)
-#: How long a process that failed waits for the first one to say the same.
-ECHO = timedelta(seconds=5)
+#: Seconds that a process that failed waits for the first one to say the same.
+ECHO_S = 5.0
 #: CPU tensors travel by gloo, those of GPUs by nccl.
 BACKENDS = "cpu:gloo,cuda:nccl"
 #: Running statistics are the same everywhere already; what says so was called otherwise before torch 2.13.
@@ -214,11 +215,13 @@ class _Notes:
 
     def main_tells(self) -> bool:
         """Return whether the first process failed by itself too; waits a little for it."""
-        try:
-            self._store.wait([_key(0)], ECHO)
-        except RuntimeError:
-            return False
-        return True
+        until = perf_counter() + ECHO_S
+        with contextlib.suppress(RuntimeError):
+            while perf_counter() < until:
+                if self._store.check([_key(0)]):
+                    return True
+                sleep(0.1)
+        return False
 
     def is_told(self) -> bool:
         """Return whether somebody else tells what happened: who failed, or who missed another first."""
