@@ -8,7 +8,6 @@ from typing import Dict, Mapping
 
 from torch import nn
 
-from edgeecc.artifacts import write_json, write_tensors
 from edgeecc.config import TrainConfig
 from edgeecc.data.sources import DataBundle
 from edgeecc.graph.spec import FloatArray, IntArray, NetworkSpec
@@ -35,7 +34,9 @@ from edgeecc.solvers.feasibility import check_feasible
 from edgeecc.solvers.finetune import FixedPattern
 from edgeecc.solvers.table import make_solver, method
 from edgeecc.sources import NetworkSource, load_images, open_network, trace_source
+from edgeecc.training.compute import Compute, compute_of
 from edgeecc.training.loop import TorchTrainer
+from edgeecc.training.parallel import ALONE, World
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,7 @@ class Prepared:
     steps: int
     finetune_steps: int
     held_out: int
+    compute: Compute
 
     def problem(self) -> Problem:
         """Return what the solver is to solve: its bound holds the cost model's error off the user's."""
@@ -61,10 +63,14 @@ class Prepared:
 
 
 def prune(
-    request: PruneRequest, on_step: OnPhaseStep = lambda phase, step: None
+    request: PruneRequest, on_step: OnPhaseStep = lambda phase, step: None, world: World = ALONE
 ) -> Dict[str, object]:
     """Prune, fine-tune and write the run folder; resume an interrupted run of the same request.
 
+    Args:
+        request: the same in every process.
+        on_step: progress, told in every process.
+        world: the processes of the job, see `training.parallel.job`; the first one writes.
     Returns: what `edgeecc prune --json` prints; also in result.json.
     Raises: BudgetInfeasibleError before the first batch when no widths fit the budget; any EdgeeccError of
         the steps on the way.
@@ -77,8 +83,9 @@ def prune(
         source=ready.source,
         spec=ready.spec,
         profile=ready.price.profile,
+        world=world,
     ) as folder:
-        return _run(folder, request, ready, on_step)
+        return _run(folder, request, ready, on_step=on_step, world=world)
 
 
 def prepare(request: PruneRequest) -> Prepared:
@@ -117,18 +124,19 @@ def prepare(request: PruneRequest) -> Prepared:
         steps=steps,
         finetune_steps=finetune_steps,
         held_out=held_out_images(request.pruning, len(data.train)),
+        compute=compute_of(request.compute),
     )
     check_feasible(ready.problem(), [priced.margin])
     return ready
 
 
 def _run(
-    folder: RunFolder, request: PruneRequest, ready: Prepared, on_step: OnPhaseStep
+    folder: RunFolder, request: PruneRequest, ready: Prepared, *, on_step: OnPhaseStep, world: World
 ) -> Dict[str, object]:  # fmt: skip
     started = perf_counter()
     trainer = make_trainer(
         folder, request, model=ready.model, data=ready.data, training=ready.training, held_out=ready.held_out,
-        on_step=on_step,
+        on_step=on_step, compute=ready.compute, world=world,
     )  # fmt: skip
     dense = trainer.dense_scores()
     problem = ready.problem()
@@ -142,6 +150,7 @@ def _run(
         scores_in(ready.data, dense, trainer.scores()),
         dense={"accuracy": next(iter(dense.values())), "cost": ready.dense_cost},
         status=solution.status,
+        compute=trainer.computed(),
         seconds=perf_counter() - started,
     )
     write_result(folder, result, model=ready.model, source=ready.source, spec=ready.spec)
@@ -159,11 +168,9 @@ def _solved(
     solution = solver.solve(problem, trainer, ready.steps)
     keep = ready.spec.checked_keep(solution.keep)
     mask_(ready.model, ready.spec, keep)
-    write_tensors(
-        folder.file("pruned.safetensors"), tensors_of(ready.model), {"status": solution.status}
-    )
+    folder.write_tensors("pruned.safetensors", tensors_of(ready.model), {"status": solution.status})
     history = [asdict(step) for step in solution.history]
-    write_json(folder.file("history.json"), HISTORY_SCHEMA, {"prune": history})
+    folder.write_json("history.json", HISTORY_SCHEMA, {"prune": history})
     folder.write_keep(keep)
     return Solution(keep, solution.status, solution.history)
 
@@ -223,6 +230,7 @@ def _identity(request: PruneRequest, ready: Prepared) -> Dict[str, object]:
         "settings": _settings(request),
         "held_out": ready.held_out,
         "training": asdict(ready.training),
+        "precision": request.compute.precision,
     }
 
 

@@ -20,11 +20,11 @@ from __future__ import annotations
 import contextlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Dict, Iterator, Mapping
+from typing import Dict, Iterable, Iterator, Mapping
 
 import numpy as np
 
-from edgeecc.artifacts import exclusive, read_json, write_json
+from edgeecc.artifacts import Tensors, exclusive, read_json, write_json, write_tensors
 from edgeecc.errors import ArtifactError
 from edgeecc.graph.spec import IntArray, NetworkSpec
 from edgeecc.graph.spec_io import read_spec
@@ -56,9 +56,15 @@ UNFINISHED = (
 
 @dataclass(frozen=True)
 class RunFolder:
-    """Names and JSON artefacts of a run folder."""
+    """Names and artefacts of a run folder.
+
+    Args:
+        path: of the folder.
+        writes: whether this process writes it; of a job of several only the first does, and the others read.
+    """
 
     path: Path
+    writes: bool = True
 
     def file(self, name: str) -> Path:
         """Return the path of a file of this run."""
@@ -74,8 +80,26 @@ class RunFolder:
 
         Raises: ArtifactError when another process holds it or the folder cannot be written.
         """
+        if not self.writes:
+            yield
+            return
         with exclusive(self.path, "wait for it or choose another with --run"):
             yield
+
+    def write_json(self, name: str, schema: str, body: Mapping[str, object]) -> None:
+        """Write a JSON artefact, see `artifacts.write_json`."""
+        if self.writes:
+            write_json(self.file(name), schema, body)
+
+    def write_tensors(self, name: str, tensors: Tensors, metadata: Mapping[str, str]) -> None:
+        """Write named arrays as safetensors, see `artifacts.write_tensors`."""
+        if self.writes:
+            write_tensors(self.file(name), tensors, metadata)
+
+    def drop(self, names: Iterable[str]) -> None:
+        """Remove files that are there."""
+        for name in names if self.writes else ():
+            self.file(name).unlink(missing_ok=True)
 
     def read_run(self) -> Dict[str, object]:
         """Return run.json.
@@ -99,7 +123,7 @@ class RunFolder:
 
     def write_spec(self, spec: NetworkSpec) -> None:
         """Write spec.json."""
-        write_json(self.file("spec.json"), SPEC_SCHEMA, {"spec": spec.to_json()})
+        self.write_json("spec.json", SPEC_SCHEMA, {"spec": spec.to_json()})
 
     def read_spec(self) -> NetworkSpec:
         """Return the traced network of this run."""
@@ -108,7 +132,7 @@ class RunFolder:
     def write_keep(self, keep: Mapping[str, IntArray]) -> None:
         """Write keep.json."""
         units = {name: [int(unit) for unit in kept] for name, kept in keep.items()}
-        write_json(self.file("keep.json"), KEEP_SCHEMA, {"keep": units})
+        self.write_json("keep.json", KEEP_SCHEMA, {"keep": units})
 
     def read_keep(self, spec: NetworkSpec) -> Dict[str, IntArray]:
         """Return the units that stay, checked against the spec.

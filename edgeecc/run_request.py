@@ -13,10 +13,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from edgeecc.artifacts import Tensors, read_tensors, write_json, write_tensors
+from edgeecc.artifacts import Tensors, read_tensors
 from edgeecc.check_set import scored
 from edgeecc.config import (
     BATCH_SIZES,
+    ComputeConfig,
     EccConfig,
     PruneConfig,
     TaskName,
@@ -33,7 +34,9 @@ from edgeecc.run_folder import FILES, RESULT_SCHEMA, RUN_SCHEMA, UNFINISHED, Run
 from edgeecc.solvers.base import Step
 from edgeecc.solvers.table import method
 from edgeecc.sources import NetworkSource
+from edgeecc.training.compute import Compute
 from edgeecc.training.loop import Checkpointing, TorchTrainer
+from edgeecc.training.parallel import ALONE, World
 from edgeecc.training.task import Task
 from edgeecc.training.tasks import make_task
 from edgeecc.units import Budget
@@ -59,6 +62,7 @@ class PruneRequest:
         force: start over where a run of another kind or a finished one is.
         pruning, ecc, wsp, training: settings; `ecc` of channels, `wsp` of single weights.
         settings: of the method, where it is neither of those; None takes its defaults.
+        compute: what trains, and in which precision.
     """
 
     weights: Path
@@ -78,6 +82,7 @@ class PruneRequest:
     wsp: WspConfig = field(default_factory=WspConfig)
     training: TrainConfig = field(default_factory=TrainConfig)
     settings: Optional[object] = None
+    compute: ComputeConfig = field(default_factory=ComputeConfig)
 
     def __post_init__(self) -> None:
         needs_adam = self.pruning.method == "ecc" and self.ecc.metric == "adam"
@@ -95,30 +100,35 @@ class PruneRequest:
 
 
 @contextlib.contextmanager
-def claimed(  # keyword-only, what a fresh folder holds
+def claimed(  # noqa: PLR0913  # keyword-only, what a fresh folder holds, and who claims it
     request: PruneRequest, identity: Mapping[str, object], *, model: nn.Module, source: NetworkSource,
-    spec: NetworkSpec, profile: Optional[Profile] = None,
+    spec: NetworkSpec, profile: Optional[Profile] = None, world: World = ALONE,
 ) -> Iterator[RunFolder]:  # fmt: skip
     """Hold the request's run folder: a fresh one, or the same request's to resume.
 
-    Raises: ArtifactError when it holds another run or a finished one, or another process holds it.
+    The first process of a job makes it, then the others see that it is theirs.
+
+    Raises: ArtifactError when it holds another run or a finished one, another process holds it, or a process of the
+        job cannot see it.
     """
-    folder = RunFolder(request.run or default_run(request, source))
+    folder = RunFolder(request.run or default_run(request, source), writes=world.is_main)
     with folder.locked():
-        if _is_fresh(folder, source, identity, force=request.force):
-            for name in FILES:
-                folder.file(name).unlink(missing_ok=True)
-            write_tensors(
-                folder.file("dense.safetensors"), tensors_of(model), {"network": source.reference}
+        if world.is_main and _is_fresh(folder, source, identity, force=request.force):
+            folder.drop(FILES)
+            folder.write_tensors(
+                "dense.safetensors", tensors_of(model), {"network": source.reference}
             )
             folder.write_spec(spec)
             source.keep_in(folder.path)
             if profile is not None:
                 profile.save(folder.file("profile.json"))
             body = {"source": source.to_json(), "request": dict(identity)}
-            write_json(
-                folder.file("run.json"), RUN_SCHEMA, body
-            )  # from here on it is this request's
+            folder.write_json("run.json", RUN_SCHEMA, body)  # from here on it is this request's
+        world.barrier()
+        if not world.is_main and _is_fresh(folder, source, identity, force=False):
+            raise ArtifactError(
+                f"{folder.path} is not where the first process made it; take a folder that all machines share"
+            )
         yield folder
 
 
@@ -145,7 +155,7 @@ def task_of(data: DataBundle) -> Task:
 
 def make_trainer(  # noqa: PLR0913  # keyword-only, one each
     folder: RunFolder, request: PruneRequest, *, model: nn.Module, data: DataBundle, training: TrainConfig,
-    held_out: int = 0, on_step: OnPhaseStep,
+    held_out: int = 0, on_step: OnPhaseStep, compute: Compute, world: World,
 ) -> TorchTrainer:  # fmt: skip
     """Return the trainer of a run; its checkpoints are in the run folder."""
     checkpointing = Checkpointing(
@@ -163,6 +173,8 @@ def make_trainer(  # noqa: PLR0913  # keyword-only, one each
         checkpointing=checkpointing,
         held_out=held_out,
         on_step=on_step,
+        compute=compute,
+        world=world,
     )
 
 
@@ -198,10 +210,9 @@ def write_result(
 ) -> None:  # fmt: skip
     """Write the pruned network and, last, result.json: from here on the run is finished."""
     metadata = {"network": source.reference, "fingerprint": spec.fingerprint()}
-    write_tensors(folder.file("masked.safetensors"), tensors_of(model), metadata)
-    write_json(folder.file("result.json"), RESULT_SCHEMA, result)
-    for name in UNFINISHED:
-        folder.file(name).unlink(missing_ok=True)
+    folder.write_tensors("masked.safetensors", tensors_of(model), metadata)
+    folder.write_json("result.json", RESULT_SCHEMA, result)
+    folder.drop(UNFINISHED)
 
 
 def default_run(request: PruneRequest, source: NetworkSource) -> Path:

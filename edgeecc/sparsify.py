@@ -37,6 +37,8 @@ from edgeecc.run_request import (
 )
 from edgeecc.solvers.sparse import FixedWeights, SparseProblem
 from edgeecc.sources import NetworkSource, load_images, open_network, trace_source
+from edgeecc.training.compute import Compute, compute_of
+from edgeecc.training.parallel import ALONE, World
 from edgeecc.units import Metric
 from edgeecc.weight_methods import METHODS, remove_weights
 
@@ -56,13 +58,16 @@ class Prepared:
     training: TrainConfig
     steps: int
     finetune_steps: int
+    compute: Compute
 
 
 def sparsify(
-    request: PruneRequest, on_step: OnPhaseStep = lambda phase, step: None
+    request: PruneRequest, on_step: OnPhaseStep = lambda phase, step: None, world: World = ALONE
 ) -> Dict[str, object]:
     """Project, fine-tune and write the run folder; resume an interrupted run of the same request.
 
+    Args:
+        request, on_step, world: see `edgeecc.prune.prune`.
     Returns: what `edgeecc prune --json` prints; also in result.json.
     Raises: BudgetInfeasibleError before the first batch when no weights fit the budget; any EdgeeccError of
         the steps on the way.
@@ -74,8 +79,9 @@ def sparsify(
         model=ready.pricing.model,
         source=ready.source,
         spec=ready.spec,
+        world=world,
     ) as folder:
-        return _run(folder, request, ready, on_step)
+        return _run(folder, request, ready, on_step=on_step, world=world)
 
 
 def prepare(request: PruneRequest) -> Prepared:
@@ -101,7 +107,8 @@ def prepare(request: PruneRequest) -> Prepared:
     _check_feasible(request, pricing)
     training = settled(request.training, source.input_shape, data.task)
     steps, finetune_steps = step_counts(request.pruning, training, len(data.train))
-    return Prepared(source, spec, data, pricing, training, steps, finetune_steps)
+    compute = compute_of(request.compute)
+    return Prepared(source, spec, data, pricing, training, steps, finetune_steps, compute)
 
 
 def _check_options(request: PruneRequest, device_kind: str) -> None:
@@ -144,12 +151,13 @@ def _check_feasible(request: PruneRequest, pricing: ArrayPricing) -> None:
 
 
 def _run(
-    folder: RunFolder, request: PruneRequest, ready: Prepared, on_step: OnPhaseStep
+    folder: RunFolder, request: PruneRequest, ready: Prepared, *, on_step: OnPhaseStep, world: World
 ) -> Dict[str, object]:  # fmt: skip
     started = perf_counter()
     pricing, model = ready.pricing, ready.pricing.model
     trainer = make_trainer(
-        folder, request, model=model, data=ready.data, training=ready.training, on_step=on_step
+        folder, request, model=model, data=ready.data, training=ready.training, on_step=on_step,
+        compute=ready.compute, world=world,
     )  # fmt: skip
     dense = trainer.dense_scores()
     if request.pruning.input_mask:
@@ -184,8 +192,10 @@ def _run(
         "meter": pricing.array.meter,
         "device": pricing.array.device,
         "hardware": asdict(pricing.array),
+        "compute": trainer.computed(),
         "seconds": perf_counter() - started,
     }
+    world.barrier()  # all have read what goes when the result is written
     write_result(folder, result, model=model, source=ready.source, spec=ready.spec)
     return result
 
@@ -222,4 +232,5 @@ def _identity(request: PruneRequest, ready: Prepared) -> Dict[str, object]:
         "training": asdict(ready.training),
         "input_mask": request.pruning.input_mask,
         "pattern": request.pruning.pattern,
+        "precision": request.compute.precision,
     }

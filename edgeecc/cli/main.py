@@ -17,6 +17,7 @@ from edgeecc.cli.export import export, verify
 from edgeecc.cli.inspection import inspect
 from edgeecc.cli.networks import networks
 from edgeecc.cli.prune import prune
+from edgeecc.launch import one_voice
 
 
 @click.group(
@@ -52,8 +53,9 @@ for _command in (doctor, networks, calibrate, inspect, prune, export, verify, de
 
 
 def main() -> None:
-    """Entry point of the console script."""
-    cli(prog_name="edgeecc")
+    """Entry point of the console script; in a job of several processes the first one speaks."""
+    with one_voice():
+        cli(prog_name="edgeecc")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,14 @@ import click
 from click.core import ParameterSource
 
 from edgeecc.cli.config_file import config_option
-from edgeecc.cli.options import json_option, network_options, parse_budget_option, workspace_option
+from edgeecc.cli.options import (
+    compute_of_options,
+    compute_options,
+    json_option,
+    network_options,
+    parse_budget_option,
+    workspace_option,
+)
 from edgeecc.cli.output import ProgressLine, emit_json, print_table
 from edgeecc.config import EccConfig, PruneConfig, TrainConfig, WspConfig
 from edgeecc.data.table import KNOWN
@@ -183,6 +190,7 @@ def training_options(command: Callable[..., Any]) -> Callable[..., Any]:
     help="Share held off the budget.  [default: the profile's held-out p95 error]",
 )
 @training_options
+@compute_options
 @click.option(
     "--run",
     type=click.Path(path_type=Path),
@@ -205,6 +213,7 @@ def prune(
       edgeecc prune net.pth --network mine.nets:factory --input 1x28x28 --data fashion-mnist --budget 34%
       edgeecc prune net.pt2 --data digits --budget 50%
       edgeecc prune net.pth --method wsp --device systolic:eyeriss --budget 20% --data digits
+      torchrun --nproc_per_node=2 -m edgeecc prune model.pth --budget 50% --data imagefolder:FOLDER
     """  # noqa: D301  # \b keeps click from wrapping
     if not options["data"]:
         raise click.UsageError(
@@ -214,13 +223,14 @@ def prune(
     from edgeecc.prune import prune as prune_channels
     from edgeecc.run_request import PruneRequest
     from edgeecc.sparsify import METHODS, sparsify
+    from edgeecc.training.parallel import job
 
     _drop_what_is_typed_over(ctx, options)
     request = PruneRequest(weights=model, budget=parsed, **_request_fields(options))
     use_case = sparsify if request.pruning.method in METHODS else prune_channels
     metric = Metric.ACCESSES if use_case is sparsify else parsed.metric
-    with ProgressLine("prune", quiet=ctx.obj["quiet"]) as line:
-        result = use_case(request, on_step=_reporter(line, metric))
+    with ProgressLine("prune", quiet=ctx.obj["quiet"]) as line, job() as world:
+        result = use_case(request, on_step=_reporter(line, metric), world=world)
     if as_json:
         emit_json(result)
     else:
@@ -260,6 +270,7 @@ def _request_fields(options: Dict[str, Any]) -> Dict[str, Any]:
     fields["ecc"] = EccConfig(
         metric=ecc_metric, rho1=options["rho1"], rho2=options["rho2"], beta=options["beta"]
     )
+    fields["compute"] = compute_of_options(options)
     fields["training"] = TrainConfig(
         batch_size=options["batch_size"],
         lr=options["lr"],

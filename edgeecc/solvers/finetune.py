@@ -10,7 +10,7 @@ from torch import nn
 
 from edgeecc.graph.spec import IntArray
 from edgeecc.solvers.base import Problem
-from edgeecc.solvers.units import UnitTable, mask_weights_, widths_of
+from edgeecc.solvers.units import UnitTable, beside_weights, mask_weights_, widths_of
 
 
 class FixedMasks:
@@ -22,8 +22,9 @@ class FixedMasks:
     """
 
     def __init__(self, masks: Mapping[str, torch.Tensor], cost: float) -> None:
-        self._masks = masks
+        self._masks = dict(masks)
         self._cost = cost
+        self._placed = False
 
     def after_backward(self, model: nn.Module) -> None:
         """Do nothing."""
@@ -33,6 +34,9 @@ class FixedMasks:
     ) -> Mapping[str, float]:  # fmt: skip
         """Put the zeros back."""
         del step, steps
+        if not self._placed:  # once, not in each step
+            self._masks = beside_weights(model, self._masks)
+            self._placed = True
         mask_weights_(model, optimizer, self._masks)
         return {"cost": self._cost}
 

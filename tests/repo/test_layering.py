@@ -13,8 +13,8 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "edgeecc"
 
 BASE = {
-    "errors", "units", "config", "artifacts", "compressed", "normalisation", "pattern", "peer_config", "plugins",
-    "schedule", "workload",
+    "errors", "units", "config", "artifacts", "compressed", "launch", "normalisation", "pattern", "peer_config",
+    "plugins", "schedule", "workload",
 }  # fmt: skip
 DOMAIN = {"graph", "networks", "data", "cost", "meters", "runtimes", "solvers", "training"}
 USE_CASES = {
@@ -93,7 +93,9 @@ def own(module: str) -> set[str]:
 
 def test_every_module_has_a_layer() -> None:
     tops = {module.partition(".")[0] for module in modules()}
-    assert tops == (BASE | DOMAIN | USE_CASES | {"cli"}) & tops, f"new modules need a layer: {tops}"
+    assert tops == (BASE | DOMAIN | USE_CASES | {"cli", "__main__"}) & tops, (
+        f"new modules need a layer: {tops}"
+    )
 
 
 @pytest.mark.parametrize("module", modules())
@@ -116,6 +118,20 @@ def test_third_party_packages_stay_in_their_place(module: str) -> None:
     for name in imports(module):
         owners = OWNED.get(name.partition(".")[0])
         assert owners is None or top in owners, f"{module} imports {name}; only {owners} may"
+
+
+def test_one_module_knows_of_processes() -> None:
+    users = {
+        module
+        for module in modules()
+        if any(
+            n.startswith("torch.distributed")
+            or "_distributed_c10d" in n
+            or n == "torch.nn.parallel"
+            for n in imports(module)
+        )
+    }
+    assert users == {"training.parallel"}
 
 
 def test_device_tier_loads_without_torch() -> None:
