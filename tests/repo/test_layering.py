@@ -18,9 +18,9 @@ BASE = {
 }  # fmt: skip
 DOMAIN = {"graph", "networks", "data", "cost", "meters", "runtimes", "solvers", "training"}
 USE_CASES = {
-    "array_pricing", "budgets", "calibrate", "calibration_folder", "calibration_job", "catalogue", "check_set", "demo", "doctor",
-    "export", "export_parts", "export_weights", "inspection", "pricing", "prune", "rounds", "run_folder", "run_request",
-    "sparsify", "sources", "verdict", "verify", "weight_methods",
+    "array_pricing", "budgets", "calibrate", "calibration_folder", "calibration_job", "catalogue", "check_set", "demo",
+    "doctor", "export", "export_parts", "export_weights", "inspection", "pricing", "prune", "rounds", "run_folder",
+    "run_request", "sparsify", "sources", "verdict", "verify", "weight_methods",
 }  # fmt: skip
 #: What a domain package may import of the other domain packages: the modules that only describe.
 SHARED = {
