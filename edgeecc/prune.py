@@ -4,15 +4,22 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from time import perf_counter
-from typing import Dict, Mapping
+from typing import Dict, Mapping, Tuple
 
 from torch import nn
 
+from edgeecc.budgets import (
+    PricedBudget,
+    identity_of,
+    price_budgets,
+    problem_of,
+    profiles_of,
+    result_of,
+)
 from edgeecc.config import TrainConfig
 from edgeecc.data.sources import DataBundle
 from edgeecc.graph.spec import FloatArray, IntArray, NetworkSpec
 from edgeecc.graph.surgery import mask_
-from edgeecc.pricing import Price, PriceQuery, price
 from edgeecc.run_folder import HISTORY_SCHEMA, RunFolder
 from edgeecc.run_request import (
     OnPhaseStep,
@@ -29,7 +36,7 @@ from edgeecc.run_request import (
     weights_digest,
     write_result,
 )
-from edgeecc.solvers.base import Limit, Problem, Solution, Solver
+from edgeecc.solvers.base import Problem, Solution, Solver
 from edgeecc.solvers.feasibility import check_feasible
 from edgeecc.solvers.finetune import FixedPattern
 from edgeecc.solvers.table import make_solver, method
@@ -47,9 +54,7 @@ class Prepared:
     source: NetworkSource
     spec: NetworkSpec
     data: DataBundle
-    price: Price
-    bound: float
-    dense_cost: float
+    budgets: Tuple[PricedBudget, ...]
     training: TrainConfig
     steps: int
     finetune_steps: int
@@ -57,9 +62,8 @@ class Prepared:
     compute: Compute
 
     def problem(self) -> Problem:
-        """Return what the solver is to solve: its bound holds the cost model's error off the user's."""
-        limit = Limit(self.price.cost, self.bound / (1.0 + self.price.margin))
-        return Problem(self.spec, (limit,), self.training.seed)
+        """Return what the solver is to solve."""
+        return problem_of(self.spec, self.budgets, self.training.seed)
 
 
 def prune(
@@ -82,7 +86,7 @@ def prune(
         model=ready.model,
         source=ready.source,
         spec=ready.spec,
-        profile=ready.price.profile,
+        profiles=profiles_of(ready.budgets),
         world=world,
     ) as folder:
         return _run(folder, request, ready, on_step=on_step, world=world)
@@ -101,15 +105,7 @@ def prepare(request: PruneRequest) -> Prepared:
     traced = trace_source(model, source)
     spec = traced.spec
     data.check_fits(model, source.example(), task_of(data))
-    query = PriceQuery(
-        request.budget.metric,
-        request.device,
-        request.profile,
-        request.workspace,
-        request.pruning.margin,
-    )
-    priced = price(traced, source, query)
-    dense_cost = priced.cost.predict(spec.vector(spec.dense_widths()))
+    budgets = price_budgets(request, traced, source)
     training = settled(request.training, source.input_shape, data.task)
     steps, finetune_steps = step_counts(request.pruning, training, len(data.train))
     ready = Prepared(
@@ -117,16 +113,14 @@ def prepare(request: PruneRequest) -> Prepared:
         source=source,
         spec=spec,
         data=data,
-        price=priced,
-        bound=request.budget.resolve(dense_cost),
-        dense_cost=dense_cost,
+        budgets=budgets,
         training=training,
         steps=steps,
         finetune_steps=finetune_steps,
         held_out=held_out_images(request.pruning, len(data.train)),
         compute=compute_of(request.compute),
     )
-    check_feasible(ready.problem(), [priced.margin])
+    check_feasible(ready.problem(), [each.price.margin for each in budgets])
     return ready
 
 
@@ -148,7 +142,7 @@ def _run(
     result = _result(request, ready, folder, solution.keep)
     result.update(
         scores_in(ready.data, dense, trainer.scores()),
-        dense={"accuracy": next(iter(dense.values())), "cost": ready.dense_cost},
+        dense={"accuracy": next(iter(dense.values())), "cost": ready.budgets[0].dense_cost},
         status=solution.status,
         compute=trainer.computed(),
         seconds=perf_counter() - started,
@@ -186,24 +180,15 @@ def _result(
     return {
         "run": str(folder.path),
         "method": request.pruning.method,
-        "budget": {
-            "value": ready.bound,
-            "unit": request.budget.metric.unit,
-            "metric": request.budget.metric.value,
-            "text": request.budget.text,
-        },
+        **result_of(ready.budgets, _vector(ready.spec, keep)),
         "dense": {},
         "accuracy": 0.0,
-        "cost": ready.price.cost.predict(_vector(ready.spec, keep)),
         "widths": {
             group.name: [len(keep[group.name]), group.width] for group in ready.spec.prunable
         },
         "steps": ready.steps if method(request.pruning.method).trains else 0,
         "finetune_steps": _finetune_steps(request, ready),
         "status": "",
-        "meter": ready.price.cost.meter,
-        "device": ready.price.device,
-        "margin": ready.price.margin,
         "seconds": 0.0,
     }
 
@@ -217,12 +202,8 @@ def _identity(request: PruneRequest, ready: Prepared) -> Dict[str, object]:
     return {
         "kind": "channels",
         "weights_sha256": weights_digest(ready.model),
-        "budget": request.budget.text,
-        "metric": request.budget.metric.value,
-        "bound": ready.bound,
+        **identity_of(ready.budgets),
         "data": request.data,
-        "device": ready.price.device,
-        "margin": ready.price.margin,
         "steps": ready.steps,
         "finetune_steps": ready.finetune_steps,
         "method": request.pruning.method,

@@ -2,7 +2,7 @@
 
 run.json             what was asked, resolved: enough to rebuild the network and to resume
 spec.json            the traced network
-profile.json         the cost model that was used, if the budget's metric needs one
+profile-METRIC.json  the cost model of each budget whose metric needs one (profile.json in runs of 0.1.0)
 dense.safetensors    the weights that were given
 program.pt2          the program that was given, where the network came as one
 checkpoint-*.safetensors   training in progress
@@ -28,6 +28,7 @@ from edgeecc.artifacts import Tensors, exclusive, read_json, write_json, write_t
 from edgeecc.errors import ArtifactError
 from edgeecc.graph.spec import IntArray, NetworkSpec
 from edgeecc.graph.spec_io import read_spec
+from edgeecc.units import BOUNDED, Metric
 
 RUN_SCHEMA = "edgeecc/run/1"
 SPEC_SCHEMA = "edgeecc/spec/1"
@@ -37,12 +38,18 @@ VERIFY_SCHEMA = "edgeecc/verify/1"
 REPORT_SCHEMA = "edgeecc/report/1"
 HISTORY_SCHEMA = "edgeecc/history/1"
 
+
+def profile_name(metric: Metric) -> str:
+    """Return the name of the file that keeps the profile behind the budget of a metric."""
+    return f"profile-{metric.value}.json"
+
+
 #: Everything that pruning and export leave in a run folder, but for the request itself: what --force clears.
 FILES = (
     "result.json", "keep.json", "history.json", "masked.safetensors", "pruned.safetensors", "checkpoint.safetensors",
     "profile.json", "slim.safetensors", "dense.onnx", "masked.onnx", "slim.onnx", "check.safetensors", "verify.json",
     "report.json", "sparse.safetensors", "phase.safetensors", "best.safetensors",
-    "search.safetensors",
+    "search.safetensors", *map(profile_name, BOUNDED),
 )  # fmt: skip
 #: What only an interrupted run needs.
 UNFINISHED = (

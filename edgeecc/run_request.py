@@ -7,7 +7,7 @@ import hashlib
 import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Callable, Dict, Iterator, Mapping, Optional, Tuple
+from typing import Callable, Dict, Iterator, Mapping, Optional, Sequence, Tuple, Union
 
 import numpy as np
 import torch
@@ -30,7 +30,7 @@ from edgeecc.errors import ArtifactError, ConfigError
 from edgeecc.graph.spec import NetworkSpec
 from edgeecc.networks.weights import load_into
 from edgeecc.normalisation import Normalisation
-from edgeecc.run_folder import FILES, RESULT_SCHEMA, RUN_SCHEMA, UNFINISHED, RunFolder
+from edgeecc.run_folder import FILES, RESULT_SCHEMA, RUN_SCHEMA, UNFINISHED, RunFolder, profile_name
 from edgeecc.solvers.base import Step
 from edgeecc.solvers.table import method
 from edgeecc.sources import NetworkSource
@@ -39,7 +39,7 @@ from edgeecc.training.loop import Checkpointing, TorchTrainer
 from edgeecc.training.parallel import ALONE, World
 from edgeecc.training.task import Task
 from edgeecc.training.tasks import make_task
-from edgeecc.units import Budget
+from edgeecc.units import Budget, check_distinct
 
 #: Called with the phase ("prune", "finetune") and each step.
 OnPhaseStep = Callable[[str, Step], None]
@@ -51,14 +51,14 @@ class PruneRequest:
 
     Args:
         weights: trained weights.
-        budget: bound on one metric.
+        budget: bound on one metric, or bounds on several that are to hold together.
         data: data set, as `--data` names it.
         network, input_shape: see `open_network`.
         paper_groups: keep residual streams whole.
         normalisation: of images; None takes the network's, or else the data set's.
-        device, profile: see `PriceQuery`.
+        device, profile: see `PriceQuery`; where several metrics have one each, all of them, in any order.
         workspace: folder that holds calibration/ and runs/.
-        run: run folder; None names one after the network and the budget.
+        run: run folder; None names one after the network and the budgets.
         force: start over where a run of another kind or a finished one is.
         pruning, ecc, wsp, training: settings; `ecc` of channels, `wsp` of single weights.
         settings: of the method, where it is neither of those; None takes its defaults.
@@ -66,14 +66,14 @@ class PruneRequest:
     """
 
     weights: Path
-    budget: Budget
+    budget: Union[Budget, Tuple[Budget, ...]]
     data: str
     network: Optional[str] = None
     input_shape: Optional[Tuple[int, ...]] = None
     paper_groups: bool = False
     normalisation: Optional[Normalisation] = None
-    device: Optional[str] = None
-    profile: Optional[Path] = None
+    device: Union[str, Tuple[str, ...], None] = None
+    profile: Union[Path, Tuple[Path, ...], None] = None
     workspace: Path = Path()
     run: Optional[Path] = None
     force: bool = False
@@ -85,6 +85,9 @@ class PruneRequest:
     compute: ComputeConfig = field(default_factory=ComputeConfig)
 
     def __post_init__(self) -> None:
+        if not self.budgets:
+            raise ConfigError("a run needs a budget; give --budget")
+        check_distinct(self.budgets)
         needs_adam = self.pruning.method == "ecc" and self.ecc.metric == "adam"
         if needs_adam and self.training.optimizer != "adam":
             raise ConfigError(
@@ -94,6 +97,23 @@ class PruneRequest:
         if self.training.finetune and self.pruning.finetune_steps is not None:
             raise ConfigError("both --finetune and --finetune-steps are given; leave one out")
 
+    @property
+    def budgets(self) -> Tuple[Budget, ...]:
+        """The budgets; the first is the one whose cost progress and `result.json` tell before the others."""
+        return self.budget if isinstance(self.budget, tuple) else (self.budget,)
+
+    @property
+    def devices(self) -> Tuple[str, ...]:
+        """The devices that were named."""
+        named = () if self.device is None else self.device
+        return named if isinstance(named, tuple) else (named,)
+
+    @property
+    def profiles(self) -> Tuple[Path, ...]:
+        """The profile files that were named."""
+        named = () if self.profile is None else self.profile
+        return named if isinstance(named, tuple) else (named,)
+
     def method_settings(self) -> Optional[object]:
         """Return the settings of the method, None for its defaults."""
         return self.ecc if self.pruning.method == "ecc" else self.settings
@@ -102,7 +122,7 @@ class PruneRequest:
 @contextlib.contextmanager
 def claimed(  # noqa: PLR0913  # keyword-only, what a fresh folder holds, and who claims it
     request: PruneRequest, identity: Mapping[str, object], *, model: nn.Module, source: NetworkSource,
-    spec: NetworkSpec, profile: Optional[Profile] = None, world: World = ALONE,
+    spec: NetworkSpec, profiles: Sequence[Profile] = (), world: World = ALONE,
 ) -> Iterator[RunFolder]:  # fmt: skip
     """Hold the request's run folder: a fresh one, or the same request's to resume.
 
@@ -120,8 +140,8 @@ def claimed(  # noqa: PLR0913  # keyword-only, what a fresh folder holds, and wh
             )
             folder.write_spec(spec)
             source.keep_in(folder.path)
-            if profile is not None:
-                profile.save(folder.file("profile.json"))
+            for profile in profiles:
+                profile.save(folder.file(profile_name(profile.metric)))
             body = {"source": source.to_json(), "request": dict(identity)}
             folder.write_json("run.json", RUN_SCHEMA, body)  # from here on it is this request's
         world.barrier()
@@ -216,12 +236,12 @@ def write_result(
 
 
 def default_run(request: PruneRequest, source: NetworkSource) -> Path:
-    """Return the run folder that is named after the network, the method with its options, and the budget."""
-    budget = request.budget.text.replace("%", "pct").replace(" ", "")
+    """Return the run folder that is named after the network, the method with its options, and the budgets."""
+    budgets = [budget.text.replace("%", "pct").replace(" ", "") for budget in request.budgets]
     pruning = request.pruning
     pattern = [] if pruning.pattern is None else [pruning.pattern.replace(":", "of")]
     masks = ["masked"] if pruning.input_mask else []
-    name = "-".join([source.folder, pruning.method, *pattern, *masks, budget])
+    name = "-".join([source.folder, pruning.method, *pattern, *masks, *budgets])
     return request.workspace / "runs" / name
 
 

@@ -86,7 +86,8 @@ def sparsify(
 
 def prepare(request: PruneRequest) -> Prepared:
     """Open and trace the network, price its weights, and check the budget against what is feasible."""
-    kind, _, name = (request.device or DEFAULT_DEVICE).partition(":")
+    device = request.devices[0] if request.devices else DEFAULT_DEVICE
+    kind, _, name = device.partition(":")
     _check_options(request, kind)
     array = hardware(name)
     model, source = open_network(
@@ -102,7 +103,7 @@ def prepare(request: PruneRequest) -> Prepared:
             f"{min(computed)} is computed, not stored; store computed weights before pruning them"
         )
     pattern = None if request.pruning.pattern is None else parse_pattern(request.pruning.pattern)
-    bound = request.budget.resolve(dense_cost(shapes, array))
+    bound = request.budgets[0].resolve(dense_cost(shapes, array))
     pricing = ArrayPricing(model, shapes, array, bound, request.training.seed, pattern)
     _check_feasible(request, pricing)
     training = settled(request.training, source.input_shape, data.task)
@@ -119,14 +120,16 @@ def _check_options(request: PruneRequest, device_kind: str) -> None:
         )
     if device_kind != "systolic":
         raise ConfigError(
-            f"{method} needs the price of single weights, which {request.device} does not tell; "
+            f"{method} needs the price of single weights, which {request.devices[0]} does not tell; "
             f"use --device {DEFAULT_DEVICE} or systolic:FILE.toml"
         )
-    if not request.budget.relative or request.budget.metric is not Metric.ENERGY:
+    if len(request.budgets) > 1 or len(request.devices) > 1:
+        raise ConfigError(f"{method} takes one budget and one device; leave the others out")
+    if not request.budgets[0].relative or request.budgets[0].metric is not Metric.ENERGY:
         raise ConfigError(
             f"a budget of {method} is a share of the dense network's energy; give --budget 20%"
         )
-    if request.profile is not None or request.pruning.margin is not None:
+    if request.profiles or request.pruning.margin is not None:
         raise ConfigError(
             f"the energy of single weights is counted, not fitted; {method} takes no --profile and no --margin"
         )
@@ -172,15 +175,9 @@ def _run(
     result = {
         "run": str(folder.path),
         "method": request.pruning.method,
-        "budget": {
-            "value": pricing.bound,
-            "unit": Metric.ACCESSES.unit,
-            "metric": Metric.ACCESSES.value,
-            "text": request.budget.text,
-        },
+        **_priced(request, pricing, problem.cost_of(model)),
         "dense": {"accuracy": next(iter(dense.values())), "cost": pricing.dense_cost},
         **scores_in(ready.data, dense, trainer.scores()),
-        "cost": problem.cost_of(model),
         "widths": {},
         "density": _density(problem, pricing),
         "mask_density": {name: float(mask.mean()) for name, mask in pricing.masks().items()},
@@ -189,8 +186,6 @@ def _run(
         "steps": ready.steps,
         "finetune_steps": ready.finetune_steps,
         "status": status,
-        "meter": pricing.array.meter,
-        "device": pricing.array.device,
         "hardware": asdict(pricing.array),
         "compute": trainer.computed(),
         "seconds": perf_counter() - started,
@@ -198,6 +193,19 @@ def _run(
     world.barrier()  # all have read what goes when the result is written
     write_result(folder, result, model=model, source=ready.source, spec=ready.spec)
     return result
+
+
+def _priced(request: PruneRequest, pricing: ArrayPricing, cost: float) -> Dict[str, object]:
+    """Return what a result tells of the budget, as `budgets.result_of` does of budgets of channels."""
+    budget = {
+        "value": pricing.bound,
+        "unit": Metric.ACCESSES.unit,
+        "metric": Metric.ACCESSES.value,
+        "text": request.budgets[0].text,
+    }
+    told = {"cost": cost, "meter": pricing.array.meter, "device": pricing.array.device}
+    listed = {**budget, **told, "dense": pricing.dense_cost, "margin": 0.0}
+    return {"budget": budget, **told, "budgets": [listed]}
 
 
 def _density(problem: SparseProblem, pricing: ArrayPricing) -> Mapping[str, float]:
@@ -221,7 +229,7 @@ def _identity(request: PruneRequest, ready: Prepared) -> Dict[str, object]:
     return {
         "kind": "weights",
         "weights_sha256": weights_digest(ready.pricing.model),
-        "budget": request.budget.text,
+        "budget": request.budgets[0].text,
         "bound": ready.pricing.bound,
         "data": request.data,
         "hardware": asdict(ready.pricing.array),

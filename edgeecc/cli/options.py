@@ -8,8 +8,6 @@ from typing import Any, Callable, Mapping, Optional, Tuple, TypeVar, get_args
 import click
 
 from edgeecc.config import Accelerator, ComputeConfig, Precision
-from edgeecc.errors import UnitError
-from edgeecc.units import Budget, Metric, parse_budget
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -114,14 +112,3 @@ def device_option(default: str, more: str = "") -> Callable[[Command], Command]:
         help="What is measured: virtual:tx2 (simulated joules) or onnxruntime:cpu (measured seconds on this machine)"
         f"{more}.",
     )
-
-
-def parse_budget_option(text: str, of: str) -> Budget:
-    """Read --budget; a wrong unit is a usage error.
-
-    Raises: click.UsageError with the accepted units.
-    """
-    try:
-        return parse_budget(text, Metric(of))
-    except UnitError as error:
-        raise click.UsageError(str(error)) from error

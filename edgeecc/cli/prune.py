@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Callable, Dict
+from typing import Any, Callable, Dict, Tuple
 
 import click
 from click.core import ParameterSource
 
+from edgeecc.cli.budgets import (
+    budget_options,
+    parse_budget_options,
+    price_options,
+    print_budgets,
+    progress_note,
+)
 from edgeecc.cli.config_file import config_option
 from edgeecc.cli.options import (
     compute_of_options,
     compute_options,
     json_option,
     network_options,
-    parse_budget_option,
     workspace_option,
 )
 from edgeecc.cli.output import ProgressLine, emit_json, print_table
@@ -22,7 +28,7 @@ from edgeecc.config import EccConfig, PruneConfig, TrainConfig, WspConfig
 from edgeecc.data.table import KNOWN
 from edgeecc.normalisation import parse_normalisation
 from edgeecc.schedule import parse_stage
-from edgeecc.units import UNITS, Metric, format_quantity
+from edgeecc.units import Metric
 
 _PRUNING, _ECC, _WSP, _TRAINING = PruneConfig(), EccConfig(), WspConfig(), TrainConfig()
 
@@ -131,18 +137,7 @@ def training_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @click.command(short_help="Prune a trained network to a budget.")
 @click.argument("model", type=click.Path(path_type=Path))
-@click.option(
-    "--budget",
-    required=True,
-    help="Upper bound: 0.025J, 25mJ, 12ms, 5MB, 200MMAC, or 60% of dense.",
-)
-@click.option(
-    "--of",
-    type=click.Choice(sorted({metric.value for metric, _ in UNITS.values()})),
-    default=Metric.ENERGY.value,
-    show_default=True,
-    help="What a percentage refers to.",
-)
+@budget_options
 @config_option
 @network_options
 @click.option("--data", help=f"{KNOWN}.")
@@ -152,14 +147,7 @@ def training_options(command: Callable[..., Any]) -> Callable[..., Any]:
     help="Mean and deviation of pixels of 0..1, a number a channel: 0.5,0.5,0.5/0.5,0.5,0.5.  [default: the "
     "network's, or else the data set's]",
 )
-@click.option(
-    "--device",
-    help="Device whose profile prices the widths.  [default: virtual:tx2, for ms onnxruntime:cpu, for wsp "
-    "systolic:eyeriss]",
-)
-@click.option(
-    "--profile", type=click.Path(path_type=Path), help="Profile file, in place of the device's own."
-)
+@price_options
 @click.option(
     "--method",
     default=_PRUNING.method,
@@ -187,7 +175,7 @@ def training_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option(
     "--margin",
     type=float,
-    help="Share held off the budget.  [default: the profile's held-out p95 error]",
+    help="Share held off every budget.  [default: for each its profile's held-out p95 error]",
 )
 @training_options
 @compute_options
@@ -201,7 +189,13 @@ def training_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @json_option
 @click.pass_context
 def prune(
-    ctx: click.Context, /, model: Path, budget: str, of: str, as_json: bool, **options: Any
+    ctx: click.Context,
+    /,
+    model: Path,
+    budget: Tuple[str, ...],
+    of: str,
+    as_json: bool,
+    **options: Any,
 ) -> None:
     """Prune the trained network MODEL (a state_dict, safetensors or torch.export .pt2) until it fits the budget.
 
@@ -212,6 +206,7 @@ def prune(
       edgeecc prune model.pth --budget 0.025J --data imagefolder:FOLDER
       edgeecc prune net.pth --network mine.nets:factory --input 1x28x28 --data fashion-mnist --budget 34%
       edgeecc prune net.pt2 --data digits --budget 50%
+      edgeecc prune net.pt2 --data digits --budget 60% --budget 50%macs --budget 200kB
       edgeecc prune net.pth --method wsp --device systolic:eyeriss --budget 20% --data digits
       torchrun --nproc_per_node=2 -m edgeecc prune model.pth --budget 50% --data imagefolder:FOLDER
     """  # noqa: D301  # \b keeps click from wrapping
@@ -219,7 +214,7 @@ def prune(
         raise click.UsageError(
             "no data to train on; give --data (digits, fashion-mnist, imagefolder:FOLDER, ...)"
         )
-    parsed = parse_budget_option(budget, of)
+    parsed = parse_budget_options(budget, of)
     from edgeecc.prune import prune as prune_channels
     from edgeecc.run_request import PruneRequest
     from edgeecc.sparsify import METHODS, sparsify
@@ -228,13 +223,17 @@ def prune(
     _drop_what_is_typed_over(ctx, options)
     request = PruneRequest(weights=model, budget=parsed, **_request_fields(options))
     use_case = sparsify if request.pruning.method in METHODS else prune_channels
-    metric = Metric.ACCESSES if use_case is sparsify else parsed.metric
+    if use_case is sparsify and len(parsed) > 1:
+        raise click.UsageError(
+            f"{request.pruning.method} takes one budget, a share of energy; leave the others out"
+        )
+    metric = Metric.ACCESSES if use_case is sparsify else parsed[0].metric
     with ProgressLine("prune", quiet=ctx.obj["quiet"]) as line, job() as world:
         result = use_case(request, on_step=_reporter(line, metric), world=world)
     if as_json:
         emit_json(result)
     else:
-        _print(result, metric)
+        _print(result)
 
 
 def _drop_what_is_typed_over(ctx: click.Context, options: Dict[str, Any]) -> None:
@@ -286,26 +285,19 @@ def _request_fields(options: Dict[str, Any]) -> Dict[str, Any]:
 
 def _reporter(line: ProgressLine, metric: Metric) -> Callable[..., None]:
     def report(phase: str, step: Any) -> None:  # a Step; its class needs torch
-        note = f"{format_quantity(step.cost, metric)}  loss {step.loss:.3f}"
+        note = f"{progress_note(step.cost, metric, step.values)}  loss {step.loss:.3f}"
         line.update(step.step, step.steps, note, label=phase)
 
     return report
 
 
-def _print(result: Dict[str, Any], metric: Metric) -> None:
+def _print(result: Dict[str, Any]) -> None:
     scores = result["scores"]
-    costs = {"dense": result["dense"]["cost"], "pruned": result["cost"]}
     rows = [
-        (name, *(f"{value:.4f}" for value in scores[name].values()), format_quantity(cost, metric))
-        for name, cost in costs.items()
+        (name, *(f"{value:.4f}" for value in scores[name].values())) for name in ("dense", "pruned")
     ]
-    blank = [""] * len(scores["dense"])
-    rows.append(("budget", *blank, format_quantity(result["budget"]["value"], metric)))
-    print_table(
-        f"{result['method']}: {result['status']}",
-        ("", *scores["dense"], f"{metric.value} ({result['meter']})"),
-        rows,
-    )
+    print_table(f"{result['method']}: {result['status']}", ("", *scores["dense"]), rows)
+    print_budgets(result["budgets"])
     if "density" in result:
         _print_density(result)
         masks = [(name, f"{share:.1%}") for name, share in result["mask_density"].items()]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Dict, Mapping
+from typing import Dict, Mapping, Optional
 
 import numpy as np
 import torch
@@ -19,11 +19,17 @@ class FixedMasks:
     Args:
         masks: parameter name -> 0/1 tensor that broadcasts to it.
         cost: of the network with these zeros, reported with each step.
+        values: further numbers to report with each step.
     """
 
-    def __init__(self, masks: Mapping[str, torch.Tensor], cost: float) -> None:
+    def __init__(
+        self,
+        masks: Mapping[str, torch.Tensor],
+        cost: float,
+        values: Optional[Mapping[str, float]] = None,
+    ) -> None:
         self._masks = dict(masks)
-        self._cost = cost
+        self._numbers = {"cost": cost, **(values or {})}
         self._placed = False
 
     def after_backward(self, model: nn.Module) -> None:
@@ -38,7 +44,7 @@ class FixedMasks:
             self._masks = beside_weights(model, self._masks)
             self._placed = True
         mask_weights_(model, optimizer, self._masks)
-        return {"cost": self._cost}
+        return self._numbers
 
     def state(self) -> Dict[str, torch.Tensor]:
         """Return nothing: the pattern does not change."""
@@ -52,7 +58,7 @@ class FixedPattern(FixedMasks):
     """Hooks that keep removed units removed.
 
     Args:
-        problem: for the spec and the cost model.
+        problem: for the spec and the cost models.
         keep: units that stay.
     """
 
@@ -63,4 +69,5 @@ class FixedPattern(FixedMasks):
             living[keep[group.name]] = True
             alive.append(living)
         masks = UnitTable(problem.spec).masks(alive)
-        super().__init__(masks, problem.first_cost(widths_of(alive)))
+        widths = widths_of(alive)
+        super().__init__(masks, problem.first_cost(widths), problem.loads(widths))

@@ -18,9 +18,9 @@ BASE = {
 }  # fmt: skip
 DOMAIN = {"graph", "networks", "data", "cost", "meters", "runtimes", "solvers", "training"}
 USE_CASES = {
-    "array_pricing", "calibrate", "calibration_folder", "calibration_job", "catalogue", "check_set", "demo", "doctor",
-    "export", "export_parts", "export_weights", "inspection", "pricing", "prune", "rounds", "run_folder", "run_request",
-    "sparsify", "sources", "verify", "weight_methods",
+    "array_pricing", "budgets", "calibrate", "calibration_folder", "calibration_job", "catalogue", "check_set", "demo",
+    "doctor", "export", "export_parts", "export_weights", "inspection", "pricing", "prune", "rounds", "run_folder",
+    "run_request", "sparsify", "sources", "verdict", "verify", "weight_methods",
 }  # fmt: skip
 #: What a domain package may import of the other domain packages: the modules that only describe.
 SHARED = {
@@ -37,7 +37,7 @@ DEVICE = [
     "graph.drawing", "graph.ties",
     "graph.onnx_slice", "graph.onnx_work", "graph.settle", "cost.product", "cost.exact", "cost.hardware",
     "cost.systolic", "cost.fit", "cost.profile", "meters.base", "meters.virtual", "runtimes.onnxrt", "calibrate",
-    "doctor", "solvers.table", "training.scores", "verify", "cli.main",
+    "doctor", "solvers.table", "training.scores", "verdict", "verify", "cli.main",
 ]  # fmt: skip
 #: Third-party packages that only one place may import.
 OWNED = {
