@@ -21,6 +21,8 @@ USE_CASES = {
     "array_pricing", "calibrate", "calibration_folder", "calibration_job", "catalogue", "check_set", "demo", "doctor",
     "export", "export_parts", "export_weights", "inspection", "pricing", "prune", "rounds", "run_folder", "run_request",
     "sparsify", "sources", "verify", "weight_methods",
+    "cell_process", "cells", "compare", "comparison", "comparison_files", "comparison_plan", "comparison_request",
+    "comparison_text", "plots", "rate_search",
 }  # fmt: skip
 #: What a domain package may import of the other domain packages: the modules that only describe.
 SHARED = {
@@ -51,6 +53,7 @@ OWNED = {
     "torch_pruning": {"graph"},
     "sklearn": {"data"},
     "PIL": {"data"},
+    "matplotlib": {"plots"},
 }
 pytestmark = pytest.mark.device
 
