@@ -93,9 +93,9 @@ def page(findings: Findings, means: Sequence[Summary]) -> str:
         f"{equal['held_out_images']} training images were held out of all of them. Dense: "
         f"{format_quantity(findings.dense_cost, findings.metric)}. Costs: {word('meter')}.\n",
         markdown(cost_table(means, findings.metric)),
-        *_notes(findings),
+        "".join(_notes(findings)),
     ]
-    return "\n".join(parts)
+    return "\n".join(part for part in parts if part)
 
 
 def chart(findings: Findings, means: Sequence[Summary]) -> Optional[Chart]:

@@ -78,7 +78,7 @@ def test_the_table_has_dense_on_top_and_the_best_bold() -> None:
     ]  # fmt: skip
     head, dense, a, b = accuracy_table(summaries(rows))
     assert head == ("method", "50%", "20%")
-    assert dense == ("dense", "0.9000 ± 0.0000", "0.9000")
+    assert dense == ("dense", "0.9000 ± 0.0000", "0.9000 ± 0.0000")
     assert a == ("a", "**0.8100 ± 0.0141**", "0.6000 (1 of 2 seeds)")
     assert b == ("b", "0.7050 ± 0.0071", "-")
     text = markdown([head, dense, a, b]).splitlines()
