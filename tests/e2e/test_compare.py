@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import json
 import os
@@ -17,14 +16,12 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from edgeecc import compare as use_case
 from edgeecc.artifacts import exclusive, load_json
-from edgeecc.cell_process import Job, OnCell, carry_out
-from edgeecc.cells import Cell
 from edgeecc.cli.main import cli
 from edgeecc.data.sources import load
 from edgeecc.errors import ArtifactError
 from edgeecc.training.dense import initialise_, train_dense_
+from tests.cells_inside import run_inside
 from tests.cli_runs import complaint, run, run_json
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -89,16 +86,8 @@ def _at_home(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def inside(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Run cells in this process: a fresh one takes seconds to load torch."""
-
-    def run_cells(cells: Sequence[Cell], jobs: int, on_cell: OnCell) -> None:
-        for cell in cells:
-            on_cell(cell, False)
-            with contextlib.suppress(SystemExit):
-                carry_out(Job(cell, jobs, 30))
-            on_cell(cell, True)
-
-    monkeypatch.setattr(use_case, "run_cells", run_cells)
+    """Run cells in this process."""
+    run_inside(monkeypatch)
 
 
 def times(folder: Path) -> Dict[str, int]:
