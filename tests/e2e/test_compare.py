@@ -299,6 +299,8 @@ def is_free(folder: Path) -> bool:
         return False
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(900)  # five processes load torch one after another
 def test_a_comparison_that_is_stopped_and_killed_goes_on_exactly(home: Path) -> None:
     """Real processes: one that is interrupted, one whose parent is killed, and one that ends the work."""
     asked = [*DIGITS, "--budget", "40%", "--seeds", "0", "--methods", "ecc", "--steps", "600"]
