@@ -8,6 +8,7 @@ from typing import Dict, Mapping, Tuple
 
 from torch import nn
 
+from edgeecc.artifacts import read_json
 from edgeecc.budgets import (
     PricedBudget,
     identity_of,
@@ -135,6 +136,7 @@ def _run(
     dense = trainer.dense_scores()
     problem = ready.problem()
     solution = _solved(folder, request, ready, problem, trainer)
+    pruned_accuracy = _before_finetuning(folder, trainer)
     if solution.status != "already_within":
         trainer.train(
             "finetune", _finetune_steps(request, ready), FixedPattern(problem, solution.keep)
@@ -143,6 +145,8 @@ def _run(
     result.update(
         scores_in(ready.data, dense, trainer.scores()),
         dense={"accuracy": next(iter(dense.values())), "cost": ready.budgets[0].dense_cost},
+        pruned_accuracy=pruned_accuracy,
+        held_out_score=trainer.held_out() if ready.held_out else None,
         status=solution.status,
         compute=trainer.computed(),
         seconds=perf_counter() - started,
@@ -164,9 +168,17 @@ def _solved(
     mask_(ready.model, ready.spec, keep)
     folder.write_tensors("pruned.safetensors", tensors_of(ready.model), {"status": solution.status})
     history = [asdict(step) for step in solution.history]
-    folder.write_json("history.json", HISTORY_SCHEMA, {"prune": history})
+    document = {"prune": history, "pruned_accuracy": trainer.evaluate()}
+    folder.write_json("history.json", HISTORY_SCHEMA, document)
     folder.write_keep(keep)
     return Solution(keep, solution.status, solution.history)
+
+
+def _before_finetuning(folder: RunFolder, trainer: TorchTrainer) -> float:
+    """Return the score of the masked network as the solver left it, kept through interruptions of fine-tuning."""
+    known = read_json(folder.file("history.json"), HISTORY_SCHEMA).get("pruned_accuracy")
+    # The history of an earlier version lacks it; the network still is as the solver left it here.
+    return float(known) if isinstance(known, float) else trainer.evaluate()
 
 
 def _finetune_steps(request: PruneRequest, ready: Prepared) -> int:

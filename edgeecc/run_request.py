@@ -259,13 +259,18 @@ def step_counts(pruning: PruneConfig, training: TrainConfig, images: int) -> Tup
 
 
 def held_out_images(pruning: PruneConfig, images: int) -> int:
-    """Return how many training images are held out: as asked, or a tenth, at most 2,000, where the method chooses.
+    """Return how many training images are held out: as asked, or the usual number where the method chooses."""
+    if pruning.held_out is not None:
+        return pruning.held_out
+    return usual_held_out(images) if method(pruning.method).chooses else 0
+
+
+def usual_held_out(images: int) -> int:
+    """Return how many of the training images a choice needs: a tenth, at most 2,000.
 
     Two thousand tell accuracies a point apart; AMC's code takes 3,000 of ImageNet (ours).
     """
-    if pruning.held_out is not None:
-        return pruning.held_out
-    return min(2000, images // 10) if method(pruning.method).chooses else 0
+    return min(2000, images // 10)
 
 
 def settled(training: TrainConfig, input_shape: Tuple[int, ...], task: TaskName) -> TrainConfig:

@@ -10,6 +10,7 @@ import click
 from edgeecc import __version__
 from edgeecc.cli.boundary import EdgeeccGroup
 from edgeecc.cli.calibrate import calibrate
+from edgeecc.cli.compare import compare
 from edgeecc.cli.config_file import DEFAULT_FILE, file_defaults
 from edgeecc.cli.demo import demo
 from edgeecc.cli.doctor import doctor
@@ -35,6 +36,7 @@ def cli(ctx: click.Context, verbose: int, quiet: bool) -> None:
     \b
     calibrate  measure width variants on a device, fit the cost model
     prune      find the widths that fit the budget at the least loss of accuracy
+    compare    prune by several methods, budgets and seeds under equal conditions
     export     slim physically, write ONNX, verify against the budget
     """  # noqa: D301  # \b keeps click from wrapping the list
     level = (
@@ -48,7 +50,7 @@ def cli(ctx: click.Context, verbose: int, quiet: bool) -> None:
         ctx.default_map = {**file_defaults(DEFAULT_FILE, cli), **(ctx.default_map or {})}
 
 
-for _command in (doctor, networks, calibrate, inspect, prune, export, verify, demo):
+for _command in (doctor, networks, calibrate, inspect, prune, compare, export, verify, demo):
     cli.add_command(_command)
 
 

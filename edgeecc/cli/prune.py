@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Callable, Dict, Tuple
+from typing import Any, Callable, Dict, Sequence, Tuple
 
 import click
 from click.core import ParameterSource
@@ -27,20 +27,17 @@ from edgeecc.cli.output import ProgressLine, emit_json, print_table
 from edgeecc.config import EccConfig, PruneConfig, TrainConfig, WspConfig
 from edgeecc.data.table import KNOWN
 from edgeecc.normalisation import parse_normalisation
+from edgeecc.peer_config import with_settings
 from edgeecc.schedule import parse_stage
+from edgeecc.solvers.table import method as method_row
 from edgeecc.units import Metric
 
 _PRUNING, _ECC, _WSP, _TRAINING = PruneConfig(), EccConfig(), WspConfig(), TrainConfig()
 
 
 def training_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options of training and of what is worth keeping, with their defaults."""
+    """Add the options of training that every method of a comparison shares, with their defaults."""
     for decorate in (
-        click.option(
-            "--lr",
-            type=float,
-            help="Learning rate.  [default: 1e-3 for images up to 64x64, else 1e-4]",
-        ),
         click.option(
             "--optimizer",
             type=click.Choice(["adam", "sgd"]),
@@ -60,12 +57,6 @@ def training_options(command: Callable[..., Any]) -> Callable[..., Any]:
             help="In segmentation: weigh classes in the loss by how rare they are.",
         ),
         click.option(
-            "--metric",
-            type=click.Choice(["taylor", "adam", "magnitude"]),
-            help="What is worth keeping: for ecc taylor (scale-free) or adam (as published), for wsp adam or magnitude "
-            "(as published).  [default: ecc taylor, wsp adam]",
-        ),
-        click.option(
             "--distill",
             type=float,
             default=_TRAINING.distill,
@@ -78,6 +69,48 @@ def training_options(command: Callable[..., Any]) -> Callable[..., Any]:
             default=_TRAINING.weight_decay,
             show_default=True,
             help="Coupled L2 decay of the weights.",
+        ),
+        click.option(
+            "--checkpoint-s",
+            type=float,
+            default=_PRUNING.checkpoint_s,
+            show_default=True,
+            help="Seconds between checkpoints.",
+        ),
+        click.option(
+            "--finetune",
+            multiple=True,
+            metavar="STEPS[,...]",
+            help="Stages of fine-tuning in place of one: 100000,constant or 300000,lr=3e-5,distill=0; may be repeated.",
+        ),
+        click.option(
+            "--finetune-steps",
+            type=int,
+            help="Steps with the pattern fixed.  [default: two passes, >= 300]",
+        ),
+        click.option(
+            "--steps",
+            type=int,
+            help="Steps while pruning.  [default: two passes over the data, >= 300]",
+        ),
+    ):
+        command = decorate(command)
+    return command
+
+
+def method_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the rate, the seed and what is worth keeping: options of one run of one method."""
+    for decorate in (
+        click.option(
+            "--lr",
+            type=float,
+            help="Learning rate.  [default: 1e-3 for images up to 64x64, else 1e-4]",
+        ),
+        click.option(
+            "--metric",
+            type=click.Choice(["taylor", "adam", "magnitude"]),
+            help="What is worth keeping: for ecc taylor (scale-free) or adam (as published), for wsp adam or magnitude "
+            "(as published).  [default: ecc taylor, wsp adam]",
         ),
         click.option(
             "--rho1",
@@ -101,13 +134,6 @@ def training_options(command: Callable[..., Any]) -> Callable[..., Any]:
             help="Of ecc as published: step of the widths, channels.",
         ),
         click.option(
-            "--checkpoint-s",
-            type=float,
-            default=_PRUNING.checkpoint_s,
-            show_default=True,
-            help="Seconds between checkpoints.",
-        ),
-        click.option(
             "--seed",
             type=int,
             default=_TRAINING.seed,
@@ -115,20 +141,11 @@ def training_options(command: Callable[..., Any]) -> Callable[..., Any]:
             help="Seed of the batch order.",
         ),
         click.option(
-            "--finetune",
+            "--set",
+            "settings",
             multiple=True,
-            metavar="STEPS[,...]",
-            help="Stages of fine-tuning in place of one: 100000,constant or 300000,lr=3e-5,distill=0; may be repeated.",
-        ),
-        click.option(
-            "--finetune-steps",
-            type=int,
-            help="Steps with the pattern fixed.  [default: two passes, >= 300]",
-        ),
-        click.option(
-            "--steps",
-            type=int,
-            help="Steps while pruning.  [default: two passes over the data, >= 300]",
+            metavar="NAME=VALUE",
+            help="Setting of the method, as ramp=0.6 of ecc; may be repeated.",
         ),
     ):
         command = decorate(command)
@@ -178,6 +195,7 @@ def training_options(command: Callable[..., Any]) -> Callable[..., Any]:
     help="Share held off every budget.  [default: for each its profile's held-out p95 error]",
 )
 @training_options
+@method_options
 @compute_options
 @click.option(
     "--run",
@@ -270,6 +288,7 @@ def _request_fields(options: Dict[str, Any]) -> Dict[str, Any]:
         metric=ecc_metric, rho1=options["rho1"], rho2=options["rho2"], beta=options["beta"]
     )
     fields["compute"] = compute_of_options(options)
+    fields.update(_settings_of(method, fields["ecc"], fields["wsp"], options["settings"]))
     fields["training"] = TrainConfig(
         batch_size=options["batch_size"],
         lr=options["lr"],
@@ -281,6 +300,21 @@ def _request_fields(options: Dict[str, Any]) -> Dict[str, Any]:
         class_weights=options["class_weights"],
     )
     return fields
+
+
+def _settings_of(
+    method: str, ecc: EccConfig, wsp: WspConfig, texts: Sequence[str]
+) -> Dict[str, object]:
+    """Return the fields of the request that --set changes: the settings of the method, whatever their type."""
+    if not texts:
+        return {}
+    from edgeecc.weight_methods import METHODS as WEIGHT_METHODS
+
+    if method == "ecc":
+        return {"ecc": with_settings(ecc, texts)}
+    if method in WEIGHT_METHODS:
+        return {"wsp": with_settings(wsp, texts)}
+    return {"settings": with_settings(method_row(method).settings(), texts)}
 
 
 def _reporter(line: ProgressLine, metric: Metric) -> Callable[..., None]:
