@@ -51,6 +51,18 @@ class RuntimeUnavailableError(EdgeeccError):
     """A runtime, device or optional package is not here; the message says how to get it."""
 
 
+class ParallelError(EdgeeccError):
+    """The processes of a job cannot work together: one failed alone, is gone, or does not do what the others do."""
+
+
+class LostProcessError(ParallelError):
+    """Another process of the job is gone or does not answer."""
+
+
+class FailedElsewhereError(ParallelError):
+    """Another process of the job failed and says why; this one has nothing to add."""
+
+
 def brief(error: BaseException, most: int = 160) -> str:
     """Return what an error of other code says in one line of at most `most` characters, to be told in ours."""
     return " ".join(str(error).split())[:most]

@@ -11,6 +11,7 @@ from torch import nn
 from edgeecc.artifacts import read_json, write_bytes, write_json, write_tensors
 from edgeecc.check_set import CheckSet, compare, scored, write_check
 from edgeecc.config import VerifyConfig
+from edgeecc.cost.exact import size_cost
 from edgeecc.export_parts import (
     agree,
     finished,
@@ -29,6 +30,7 @@ from edgeecc.run_request import tensors_of
 from edgeecc.runtimes.onnxrt import OnnxRuntime
 from edgeecc.sources import NetworkSource
 from edgeecc.training.tasks import make_task
+from edgeecc.verdict import bounds_of, energy_device
 from edgeecc.verify import measure_energy, measure_latency, verify_locked
 
 
@@ -105,7 +107,7 @@ def _report(
 ) -> None:
     """Write report.json: the request, the result, and dense, masked and slim side by side."""
     result = read_json(folder.file("result.json"), RESULT_SCHEMA)
-    device = str(result.get("device", ""))
+    device = energy_device(bounds_of(result, folder.file("result.json")))
     rows: List[Dict[str, object]] = []
     for name, graph in graphs.items():
         energy, latency = measure_energy(graph, device), measure_latency(graph)
@@ -124,6 +126,7 @@ def _report(
                 "latency_meter": latency.meter,
                 "params": parameter_count(spec, widths),
                 "macs": mac_count(spec, widths),
+                "size_b": size_cost(spec).predict(spec.vector(widths)),
             }
         )
     result.pop("schema"), result.pop("made_by")

@@ -19,6 +19,7 @@ from edgeecc.graph.spec import NetworkSpec
 from edgeecc.networks.weights import load_into
 from edgeecc.run_folder import RunFolder
 from edgeecc.sources import NetworkSource, load_images
+from edgeecc.training.compute import device_of
 from edgeecc.training.task import Task
 from edgeecc.training.tasks import make_task
 
@@ -65,12 +66,13 @@ def _fitting(config: VerifyConfig, one_bytes: int) -> int:
 def outputs(model: nn.Module, images: FloatArray, task: Task) -> FloatArray:
     """Return what a task scores of a torch network's result on images, (n, ...)."""
     together = images_together(images.shape, 256)
+    device = device_of(model)
     with torch.no_grad():
         parts = [
-            task.output_of(model(torch.from_numpy(images[start : start + together])))
+            task.output_of(model(torch.from_numpy(images[start : start + together]).to(device)))
             for start in range(0, len(images), together)
         ]
-    return torch.cat(parts).numpy()
+    return torch.cat(parts).cpu().numpy()
 
 
 def agree(

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from time import perf_counter
-from typing import Dict, Mapping
+from typing import Dict, Mapping, Tuple
 
 from torch import nn
 
-from edgeecc.artifacts import write_json, write_tensors
+from edgeecc.artifacts import read_json
+from edgeecc.budgets import (
+    PricedBudget,
+    identity_of,
+    price_budgets,
+    problem_of,
+    profiles_of,
+    result_of,
+)
 from edgeecc.config import TrainConfig
 from edgeecc.data.sources import DataBundle
 from edgeecc.graph.spec import FloatArray, IntArray, NetworkSpec
 from edgeecc.graph.surgery import mask_
-from edgeecc.pricing import Price, PriceQuery, price
 from edgeecc.run_folder import HISTORY_SCHEMA, RunFolder
 from edgeecc.run_request import (
     OnPhaseStep,
@@ -30,12 +37,14 @@ from edgeecc.run_request import (
     weights_digest,
     write_result,
 )
-from edgeecc.solvers.base import Limit, Problem, Solution, Solver
+from edgeecc.solvers.base import Problem, Solution, Solver
 from edgeecc.solvers.feasibility import check_feasible
 from edgeecc.solvers.finetune import FixedPattern
 from edgeecc.solvers.table import make_solver, method
 from edgeecc.sources import NetworkSource, load_images, open_network, trace_source
+from edgeecc.training.compute import Compute, compute_of
 from edgeecc.training.loop import TorchTrainer
+from edgeecc.training.parallel import ALONE, World
 
 
 @dataclass(frozen=True)
@@ -46,25 +55,27 @@ class Prepared:
     source: NetworkSource
     spec: NetworkSpec
     data: DataBundle
-    price: Price
-    bound: float
-    dense_cost: float
+    budgets: Tuple[PricedBudget, ...]
     training: TrainConfig
     steps: int
     finetune_steps: int
     held_out: int
+    compute: Compute
 
     def problem(self) -> Problem:
-        """Return what the solver is to solve: its bound holds the cost model's error off the user's."""
-        limit = Limit(self.price.cost, self.bound / (1.0 + self.price.margin))
-        return Problem(self.spec, (limit,), self.training.seed)
+        """Return what the solver is to solve."""
+        return problem_of(self.spec, self.budgets, self.training.seed)
 
 
 def prune(
-    request: PruneRequest, on_step: OnPhaseStep = lambda phase, step: None
+    request: PruneRequest, on_step: OnPhaseStep = lambda phase, step: None, world: World = ALONE
 ) -> Dict[str, object]:
     """Prune, fine-tune and write the run folder; resume an interrupted run of the same request.
 
+    Args:
+        request: the same in every process.
+        on_step: progress, told in every process.
+        world: the processes of the job, see `training.parallel.job`; the first one writes.
     Returns: what `edgeecc prune --json` prints; also in result.json.
     Raises: BudgetInfeasibleError before the first batch when no widths fit the budget; any EdgeeccError of
         the steps on the way.
@@ -76,9 +87,10 @@ def prune(
         model=ready.model,
         source=ready.source,
         spec=ready.spec,
-        profile=ready.price.profile,
+        profiles=profiles_of(ready.budgets),
+        world=world,
     ) as folder:
-        return _run(folder, request, ready, on_step)
+        return _run(folder, request, ready, on_step=on_step, world=world)
 
 
 def prepare(request: PruneRequest) -> Prepared:
@@ -94,15 +106,7 @@ def prepare(request: PruneRequest) -> Prepared:
     traced = trace_source(model, source)
     spec = traced.spec
     data.check_fits(model, source.example(), task_of(data))
-    query = PriceQuery(
-        request.budget.metric,
-        request.device,
-        request.profile,
-        request.workspace,
-        request.pruning.margin,
-    )
-    priced = price(traced, source, query)
-    dense_cost = priced.cost.predict(spec.vector(spec.dense_widths()))
+    budgets = price_budgets(request, traced, source)
     training = settled(request.training, source.input_shape, data.task)
     steps, finetune_steps = step_counts(request.pruning, training, len(data.train))
     ready = Prepared(
@@ -110,29 +114,29 @@ def prepare(request: PruneRequest) -> Prepared:
         source=source,
         spec=spec,
         data=data,
-        price=priced,
-        bound=request.budget.resolve(dense_cost),
-        dense_cost=dense_cost,
+        budgets=budgets,
         training=training,
         steps=steps,
         finetune_steps=finetune_steps,
         held_out=held_out_images(request.pruning, len(data.train)),
+        compute=compute_of(request.compute),
     )
-    check_feasible(ready.problem(), [priced.margin])
+    check_feasible(ready.problem(), [each.price.margin for each in budgets])
     return ready
 
 
 def _run(
-    folder: RunFolder, request: PruneRequest, ready: Prepared, on_step: OnPhaseStep
+    folder: RunFolder, request: PruneRequest, ready: Prepared, *, on_step: OnPhaseStep, world: World
 ) -> Dict[str, object]:  # fmt: skip
     started = perf_counter()
     trainer = make_trainer(
         folder, request, model=ready.model, data=ready.data, training=ready.training, held_out=ready.held_out,
-        on_step=on_step,
+        on_step=on_step, compute=ready.compute, world=world,
     )  # fmt: skip
     dense = trainer.dense_scores()
     problem = ready.problem()
     solution = _solved(folder, request, ready, problem, trainer)
+    pruned_accuracy = _before_finetuning(folder, trainer)
     if solution.status != "already_within":
         trainer.train(
             "finetune", _finetune_steps(request, ready), FixedPattern(problem, solution.keep)
@@ -140,8 +144,11 @@ def _run(
     result = _result(request, ready, folder, solution.keep)
     result.update(
         scores_in(ready.data, dense, trainer.scores()),
-        dense={"accuracy": next(iter(dense.values())), "cost": ready.dense_cost},
+        dense={"accuracy": next(iter(dense.values())), "cost": ready.budgets[0].dense_cost},
+        pruned_accuracy=pruned_accuracy,
+        held_out_score=trainer.held_out() if ready.held_out else None,
         status=solution.status,
+        compute=trainer.computed(),
         seconds=perf_counter() - started,
     )
     write_result(folder, result, model=ready.model, source=ready.source, spec=ready.spec)
@@ -159,13 +166,19 @@ def _solved(
     solution = solver.solve(problem, trainer, ready.steps)
     keep = ready.spec.checked_keep(solution.keep)
     mask_(ready.model, ready.spec, keep)
-    write_tensors(
-        folder.file("pruned.safetensors"), tensors_of(ready.model), {"status": solution.status}
-    )
+    folder.write_tensors("pruned.safetensors", tensors_of(ready.model), {"status": solution.status})
     history = [asdict(step) for step in solution.history]
-    write_json(folder.file("history.json"), HISTORY_SCHEMA, {"prune": history})
+    document = {"prune": history, "pruned_accuracy": trainer.evaluate()}
+    folder.write_json("history.json", HISTORY_SCHEMA, document)
     folder.write_keep(keep)
     return Solution(keep, solution.status, solution.history)
+
+
+def _before_finetuning(folder: RunFolder, trainer: TorchTrainer) -> float:
+    """Return the score of the masked network as the solver left it, kept through interruptions of fine-tuning."""
+    known = read_json(folder.file("history.json"), HISTORY_SCHEMA).get("pruned_accuracy")
+    # The history of an earlier version lacks it; the network still is as the solver left it here.
+    return float(known) if isinstance(known, float) else trainer.evaluate()
 
 
 def _finetune_steps(request: PruneRequest, ready: Prepared) -> int:
@@ -179,24 +192,15 @@ def _result(
     return {
         "run": str(folder.path),
         "method": request.pruning.method,
-        "budget": {
-            "value": ready.bound,
-            "unit": request.budget.metric.unit,
-            "metric": request.budget.metric.value,
-            "text": request.budget.text,
-        },
+        **result_of(ready.budgets, _vector(ready.spec, keep)),
         "dense": {},
         "accuracy": 0.0,
-        "cost": ready.price.cost.predict(_vector(ready.spec, keep)),
         "widths": {
             group.name: [len(keep[group.name]), group.width] for group in ready.spec.prunable
         },
         "steps": ready.steps if method(request.pruning.method).trains else 0,
         "finetune_steps": _finetune_steps(request, ready),
         "status": "",
-        "meter": ready.price.cost.meter,
-        "device": ready.price.device,
-        "margin": ready.price.margin,
         "seconds": 0.0,
     }
 
@@ -210,12 +214,8 @@ def _identity(request: PruneRequest, ready: Prepared) -> Dict[str, object]:
     return {
         "kind": "channels",
         "weights_sha256": weights_digest(ready.model),
-        "budget": request.budget.text,
-        "metric": request.budget.metric.value,
-        "bound": ready.bound,
+        **identity_of(ready.budgets),
         "data": request.data,
-        "device": ready.price.device,
-        "margin": ready.price.margin,
         "steps": ready.steps,
         "finetune_steps": ready.finetune_steps,
         "method": request.pruning.method,
@@ -223,6 +223,7 @@ def _identity(request: PruneRequest, ready: Prepared) -> Dict[str, object]:
         "settings": _settings(request),
         "held_out": ready.held_out,
         "training": asdict(ready.training),
+        "precision": request.compute.precision,
     }
 
 

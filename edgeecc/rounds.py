@@ -16,7 +16,7 @@ from typing import Callable, Dict, List, Mapping, Set
 
 from torch import nn
 
-from edgeecc.artifacts import read_tensors, write_tensors
+from edgeecc.artifacts import read_tensors
 from edgeecc.config import TrainConfig, WspConfig
 from edgeecc.errors import ArtifactError
 from edgeecc.graph.input_mask import input_masks
@@ -84,6 +84,7 @@ def alternate(  # keyword-only, one each
                 _save(folder, "best.safetensors", model, standing)
         standing.done += 1
         _save(folder, "phase.safetensors", model, standing)
+    trainer.world.barrier()  # until the first process has written the best
     restore_(model, folder.file("best.safetensors"))
     _only_train(model, weights)
     return history
@@ -120,7 +121,7 @@ def _share(model: nn.Module) -> float:
 
 
 def _save(folder: RunFolder, name: str, model: nn.Module, standing: _Standing) -> None:
-    write_tensors(folder.file(name), tensors_of(model), {"standing": json.dumps(asdict(standing))})
+    folder.write_tensors(name, tensors_of(model), {"standing": json.dumps(asdict(standing))})
 
 
 def _resume(folder: RunFolder, model: nn.Module) -> _Standing:

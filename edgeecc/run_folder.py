@@ -2,7 +2,7 @@
 
 run.json             what was asked, resolved: enough to rebuild the network and to resume
 spec.json            the traced network
-profile.json         the cost model that was used, if the budget's metric needs one
+profile-METRIC.json  the cost model of each budget whose metric needs one (profile.json in runs of 0.1.0)
 dense.safetensors    the weights that were given
 program.pt2          the program that was given, where the network came as one
 checkpoint-*.safetensors   training in progress
@@ -20,14 +20,15 @@ from __future__ import annotations
 import contextlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Dict, Iterator, Mapping
+from typing import Dict, Iterable, Iterator, Mapping
 
 import numpy as np
 
-from edgeecc.artifacts import exclusive, read_json, write_json
+from edgeecc.artifacts import Tensors, exclusive, read_json, write_json, write_tensors
 from edgeecc.errors import ArtifactError
 from edgeecc.graph.spec import IntArray, NetworkSpec
 from edgeecc.graph.spec_io import read_spec
+from edgeecc.units import BOUNDED, Metric
 
 RUN_SCHEMA = "edgeecc/run/1"
 SPEC_SCHEMA = "edgeecc/spec/1"
@@ -37,12 +38,18 @@ VERIFY_SCHEMA = "edgeecc/verify/1"
 REPORT_SCHEMA = "edgeecc/report/1"
 HISTORY_SCHEMA = "edgeecc/history/1"
 
+
+def profile_name(metric: Metric) -> str:
+    """Return the name of the file that keeps the profile behind the budget of a metric."""
+    return f"profile-{metric.value}.json"
+
+
 #: Everything that pruning and export leave in a run folder, but for the request itself: what --force clears.
 FILES = (
     "result.json", "keep.json", "history.json", "masked.safetensors", "pruned.safetensors", "checkpoint.safetensors",
     "profile.json", "slim.safetensors", "dense.onnx", "masked.onnx", "slim.onnx", "check.safetensors", "verify.json",
     "report.json", "sparse.safetensors", "phase.safetensors", "best.safetensors",
-    "search.safetensors",
+    "search.safetensors", *map(profile_name, BOUNDED),
 )  # fmt: skip
 #: What only an interrupted run needs.
 UNFINISHED = (
@@ -56,9 +63,15 @@ UNFINISHED = (
 
 @dataclass(frozen=True)
 class RunFolder:
-    """Names and JSON artefacts of a run folder."""
+    """Names and artefacts of a run folder.
+
+    Args:
+        path: of the folder.
+        writes: whether this process writes it; of a job of several only the first does, and the others read.
+    """
 
     path: Path
+    writes: bool = True
 
     def file(self, name: str) -> Path:
         """Return the path of a file of this run."""
@@ -74,8 +87,26 @@ class RunFolder:
 
         Raises: ArtifactError when another process holds it or the folder cannot be written.
         """
+        if not self.writes:
+            yield
+            return
         with exclusive(self.path, "wait for it or choose another with --run"):
             yield
+
+    def write_json(self, name: str, schema: str, body: Mapping[str, object]) -> None:
+        """Write a JSON artefact, see `artifacts.write_json`."""
+        if self.writes:
+            write_json(self.file(name), schema, body)
+
+    def write_tensors(self, name: str, tensors: Tensors, metadata: Mapping[str, str]) -> None:
+        """Write named arrays as safetensors, see `artifacts.write_tensors`."""
+        if self.writes:
+            write_tensors(self.file(name), tensors, metadata)
+
+    def drop(self, names: Iterable[str]) -> None:
+        """Remove files that are there."""
+        for name in names if self.writes else ():
+            self.file(name).unlink(missing_ok=True)
 
     def read_run(self) -> Dict[str, object]:
         """Return run.json.
@@ -99,7 +130,7 @@ class RunFolder:
 
     def write_spec(self, spec: NetworkSpec) -> None:
         """Write spec.json."""
-        write_json(self.file("spec.json"), SPEC_SCHEMA, {"spec": spec.to_json()})
+        self.write_json("spec.json", SPEC_SCHEMA, {"spec": spec.to_json()})
 
     def read_spec(self) -> NetworkSpec:
         """Return the traced network of this run."""
@@ -108,7 +139,7 @@ class RunFolder:
     def write_keep(self, keep: Mapping[str, IntArray]) -> None:
         """Write keep.json."""
         units = {name: [int(unit) for unit in kept] for name, kept in keep.items()}
-        write_json(self.file("keep.json"), KEEP_SCHEMA, {"keep": units})
+        self.write_json("keep.json", KEEP_SCHEMA, {"keep": units})
 
     def read_keep(self, spec: NetworkSpec) -> Dict[str, IntArray]:
         """Return the units that stay, checked against the spec.

@@ -7,16 +7,17 @@ import hashlib
 import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Callable, Dict, Iterator, Mapping, Optional, Tuple
+from typing import Callable, Dict, Iterator, Mapping, Optional, Sequence, Tuple, Union
 
 import numpy as np
 import torch
 from torch import nn
 
-from edgeecc.artifacts import Tensors, read_tensors, write_json, write_tensors
+from edgeecc.artifacts import Tensors, read_tensors
 from edgeecc.check_set import scored
 from edgeecc.config import (
     BATCH_SIZES,
+    ComputeConfig,
     EccConfig,
     PruneConfig,
     TaskName,
@@ -29,14 +30,16 @@ from edgeecc.errors import ArtifactError, ConfigError
 from edgeecc.graph.spec import NetworkSpec
 from edgeecc.networks.weights import load_into
 from edgeecc.normalisation import Normalisation
-from edgeecc.run_folder import FILES, RESULT_SCHEMA, RUN_SCHEMA, UNFINISHED, RunFolder
+from edgeecc.run_folder import FILES, RESULT_SCHEMA, RUN_SCHEMA, UNFINISHED, RunFolder, profile_name
 from edgeecc.solvers.base import Step
 from edgeecc.solvers.table import method
 from edgeecc.sources import NetworkSource
+from edgeecc.training.compute import Compute
 from edgeecc.training.loop import Checkpointing, TorchTrainer
+from edgeecc.training.parallel import ALONE, World
 from edgeecc.training.task import Task
 from edgeecc.training.tasks import make_task
-from edgeecc.units import Budget
+from edgeecc.units import Budget, check_distinct
 
 #: Called with the phase ("prune", "finetune") and each step.
 OnPhaseStep = Callable[[str, Step], None]
@@ -48,28 +51,29 @@ class PruneRequest:
 
     Args:
         weights: trained weights.
-        budget: bound on one metric.
+        budget: bound on one metric, or bounds on several that are to hold together.
         data: data set, as `--data` names it.
         network, input_shape: see `open_network`.
         paper_groups: keep residual streams whole.
         normalisation: of images; None takes the network's, or else the data set's.
-        device, profile: see `PriceQuery`.
+        device, profile: see `PriceQuery`; where several metrics have one each, all of them, in any order.
         workspace: folder that holds calibration/ and runs/.
-        run: run folder; None names one after the network and the budget.
+        run: run folder; None names one after the network and the budgets.
         force: start over where a run of another kind or a finished one is.
         pruning, ecc, wsp, training: settings; `ecc` of channels, `wsp` of single weights.
         settings: of the method, where it is neither of those; None takes its defaults.
+        compute: what trains, and in which precision.
     """
 
     weights: Path
-    budget: Budget
+    budget: Union[Budget, Tuple[Budget, ...]]
     data: str
     network: Optional[str] = None
     input_shape: Optional[Tuple[int, ...]] = None
     paper_groups: bool = False
     normalisation: Optional[Normalisation] = None
-    device: Optional[str] = None
-    profile: Optional[Path] = None
+    device: Union[str, Tuple[str, ...], None] = None
+    profile: Union[Path, Tuple[Path, ...], None] = None
     workspace: Path = Path()
     run: Optional[Path] = None
     force: bool = False
@@ -78,8 +82,12 @@ class PruneRequest:
     wsp: WspConfig = field(default_factory=WspConfig)
     training: TrainConfig = field(default_factory=TrainConfig)
     settings: Optional[object] = None
+    compute: ComputeConfig = field(default_factory=ComputeConfig)
 
     def __post_init__(self) -> None:
+        if not self.budgets:
+            raise ConfigError("a run needs a budget; give --budget")
+        check_distinct(self.budgets)
         needs_adam = self.pruning.method == "ecc" and self.ecc.metric == "adam"
         if needs_adam and self.training.optimizer != "adam":
             raise ConfigError(
@@ -89,36 +97,58 @@ class PruneRequest:
         if self.training.finetune and self.pruning.finetune_steps is not None:
             raise ConfigError("both --finetune and --finetune-steps are given; leave one out")
 
+    @property
+    def budgets(self) -> Tuple[Budget, ...]:
+        """The budgets; the first is the one whose cost progress and `result.json` tell before the others."""
+        return self.budget if isinstance(self.budget, tuple) else (self.budget,)
+
+    @property
+    def devices(self) -> Tuple[str, ...]:
+        """The devices that were named."""
+        named = () if self.device is None else self.device
+        return named if isinstance(named, tuple) else (named,)
+
+    @property
+    def profiles(self) -> Tuple[Path, ...]:
+        """The profile files that were named."""
+        named = () if self.profile is None else self.profile
+        return named if isinstance(named, tuple) else (named,)
+
     def method_settings(self) -> Optional[object]:
         """Return the settings of the method, None for its defaults."""
         return self.ecc if self.pruning.method == "ecc" else self.settings
 
 
 @contextlib.contextmanager
-def claimed(  # keyword-only, what a fresh folder holds
+def claimed(  # noqa: PLR0913  # keyword-only, what a fresh folder holds, and who claims it
     request: PruneRequest, identity: Mapping[str, object], *, model: nn.Module, source: NetworkSource,
-    spec: NetworkSpec, profile: Optional[Profile] = None,
+    spec: NetworkSpec, profiles: Sequence[Profile] = (), world: World = ALONE,
 ) -> Iterator[RunFolder]:  # fmt: skip
     """Hold the request's run folder: a fresh one, or the same request's to resume.
 
-    Raises: ArtifactError when it holds another run or a finished one, or another process holds it.
+    The first process of a job makes it, then the others see that it is theirs.
+
+    Raises: ArtifactError when it holds another run or a finished one, another process holds it, or a process of the
+        job cannot see it.
     """
-    folder = RunFolder(request.run or default_run(request, source))
+    folder = RunFolder(request.run or default_run(request, source), writes=world.is_main)
     with folder.locked():
-        if _is_fresh(folder, source, identity, force=request.force):
-            for name in FILES:
-                folder.file(name).unlink(missing_ok=True)
-            write_tensors(
-                folder.file("dense.safetensors"), tensors_of(model), {"network": source.reference}
+        if world.is_main and _is_fresh(folder, source, identity, force=request.force):
+            folder.drop(FILES)
+            folder.write_tensors(
+                "dense.safetensors", tensors_of(model), {"network": source.reference}
             )
             folder.write_spec(spec)
             source.keep_in(folder.path)
-            if profile is not None:
-                profile.save(folder.file("profile.json"))
+            for profile in profiles:
+                profile.save(folder.file(profile_name(profile.metric)))
             body = {"source": source.to_json(), "request": dict(identity)}
-            write_json(
-                folder.file("run.json"), RUN_SCHEMA, body
-            )  # from here on it is this request's
+            folder.write_json("run.json", RUN_SCHEMA, body)  # from here on it is this request's
+        world.barrier()
+        if not world.is_main and _is_fresh(folder, source, identity, force=False):
+            raise ArtifactError(
+                f"{folder.path} is not where the first process made it; take a folder that all machines share"
+            )
         yield folder
 
 
@@ -145,7 +175,7 @@ def task_of(data: DataBundle) -> Task:
 
 def make_trainer(  # noqa: PLR0913  # keyword-only, one each
     folder: RunFolder, request: PruneRequest, *, model: nn.Module, data: DataBundle, training: TrainConfig,
-    held_out: int = 0, on_step: OnPhaseStep,
+    held_out: int = 0, on_step: OnPhaseStep, compute: Compute, world: World,
 ) -> TorchTrainer:  # fmt: skip
     """Return the trainer of a run; its checkpoints are in the run folder."""
     checkpointing = Checkpointing(
@@ -163,6 +193,8 @@ def make_trainer(  # noqa: PLR0913  # keyword-only, one each
         checkpointing=checkpointing,
         held_out=held_out,
         on_step=on_step,
+        compute=compute,
+        world=world,
     )
 
 
@@ -198,19 +230,18 @@ def write_result(
 ) -> None:  # fmt: skip
     """Write the pruned network and, last, result.json: from here on the run is finished."""
     metadata = {"network": source.reference, "fingerprint": spec.fingerprint()}
-    write_tensors(folder.file("masked.safetensors"), tensors_of(model), metadata)
-    write_json(folder.file("result.json"), RESULT_SCHEMA, result)
-    for name in UNFINISHED:
-        folder.file(name).unlink(missing_ok=True)
+    folder.write_tensors("masked.safetensors", tensors_of(model), metadata)
+    folder.write_json("result.json", RESULT_SCHEMA, result)
+    folder.drop(UNFINISHED)
 
 
 def default_run(request: PruneRequest, source: NetworkSource) -> Path:
-    """Return the run folder that is named after the network, the method with its options, and the budget."""
-    budget = request.budget.text.replace("%", "pct").replace(" ", "")
+    """Return the run folder that is named after the network, the method with its options, and the budgets."""
+    budgets = [budget.text.replace("%", "pct").replace(" ", "") for budget in request.budgets]
     pruning = request.pruning
     pattern = [] if pruning.pattern is None else [pruning.pattern.replace(":", "of")]
     masks = ["masked"] if pruning.input_mask else []
-    name = "-".join([source.folder, pruning.method, *pattern, *masks, budget])
+    name = "-".join([source.folder, pruning.method, *pattern, *masks, *budgets])
     return request.workspace / "runs" / name
 
 
@@ -228,13 +259,18 @@ def step_counts(pruning: PruneConfig, training: TrainConfig, images: int) -> Tup
 
 
 def held_out_images(pruning: PruneConfig, images: int) -> int:
-    """Return how many training images are held out: as asked, or a tenth, at most 2,000, where the method chooses.
+    """Return how many training images are held out: as asked, or the usual number where the method chooses."""
+    if pruning.held_out is not None:
+        return pruning.held_out
+    return usual_held_out(images) if method(pruning.method).chooses else 0
+
+
+def usual_held_out(images: int) -> int:
+    """Return how many of the training images a choice needs: a tenth, at most 2,000.
 
     Two thousand tell accuracies a point apart; AMC's code takes 3,000 of ImageNet (ours).
     """
-    if pruning.held_out is not None:
-        return pruning.held_out
-    return min(2000, images // 10) if method(pruning.method).chooses else 0
+    return min(2000, images // 10)
 
 
 def settled(training: TrainConfig, input_shape: Tuple[int, ...], task: TaskName) -> TrainConfig:

@@ -37,6 +37,8 @@ from edgeecc.run_request import (
 )
 from edgeecc.solvers.sparse import FixedWeights, SparseProblem
 from edgeecc.sources import NetworkSource, load_images, open_network, trace_source
+from edgeecc.training.compute import Compute, compute_of
+from edgeecc.training.parallel import ALONE, World
 from edgeecc.units import Metric
 from edgeecc.weight_methods import METHODS, remove_weights
 
@@ -56,13 +58,16 @@ class Prepared:
     training: TrainConfig
     steps: int
     finetune_steps: int
+    compute: Compute
 
 
 def sparsify(
-    request: PruneRequest, on_step: OnPhaseStep = lambda phase, step: None
+    request: PruneRequest, on_step: OnPhaseStep = lambda phase, step: None, world: World = ALONE
 ) -> Dict[str, object]:
     """Project, fine-tune and write the run folder; resume an interrupted run of the same request.
 
+    Args:
+        request, on_step, world: see `edgeecc.prune.prune`.
     Returns: what `edgeecc prune --json` prints; also in result.json.
     Raises: BudgetInfeasibleError before the first batch when no weights fit the budget; any EdgeeccError of
         the steps on the way.
@@ -74,13 +79,15 @@ def sparsify(
         model=ready.pricing.model,
         source=ready.source,
         spec=ready.spec,
+        world=world,
     ) as folder:
-        return _run(folder, request, ready, on_step)
+        return _run(folder, request, ready, on_step=on_step, world=world)
 
 
 def prepare(request: PruneRequest) -> Prepared:
     """Open and trace the network, price its weights, and check the budget against what is feasible."""
-    kind, _, name = (request.device or DEFAULT_DEVICE).partition(":")
+    device = request.devices[0] if request.devices else DEFAULT_DEVICE
+    kind, _, name = device.partition(":")
     _check_options(request, kind)
     array = hardware(name)
     model, source = open_network(
@@ -96,12 +103,13 @@ def prepare(request: PruneRequest) -> Prepared:
             f"{min(computed)} is computed, not stored; store computed weights before pruning them"
         )
     pattern = None if request.pruning.pattern is None else parse_pattern(request.pruning.pattern)
-    bound = request.budget.resolve(dense_cost(shapes, array))
+    bound = request.budgets[0].resolve(dense_cost(shapes, array))
     pricing = ArrayPricing(model, shapes, array, bound, request.training.seed, pattern)
     _check_feasible(request, pricing)
     training = settled(request.training, source.input_shape, data.task)
     steps, finetune_steps = step_counts(request.pruning, training, len(data.train))
-    return Prepared(source, spec, data, pricing, training, steps, finetune_steps)
+    compute = compute_of(request.compute)
+    return Prepared(source, spec, data, pricing, training, steps, finetune_steps, compute)
 
 
 def _check_options(request: PruneRequest, device_kind: str) -> None:
@@ -112,14 +120,16 @@ def _check_options(request: PruneRequest, device_kind: str) -> None:
         )
     if device_kind != "systolic":
         raise ConfigError(
-            f"{method} needs the price of single weights, which {request.device} does not tell; "
+            f"{method} needs the price of single weights, which {request.devices[0]} does not tell; "
             f"use --device {DEFAULT_DEVICE} or systolic:FILE.toml"
         )
-    if not request.budget.relative or request.budget.metric is not Metric.ENERGY:
+    if len(request.budgets) > 1 or len(request.devices) > 1:
+        raise ConfigError(f"{method} takes one budget and one device; leave the others out")
+    if not request.budgets[0].relative or request.budgets[0].metric is not Metric.ENERGY:
         raise ConfigError(
             f"a budget of {method} is a share of the dense network's energy; give --budget 20%"
         )
-    if request.profile is not None or request.pruning.margin is not None:
+    if request.profiles or request.pruning.margin is not None:
         raise ConfigError(
             f"the energy of single weights is counted, not fitted; {method} takes no --profile and no --margin"
         )
@@ -144,12 +154,13 @@ def _check_feasible(request: PruneRequest, pricing: ArrayPricing) -> None:
 
 
 def _run(
-    folder: RunFolder, request: PruneRequest, ready: Prepared, on_step: OnPhaseStep
+    folder: RunFolder, request: PruneRequest, ready: Prepared, *, on_step: OnPhaseStep, world: World
 ) -> Dict[str, object]:  # fmt: skip
     started = perf_counter()
     pricing, model = ready.pricing, ready.pricing.model
     trainer = make_trainer(
-        folder, request, model=model, data=ready.data, training=ready.training, on_step=on_step
+        folder, request, model=model, data=ready.data, training=ready.training, on_step=on_step,
+        compute=ready.compute, world=world,
     )  # fmt: skip
     dense = trainer.dense_scores()
     if request.pruning.input_mask:
@@ -164,15 +175,9 @@ def _run(
     result = {
         "run": str(folder.path),
         "method": request.pruning.method,
-        "budget": {
-            "value": pricing.bound,
-            "unit": Metric.ACCESSES.unit,
-            "metric": Metric.ACCESSES.value,
-            "text": request.budget.text,
-        },
+        **_priced(request, pricing, problem.cost_of(model)),
         "dense": {"accuracy": next(iter(dense.values())), "cost": pricing.dense_cost},
         **scores_in(ready.data, dense, trainer.scores()),
-        "cost": problem.cost_of(model),
         "widths": {},
         "density": _density(problem, pricing),
         "mask_density": {name: float(mask.mean()) for name, mask in pricing.masks().items()},
@@ -181,13 +186,26 @@ def _run(
         "steps": ready.steps,
         "finetune_steps": ready.finetune_steps,
         "status": status,
-        "meter": pricing.array.meter,
-        "device": pricing.array.device,
         "hardware": asdict(pricing.array),
+        "compute": trainer.computed(),
         "seconds": perf_counter() - started,
     }
+    world.barrier()  # all have read what goes when the result is written
     write_result(folder, result, model=model, source=ready.source, spec=ready.spec)
     return result
+
+
+def _priced(request: PruneRequest, pricing: ArrayPricing, cost: float) -> Dict[str, object]:
+    """Return what a result tells of the budget, as `budgets.result_of` does of budgets of channels."""
+    budget = {
+        "value": pricing.bound,
+        "unit": Metric.ACCESSES.unit,
+        "metric": Metric.ACCESSES.value,
+        "text": request.budgets[0].text,
+    }
+    told = {"cost": cost, "meter": pricing.array.meter, "device": pricing.array.device}
+    listed = {**budget, **told, "dense": pricing.dense_cost, "margin": 0.0}
+    return {"budget": budget, **told, "budgets": [listed]}
 
 
 def _density(problem: SparseProblem, pricing: ArrayPricing) -> Mapping[str, float]:
@@ -211,7 +229,7 @@ def _identity(request: PruneRequest, ready: Prepared) -> Dict[str, object]:
     return {
         "kind": "weights",
         "weights_sha256": weights_digest(ready.pricing.model),
-        "budget": request.budget.text,
+        "budget": request.budgets[0].text,
         "bound": ready.pricing.bound,
         "data": request.data,
         "hardware": asdict(ready.pricing.array),
@@ -222,4 +240,5 @@ def _identity(request: PruneRequest, ready: Prepared) -> Dict[str, object]:
         "training": asdict(ready.training),
         "input_mask": request.pruning.input_mask,
         "pattern": request.pruning.pattern,
+        "precision": request.compute.precision,
     }

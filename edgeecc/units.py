@@ -10,6 +10,7 @@ import enum
 import math
 import re
 from dataclasses import dataclass
+from typing import Sequence
 
 from edgeecc.errors import UnitError
 
@@ -60,7 +61,12 @@ UNITS = {
     "GMAC": (Metric.MACS, 1e9),
 }
 
+#: What a budget can bound; accesses are counted for single weights only, whose budget is a share of energy.
+BOUNDED = tuple(sorted({metric for metric, _ in UNITS.values()}, key=lambda metric: metric.value))
+
 _NUMBER = re.compile(r"\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*(\S*)\s*\Z")
+#: A share of dense that names its metric: 60%macs, 60% macs or 60% of macs.
+_SHARE = re.compile(r"\s*(?P<share>[^%]*%)\s*(?:of\s+)?(?P<metric>[A-Za-z]+)\s*\Z")
 _ACCEPTED = ", ".join(sorted(UNITS, key=lambda unit: (UNITS[unit][0].value, UNITS[unit][1])))
 _DISPLAY = {
     Metric.ENERGY: (("J", 1.0), ("mJ", 1e-3), ("uJ", 1e-6)),
@@ -116,14 +122,17 @@ def parse_quantity(text: str) -> Quantity:
 
 
 def parse_budget(text: str, relative_metric: Metric = Metric.ENERGY) -> Budget:
-    """Read a budget: a quantity with its unit, or a percentage of dense such as `60%`.
+    """Read a budget: a quantity with its unit, or a percentage of dense such as `60%` or `60% of macs`.
 
     Args:
         text: what the user wrote.
-        relative_metric: what a percentage refers to; a unit speaks for itself.
-    Raises: UnitError as `parse_quantity`, and for a percentage over 100.
+        relative_metric: what a percentage that names no metric refers to; a unit speaks for itself.
+    Raises: UnitError as `parse_quantity`, for a percentage over 100, and for one of an unknown metric.
     """
-    value, unit = _split(text)
+    named = _SHARE.match(text)
+    if named is not None:
+        relative_metric = _metric(named["metric"], text)
+    value, unit = _split(text if named is None else named["share"])
     if unit != "%":
         quantity = parse_quantity(text)
         return Budget(quantity.value, quantity.metric, relative=False, text=text.strip())
@@ -133,6 +142,34 @@ def parse_budget(text: str, relative_metric: Metric = Metric.ENERGY) -> Budget:
             f"budget {text.strip()!r} is more than the dense network; give at most 100%"
         )
     return Budget(share, relative_metric, relative=True, text=text.strip())
+
+
+def parse_budgets(
+    texts: Sequence[str], relative_metric: Metric = Metric.ENERGY
+) -> tuple[Budget, ...]:
+    """Read budgets that are to hold together, each as `parse_budget`.
+
+    Raises: UnitError as `parse_budget`, and as `check_distinct`.
+    """
+    budgets = tuple(parse_budget(text, relative_metric) for text in texts)
+    check_distinct(budgets)
+    return budgets
+
+
+def check_distinct(budgets: Sequence[Budget]) -> None:
+    """Check that each budget bounds a metric of its own.
+
+    Raises: UnitError that names the two budgets of one metric.
+    """
+    first: dict[Metric, str] = {}
+    for budget in budgets:
+        if budget.metric in first:
+            both = f"{first[budget.metric]!r} and {budget.text!r}"
+            raise UnitError(
+                f"budgets {both} both bound {budget.metric.value}; give one of them, or name what a percentage is of: "
+                "'60% of macs'"
+            )
+        first[budget.metric] = budget.text
 
 
 def format_quantity(value: float, metric: Metric, digits: int = 4) -> str:
@@ -154,6 +191,14 @@ def _split(text: str) -> tuple[float, str]:
             f"cannot read {text!r} as a quantity; write a number and a unit, such as 25mJ or 60%"
         )
     return float(match.group(1)), match.group(2)
+
+
+def _metric(name: str, text: str) -> Metric:
+    for metric in BOUNDED:
+        if metric.value == name:
+            return metric
+    known = ", ".join(metric.value for metric in BOUNDED)
+    raise UnitError(f"unknown metric {name!r} in {text.strip()!r}; a percentage is of {known}")
 
 
 def _unit_complaint(text: str, unit: str) -> str:

@@ -11,7 +11,7 @@ from typing import Any, Dict, List, Mapping, Optional, Tuple
 import onnx
 from onnx import numpy_helper
 
-from edgeecc.artifacts import number, read_json, write_json
+from edgeecc.artifacts import read_json, write_json
 from edgeecc.check_set import compare, read_check, scored
 from edgeecc.config import LATENCY_PROTOCOL, MeasureProtocol, VerifyConfig
 from edgeecc.cost.exact import mac_cost, size_cost
@@ -27,7 +27,8 @@ from edgeecc.pattern import Array, Pattern
 from edgeecc.pattern import parse as parse_pattern
 from edgeecc.run_folder import RESULT_SCHEMA, VERIFY_SCHEMA, RunFolder
 from edgeecc.runtimes.onnxrt import OnnxRuntime
-from edgeecc.units import Metric, format_quantity
+from edgeecc.units import Metric
+from edgeecc.verdict import Found, bounds_of, energy_device, judged, overall
 
 
 def verify(folder: RunFolder, config: Optional[VerifyConfig] = None) -> Dict[str, Any]:
@@ -45,10 +46,11 @@ def verify_locked(folder: RunFolder, config: VerifyConfig) -> Dict[str, object]:
         if not folder.has(name):
             raise ArtifactError(f"{folder.path} has no {name}; run edgeecc export first")
     result = read_json(folder.file("result.json"), RESULT_SCHEMA)
+    bounds = bounds_of(result, folder.file("result.json"))
     model = load_model(folder.file("slim.onnx"))
     check = read_check(folder)
     scores, error = compare(model, check)
-    energy, latency = measure_energy(model, str(result.get("device", ""))), measure_latency(model)
+    energy, latency = measure_energy(model, energy_device(bounds)), measure_latency(model)
     outcome: Dict[str, object] = {
         "run": str(folder.path),
         "max_abs_error": error,
@@ -62,7 +64,13 @@ def verify_locked(folder: RunFolder, config: VerifyConfig) -> Dict[str, object]:
         "latency_iqr_s": latency.latency_iqr_s,
         "latency_meter": latency.meter,
     }
-    outcome.update(_judge(folder, result, model, energy, latency))
+    measured = _measured(energy, latency)
+    verdicts = []
+    for bound in bounds:
+        counted = bound.metric not in measured
+        found = _counted(folder, bound.metric, result, model) if counted else measured[bound.metric]
+        verdicts.append(judged(bound, found))
+    outcome.update(overall(verdicts))
     outcome["pattern"] = _pattern_verdict(folder, result, model)
     write_json(folder.file("verify.json"), VERIFY_SCHEMA, outcome)
     return outcome
@@ -140,28 +148,10 @@ def array_of(result: Mapping[str, object], source: Path) -> Hardware:
     return from_values(values["name"], numbers, str(source))
 
 
-def _judge(
-    folder: RunFolder, result: Mapping[str, object], model: onnx.ModelProto,
-    energy: Optional[Measurement], latency: Measurement,
-) -> Dict[str, object]:  # fmt: skip
-    budget = result.get("budget")
-    if not isinstance(budget, dict):
-        raise ArtifactError(
-            f"{folder.file('result.json')} is damaged: it names no budget; run edgeecc prune again"
-        )
-    metric = Metric(budget.get("metric"))
-    bound = number(budget.get("value"), "budget", folder.file("result.json"))
-    if metric is Metric.ENERGY:
-        value, meter = (None, "") if energy is None else (energy.energy_j, energy.meter)
-    elif metric is Metric.LATENCY:
-        value, meter = latency.latency_s, latency.meter
-    else:
-        value, meter = _counted(folder, metric, result, model)
-    if value is None:
-        verdict = f"no meter for {result.get('device')} on this machine; the model predicts it"
-        return {"within_budget": None, "verdict": verdict}
-    words = f"{format_quantity(value, metric)} by {meter}, budget {format_quantity(bound, metric)}"
-    return {"within_budget": value <= bound, "verdict": words}
+def _measured(energy: Optional[Measurement], latency: Measurement) -> Dict[Metric, Found]:
+    """Return what was measured, and by which meter; None for energy where it cannot be told here."""
+    joules = None if energy is None or energy.energy_j is None else (energy.energy_j, energy.meter)
+    return {Metric.ENERGY: joules, Metric.LATENCY: (latency.latency_s, latency.meter)}
 
 
 def _pattern_verdict(

@@ -7,7 +7,6 @@ from dataclasses import asdict, replace
 from typing import List
 
 from edgeecc.array_pricing import ArrayPricing
-from edgeecc.artifacts import write_json, write_tensors
 from edgeecc.config import TrainConfig
 from edgeecc.graph.input_mask import input_masks
 from edgeecc.rounds import alternate
@@ -58,8 +57,8 @@ def remove_weights(  # keyword-only, one each
         history = _train(trainer, request.pruning.method, steps, hooks)
     status = "converged" if steps else "cut_without_training"
     document = {"prune": [asdict(step) for step in history]}
-    write_json(folder.file("history.json"), HISTORY_SCHEMA, document)
-    write_tensors(folder.file("pruned.safetensors"), tensors_of(model), {"status": status})
+    folder.write_json("history.json", HISTORY_SCHEMA, document)
+    folder.write_tensors("pruned.safetensors", tensors_of(model), {"status": status})
     return status
 
 

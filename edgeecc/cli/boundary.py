@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import errno
-from typing import Any
+import sys
+from typing import Any, NoReturn
 
 import click
 
-from edgeecc.errors import EdgeeccError
+from edgeecc.errors import EdgeeccError, FailedElsewhereError, ParallelError
+from edgeecc.launch import rank
 
 EXIT_ERROR = 1
 EXIT_BUDGET_MISSED = 3
@@ -34,7 +36,7 @@ class EdgeeccGroup(click.Group):
         try:
             return super().invoke(ctx)
         except EdgeeccError as error:
-            raise click.ClickException(one_line(str(error))) from error
+            _fail(error, ctx)
         except KeyboardInterrupt:
             click.echo(
                 "interrupted; what was saved is kept, give the same command to go on", err=True
@@ -54,6 +56,17 @@ class EdgeeccGroup(click.Group):
             where = f" {error.filename}" if error.filename else ""
             message = f"{error.strerror}{where}; {_OS_HINTS[error.errno]}"
             raise click.ClickException(one_line(message)) from error
+
+
+def _fail(error: EdgeeccError, ctx: click.Context) -> NoReturn:
+    """End the command with one line, once in a job of several processes."""
+    message = one_line(str(error))
+    if isinstance(error, FailedElsewhereError):
+        ctx.exit(EXIT_ERROR)
+    if isinstance(error, ParallelError) and rank():  # the first process has nothing to say
+        click.echo(f"Error: {message}", file=sys.__stderr__)
+        ctx.exit(EXIT_ERROR)
+    raise click.ClickException(message) from error
 
 
 def one_line(text: str) -> str:

@@ -78,7 +78,17 @@ def _parameters(path: Path, name: str, table: object, group: click.Group) -> Dic
             raise click.UsageError(
                 f"{path} sets {key!r} for {name}, which has no such option; see edgeecc {name} --help"
             )
-    return {spelled[_plain(key)]: value for key, value in table.items()}
+    repeated = {parameter.name for parameter in command.params if _is_repeated(parameter)}
+    named = {spelled[_plain(key)]: value for key, value in table.items()}
+    return {
+        name: [value] if name in repeated and not isinstance(value, list) else value
+        for name, value in named.items()
+    }
+
+
+def _is_repeated(parameter: click.Parameter) -> bool:
+    """Return whether an option may be given several times; a file may then name one value or a list."""
+    return isinstance(parameter, click.Option) and parameter.multiple
 
 
 def _spelled(parameters: List[click.Parameter]) -> Mapping[str, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Mapping, Optional
+from typing import Any, Dict, Mapping, Optional
 
 import click
 
@@ -22,7 +22,7 @@ from edgeecc.units import Metric, format_quantity
 def export(ctx: click.Context, run: Optional[Path], workspace: Path, as_json: bool) -> None:
     """Slim the pruned network of RUN physically, write it as ONNX, and verify it against the budget.
 
-    Without RUN the latest run of the workspace is taken. Exit status 3 when the budget is missed, the outputs
+    Without RUN the latest run of the workspace is taken. Exit status 3 when a budget is missed, the outputs
     differ or the N:M pattern is broken.
 
     \b
@@ -49,9 +49,9 @@ def export(ctx: click.Context, run: Optional[Path], workspace: Path, as_json: bo
 @json_option
 @click.pass_context
 def verify(ctx: click.Context, run: Optional[Path], workspace: Path, as_json: bool) -> None:
-    """Check the exported network of RUN again: accuracy, output error, energy, latency, budget.
+    """Check the exported network of RUN again: accuracy, output error, energy, latency, every budget.
 
-    Needs no torch: it runs on the device where the network will work. Exit status 3 when the budget is
+    Needs no torch: it runs on the device where the network will work. Exit status 3 when a budget is
     missed, the outputs differ or the N:M pattern is broken.
 
     \b
@@ -76,7 +76,6 @@ def _leave(ctx: click.Context, result: Mapping[str, Any]) -> None:
 
 
 def _print(result: Mapping[str, Any]) -> None:
-    verdict = {True: "yes", False: "NO", None: "not known"}[result["within_budget"]]
     energy, images = result["energy_j"], f"{result['images']} validation images"
     pairs = {
         result["score"]: f"{_scores_words(result)} on {images} (ONNX Runtime)",
@@ -85,12 +84,24 @@ def _print(result: Mapping[str, Any]) -> None:
         if energy is None
         else f"{format_quantity(energy, Metric.ENERGY)} ({result['meter']})",
         "latency": f"{format_quantity(result['latency_s'], Metric.LATENCY)} ({result['latency_meter']})",
-        "within budget": f"{verdict} ({result['verdict']})",
+        **_verdicts(result),
     }
     if result["pattern"] is not None:
         pairs["pattern"] = _pattern_words(result["pattern"])
     for line in key_values(pairs):
         click.echo(line)
+
+
+def _verdicts(result: Mapping[str, Any]) -> Dict[str, str]:
+    """Return a line for the only budget, or one for each of several."""
+    told = {True: "yes", False: "NO", None: "not known"}
+    budgets = result["budgets"]
+    if len(budgets) == 1:
+        return {"within budget": f"{told[result['within_budget']]} ({result['verdict']})"}
+    return {
+        f"within {each['metric']} budget": f"{told[each['within']]} ({each['verdict']})"
+        for each in budgets
+    }
 
 
 def _scores_words(result: Mapping[str, Any]) -> str:

@@ -10,6 +10,7 @@ import click
 from edgeecc import __version__
 from edgeecc.cli.boundary import EdgeeccGroup
 from edgeecc.cli.calibrate import calibrate
+from edgeecc.cli.compare import compare
 from edgeecc.cli.config_file import DEFAULT_FILE, file_defaults
 from edgeecc.cli.demo import demo
 from edgeecc.cli.doctor import doctor
@@ -17,6 +18,7 @@ from edgeecc.cli.export import export, verify
 from edgeecc.cli.inspection import inspect
 from edgeecc.cli.networks import networks
 from edgeecc.cli.prune import prune
+from edgeecc.launch import one_voice
 
 
 @click.group(
@@ -34,6 +36,7 @@ def cli(ctx: click.Context, verbose: int, quiet: bool) -> None:
     \b
     calibrate  measure width variants on a device, fit the cost model
     prune      find the widths that fit the budget at the least loss of accuracy
+    compare    prune by several methods, budgets and seeds under equal conditions
     export     slim physically, write ONNX, verify against the budget
     """  # noqa: D301  # \b keeps click from wrapping the list
     level = (
@@ -47,13 +50,14 @@ def cli(ctx: click.Context, verbose: int, quiet: bool) -> None:
         ctx.default_map = {**file_defaults(DEFAULT_FILE, cli), **(ctx.default_map or {})}
 
 
-for _command in (doctor, networks, calibrate, inspect, prune, export, verify, demo):
+for _command in (doctor, networks, calibrate, inspect, prune, compare, export, verify, demo):
     cli.add_command(_command)
 
 
 def main() -> None:
-    """Entry point of the console script."""
-    cli(prog_name="edgeecc")
+    """Entry point of the console script; in a job of several processes the first one speaks."""
+    with one_voice():
+        cli(prog_name="edgeecc")
 
 
 if __name__ == "__main__":

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Callable, Optional, Tuple, TypeVar
+from typing import Any, Callable, Mapping, Optional, Tuple, TypeVar, get_args
 
 import click
 
-from edgeecc.errors import UnitError
-from edgeecc.units import Budget, Metric, parse_budget
+from edgeecc.config import Accelerator, ComputeConfig, Precision
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+
+_COMPUTE = ComputeConfig()
+_COMPUTE_NAMES = ("accelerator", "precision", "channels_last")
 
 
 class ShapeType(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # generic only in new click
@@ -73,6 +75,34 @@ def network_options(command: Command) -> Command:
     )(command)
 
 
+def compute_options(command: Command) -> Command:
+    """Add --accelerator, --precision and --channels-last: what trains, and how."""
+    command = click.option(
+        "--channels-last/--no-channels-last",
+        default=_COMPUTE.channels_last,
+        help="Keep the channels of a pixel together in memory.  [default: where the network takes it]",
+    )(command)
+    command = click.option(
+        "--precision",
+        type=click.Choice(get_args(Precision)),
+        default=_COMPUTE.precision,
+        show_default=True,
+        help="Of forward passes in training; fp16 needs a GPU.",
+    )(command)
+    return click.option(
+        "--accelerator",
+        type=click.Choice(get_args(Accelerator)),
+        default=_COMPUTE.accelerator,
+        show_default=True,
+        help="What trains: cuda is an NVIDIA GPU, auto one where there is one.",
+    )(command)
+
+
+def compute_of_options(options: Mapping[str, Any]) -> ComputeConfig:
+    """Return what `compute_options` asked for."""
+    return ComputeConfig(**{name: options[name] for name in _COMPUTE_NAMES})
+
+
 def device_option(default: str, more: str = "") -> Callable[[Command], Command]:
     """Add --device with the given default; `more` names what this command takes beside."""
     return click.option(
@@ -82,14 +112,3 @@ def device_option(default: str, more: str = "") -> Callable[[Command], Command]:
         help="What is measured: virtual:tx2 (simulated joules) or onnxruntime:cpu (measured seconds on this machine)"
         f"{more}.",
     )
-
-
-def parse_budget_option(text: str, of: str) -> Budget:
-    """Read --budget; a wrong unit is a usage error.
-
-    Raises: click.UsageError with the accepted units.
-    """
-    try:
-        return parse_budget(text, Metric(of))
-    except UnitError as error:
-        raise click.UsageError(str(error)) from error

@@ -3,31 +3,41 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Callable, Dict
+from typing import Any, Callable, Dict, Sequence, Tuple
 
 import click
 from click.core import ParameterSource
 
+from edgeecc.cli.budgets import (
+    budget_options,
+    parse_budget_options,
+    price_options,
+    print_budgets,
+    progress_note,
+)
 from edgeecc.cli.config_file import config_option
-from edgeecc.cli.options import json_option, network_options, parse_budget_option, workspace_option
+from edgeecc.cli.options import (
+    compute_of_options,
+    compute_options,
+    json_option,
+    network_options,
+    workspace_option,
+)
 from edgeecc.cli.output import ProgressLine, emit_json, print_table
 from edgeecc.config import EccConfig, PruneConfig, TrainConfig, WspConfig
 from edgeecc.data.table import KNOWN
 from edgeecc.normalisation import parse_normalisation
+from edgeecc.peer_config import with_settings
 from edgeecc.schedule import parse_stage
-from edgeecc.units import UNITS, Metric, format_quantity
+from edgeecc.solvers.table import method as method_row
+from edgeecc.units import Metric
 
 _PRUNING, _ECC, _WSP, _TRAINING = PruneConfig(), EccConfig(), WspConfig(), TrainConfig()
 
 
 def training_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options of training and of what is worth keeping, with their defaults."""
+    """Add the options of training that every method of a comparison shares, with their defaults."""
     for decorate in (
-        click.option(
-            "--lr",
-            type=float,
-            help="Learning rate.  [default: 1e-3 for images up to 64x64, else 1e-4]",
-        ),
         click.option(
             "--optimizer",
             type=click.Choice(["adam", "sgd"]),
@@ -47,12 +57,6 @@ def training_options(command: Callable[..., Any]) -> Callable[..., Any]:
             help="In segmentation: weigh classes in the loss by how rare they are.",
         ),
         click.option(
-            "--metric",
-            type=click.Choice(["taylor", "adam", "magnitude"]),
-            help="What is worth keeping: for ecc taylor (scale-free) or adam (as published), for wsp adam or magnitude "
-            "(as published).  [default: ecc taylor, wsp adam]",
-        ),
-        click.option(
             "--distill",
             type=float,
             default=_TRAINING.distill,
@@ -65,6 +69,48 @@ def training_options(command: Callable[..., Any]) -> Callable[..., Any]:
             default=_TRAINING.weight_decay,
             show_default=True,
             help="Coupled L2 decay of the weights.",
+        ),
+        click.option(
+            "--checkpoint-s",
+            type=float,
+            default=_PRUNING.checkpoint_s,
+            show_default=True,
+            help="Seconds between checkpoints.",
+        ),
+        click.option(
+            "--finetune",
+            multiple=True,
+            metavar="STEPS[,...]",
+            help="Stages of fine-tuning in place of one: 100000,constant or 300000,lr=3e-5,distill=0; may be repeated.",
+        ),
+        click.option(
+            "--finetune-steps",
+            type=int,
+            help="Steps with the pattern fixed.  [default: two passes, >= 300]",
+        ),
+        click.option(
+            "--steps",
+            type=int,
+            help="Steps while pruning.  [default: two passes over the data, >= 300]",
+        ),
+    ):
+        command = decorate(command)
+    return command
+
+
+def method_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the rate, the seed and what is worth keeping: options of one run of one method."""
+    for decorate in (
+        click.option(
+            "--lr",
+            type=float,
+            help="Learning rate.  [default: 1e-3 for images up to 64x64, else 1e-4]",
+        ),
+        click.option(
+            "--metric",
+            type=click.Choice(["taylor", "adam", "magnitude"]),
+            help="What is worth keeping: for ecc taylor (scale-free) or adam (as published), for wsp adam or magnitude "
+            "(as published).  [default: ecc taylor, wsp adam]",
         ),
         click.option(
             "--rho1",
@@ -88,13 +134,6 @@ def training_options(command: Callable[..., Any]) -> Callable[..., Any]:
             help="Of ecc as published: step of the widths, channels.",
         ),
         click.option(
-            "--checkpoint-s",
-            type=float,
-            default=_PRUNING.checkpoint_s,
-            show_default=True,
-            help="Seconds between checkpoints.",
-        ),
-        click.option(
             "--seed",
             type=int,
             default=_TRAINING.seed,
@@ -102,20 +141,11 @@ def training_options(command: Callable[..., Any]) -> Callable[..., Any]:
             help="Seed of the batch order.",
         ),
         click.option(
-            "--finetune",
+            "--set",
+            "settings",
             multiple=True,
-            metavar="STEPS[,...]",
-            help="Stages of fine-tuning in place of one: 100000,constant or 300000,lr=3e-5,distill=0; may be repeated.",
-        ),
-        click.option(
-            "--finetune-steps",
-            type=int,
-            help="Steps with the pattern fixed.  [default: two passes, >= 300]",
-        ),
-        click.option(
-            "--steps",
-            type=int,
-            help="Steps while pruning.  [default: two passes over the data, >= 300]",
+            metavar="NAME=VALUE",
+            help="Setting of the method, as ramp=0.6 of ecc; may be repeated.",
         ),
     ):
         command = decorate(command)
@@ -124,18 +154,7 @@ def training_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @click.command(short_help="Prune a trained network to a budget.")
 @click.argument("model", type=click.Path(path_type=Path))
-@click.option(
-    "--budget",
-    required=True,
-    help="Upper bound: 0.025J, 25mJ, 12ms, 5MB, 200MMAC, or 60% of dense.",
-)
-@click.option(
-    "--of",
-    type=click.Choice(sorted({metric.value for metric, _ in UNITS.values()})),
-    default=Metric.ENERGY.value,
-    show_default=True,
-    help="What a percentage refers to.",
-)
+@budget_options
 @config_option
 @network_options
 @click.option("--data", help=f"{KNOWN}.")
@@ -145,14 +164,7 @@ def training_options(command: Callable[..., Any]) -> Callable[..., Any]:
     help="Mean and deviation of pixels of 0..1, a number a channel: 0.5,0.5,0.5/0.5,0.5,0.5.  [default: the "
     "network's, or else the data set's]",
 )
-@click.option(
-    "--device",
-    help="Device whose profile prices the widths.  [default: virtual:tx2, for ms onnxruntime:cpu, for wsp "
-    "systolic:eyeriss]",
-)
-@click.option(
-    "--profile", type=click.Path(path_type=Path), help="Profile file, in place of the device's own."
-)
+@price_options
 @click.option(
     "--method",
     default=_PRUNING.method,
@@ -180,9 +192,11 @@ def training_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option(
     "--margin",
     type=float,
-    help="Share held off the budget.  [default: the profile's held-out p95 error]",
+    help="Share held off every budget.  [default: for each its profile's held-out p95 error]",
 )
 @training_options
+@method_options
+@compute_options
 @click.option(
     "--run",
     type=click.Path(path_type=Path),
@@ -193,7 +207,13 @@ def training_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @json_option
 @click.pass_context
 def prune(
-    ctx: click.Context, /, model: Path, budget: str, of: str, as_json: bool, **options: Any
+    ctx: click.Context,
+    /,
+    model: Path,
+    budget: Tuple[str, ...],
+    of: str,
+    as_json: bool,
+    **options: Any,
 ) -> None:
     """Prune the trained network MODEL (a state_dict, safetensors or torch.export .pt2) until it fits the budget.
 
@@ -204,27 +224,34 @@ def prune(
       edgeecc prune model.pth --budget 0.025J --data imagefolder:FOLDER
       edgeecc prune net.pth --network mine.nets:factory --input 1x28x28 --data fashion-mnist --budget 34%
       edgeecc prune net.pt2 --data digits --budget 50%
+      edgeecc prune net.pt2 --data digits --budget 60% --budget 50%macs --budget 200kB
       edgeecc prune net.pth --method wsp --device systolic:eyeriss --budget 20% --data digits
+      torchrun --nproc_per_node=2 -m edgeecc prune model.pth --budget 50% --data imagefolder:FOLDER
     """  # noqa: D301  # \b keeps click from wrapping
     if not options["data"]:
         raise click.UsageError(
             "no data to train on; give --data (digits, fashion-mnist, imagefolder:FOLDER, ...)"
         )
-    parsed = parse_budget_option(budget, of)
+    parsed = parse_budget_options(budget, of)
     from edgeecc.prune import prune as prune_channels
     from edgeecc.run_request import PruneRequest
     from edgeecc.sparsify import METHODS, sparsify
+    from edgeecc.training.parallel import job
 
     _drop_what_is_typed_over(ctx, options)
     request = PruneRequest(weights=model, budget=parsed, **_request_fields(options))
     use_case = sparsify if request.pruning.method in METHODS else prune_channels
-    metric = Metric.ACCESSES if use_case is sparsify else parsed.metric
-    with ProgressLine("prune", quiet=ctx.obj["quiet"]) as line:
-        result = use_case(request, on_step=_reporter(line, metric))
+    if use_case is sparsify and len(parsed) > 1:
+        raise click.UsageError(
+            f"{request.pruning.method} takes one budget, a share of energy; leave the others out"
+        )
+    metric = Metric.ACCESSES if use_case is sparsify else parsed[0].metric
+    with ProgressLine("prune", quiet=ctx.obj["quiet"]) as line, job() as world:
+        result = use_case(request, on_step=_reporter(line, metric), world=world)
     if as_json:
         emit_json(result)
     else:
-        _print(result, metric)
+        _print(result)
 
 
 def _drop_what_is_typed_over(ctx: click.Context, options: Dict[str, Any]) -> None:
@@ -260,6 +287,8 @@ def _request_fields(options: Dict[str, Any]) -> Dict[str, Any]:
     fields["ecc"] = EccConfig(
         metric=ecc_metric, rho1=options["rho1"], rho2=options["rho2"], beta=options["beta"]
     )
+    fields["compute"] = compute_of_options(options)
+    fields.update(_settings_of(method, fields["ecc"], fields["wsp"], options["settings"]))
     fields["training"] = TrainConfig(
         batch_size=options["batch_size"],
         lr=options["lr"],
@@ -273,28 +302,36 @@ def _request_fields(options: Dict[str, Any]) -> Dict[str, Any]:
     return fields
 
 
+def _settings_of(
+    method: str, ecc: EccConfig, wsp: WspConfig, texts: Sequence[str]
+) -> Dict[str, object]:
+    """Return the fields of the request that --set changes: the settings of the method, whatever their type."""
+    if not texts:
+        return {}
+    from edgeecc.weight_methods import METHODS as WEIGHT_METHODS
+
+    if method == "ecc":
+        return {"ecc": with_settings(ecc, texts)}
+    if method in WEIGHT_METHODS:
+        return {"wsp": with_settings(wsp, texts)}
+    return {"settings": with_settings(method_row(method).settings(), texts)}
+
+
 def _reporter(line: ProgressLine, metric: Metric) -> Callable[..., None]:
     def report(phase: str, step: Any) -> None:  # a Step; its class needs torch
-        note = f"{format_quantity(step.cost, metric)}  loss {step.loss:.3f}"
+        note = f"{progress_note(step.cost, metric, step.values)}  loss {step.loss:.3f}"
         line.update(step.step, step.steps, note, label=phase)
 
     return report
 
 
-def _print(result: Dict[str, Any], metric: Metric) -> None:
+def _print(result: Dict[str, Any]) -> None:
     scores = result["scores"]
-    costs = {"dense": result["dense"]["cost"], "pruned": result["cost"]}
     rows = [
-        (name, *(f"{value:.4f}" for value in scores[name].values()), format_quantity(cost, metric))
-        for name, cost in costs.items()
+        (name, *(f"{value:.4f}" for value in scores[name].values())) for name in ("dense", "pruned")
     ]
-    blank = [""] * len(scores["dense"])
-    rows.append(("budget", *blank, format_quantity(result["budget"]["value"], metric)))
-    print_table(
-        f"{result['method']}: {result['status']}",
-        ("", *scores["dense"], f"{metric.value} ({result['meter']})"),
-        rows,
-    )
+    print_table(f"{result['method']}: {result['status']}", ("", *scores["dense"]), rows)
+    print_budgets(result["budgets"])
     if "density" in result:
         _print_density(result)
         masks = [(name, f"{share:.1%}") for name, share in result["mask_density"].items()]

@@ -184,12 +184,19 @@ class Batches:
         size: images per batch; a smaller split gives itself whole.
         seed: of the order; every pass over the data has its own.
         workers: threads that take the next batches meanwhile; None: as many as `usual_workers` says.
+        own: which images of each batch are given; default all.
     """
 
-    def __init__(self, split: Split, size: int, seed: int, workers: Optional[int] = None) -> None:
-        self._size = min(size, len(split))
+    def __init__(
+        self,
+        split: Split,
+        size: int,
+        seed: int,
+        workers: Optional[int] = None,
+        own: slice = slice(None),
+    ) -> None:
         self._prefetch = Prefetch(
-            _Parts(split, _Order(len(split), self._size, seed)),
+            _Parts(split, _Order(len(split), min(size, len(split)), seed, own)),
             usual_workers(split) if workers is None else workers,
         )
 
@@ -198,15 +205,26 @@ class Batches:
         return _joined(self._prefetch.get(step))
 
 
-def in_order(split: Split, size: int, workers: Optional[int] = None) -> Iterator[Batch]:
-    """Yield a whole split in its order, at most `size` images at a time, the next ones taken meanwhile."""
+def in_order(
+    split: Split, size: int, workers: Optional[int] = None, *, every: int = 1, first: int = 0
+) -> Iterator[Batch]:
+    """Yield a whole split in its order, at most `size` images at a time, the next ones taken meanwhile.
+
+    Args:
+        split: the images.
+        size: of a batch.
+        workers: see `Batches`.
+        every, first: only the batches first, first + every, and so on, counted from 0.
+    """
     count = -(-len(split) // size)
     workers = usual_workers(split) if workers is None else workers
-    prefetch = Prefetch(
-        _Parts(split, lambda step: (0, range(len(split))[step * size :][:size])), workers
-    )
-    for step in range(count):
-        yield _joined(prefetch.get(step))
+
+    def images_of(turn: int) -> Tuple[int, Sequence[int]]:
+        return 0, range(len(split))[(first + turn * every) * size :][:size]
+
+    prefetch = Prefetch(_Parts(split, images_of), workers)
+    for turn in range(len(range(first, count, every))):
+        yield _joined(prefetch.get(turn))
 
 
 def usual_workers(split: Split) -> int:
@@ -217,8 +235,8 @@ def usual_workers(split: Split) -> int:
 class _Order:
     """Which images a step shows: (pass, indices)."""
 
-    def __init__(self, count: int, size: int, seed: int) -> None:
-        self._count, self._size, self._seed = count, size, seed
+    def __init__(self, count: int, size: int, seed: int, own: slice) -> None:
+        self._count, self._size, self._seed, self._own = count, size, seed, own
         self._per_pass = count // size
         self._order: Tuple[int, Optional[torch.Tensor]] = (-1, None)
 
@@ -229,7 +247,7 @@ class _Order:
             self._order = (turn, torch.randperm(self._count, generator=generator))
         order = self._order[1]
         assert order is not None  # noqa: S101  # for the type checker
-        return turn, order[place * self._size : (place + 1) * self._size].tolist()
+        return turn, order[place * self._size : (place + 1) * self._size][self._own].tolist()
 
 
 class _Parts:

@@ -23,7 +23,9 @@ def attach(model: nn.Module, sizes: Mapping[str, Tuple[int, ...]]) -> None:
     """
     for name, size in sizes.items():
         module = model.get_submodule(name)
-        module.register_parameter(NAME, nn.Parameter(torch.ones(size), requires_grad=False))
+        weight = module.get_parameter("weight")
+        ones = torch.ones(size, device=weight.device)
+        module.register_parameter(NAME, nn.Parameter(ones, requires_grad=False))
         module.register_forward_pre_hook(_multiply)
 
 

@@ -62,6 +62,13 @@ class Problem:
         tightest = max(self.limits, key=lambda limit: limit.cost.predict(widths) / limit.bound)
         return np.asarray(tightest.cost.gradient(widths) / tightest.bound, dtype=np.float64)
 
+    def loads(self, widths: FloatArray) -> Dict[str, float]:
+        """Return each limit's cost as a share of its bound at widths (G,), as steps tell it: "load.METRIC" -> share."""
+        return {
+            f"load.{limit.cost.metric.value}": limit.cost.predict(widths) / limit.bound
+            for limit in self.limits
+        }
+
     def first_cost(self, widths: FloatArray) -> float:
         """Return the cost that progress tells, SI."""
         return self.limits[0].cost.predict(widths)
@@ -80,7 +87,7 @@ class Step:
         steps: steps in all.
         loss: training loss of the batch.
         cost: cost of the present integer widths by the first limit, SI.
-        values: further numbers worth plotting (z, largest y, smallest width share, ...).
+        values: further numbers worth plotting (z, largest y, `Problem.loads`, ...).
     """
 
     step: int

@@ -32,7 +32,7 @@ def _infeasible(problem: Problem, limit: Limit, held_off: float) -> BudgetInfeas
     lowest = limit.cost.predict(spec.vector(spec.least_widths())) * held_off
     dense = limit.cost.predict(spec.vector(spec.dense_widths())) * held_off
     bound = format_quantity(limit.bound * held_off, metric)
-    seen = f"budget {bound} is below what the thinnest {spec.network} costs"
+    seen = f"{metric.value} budget {bound} is below what the thinnest {spec.network} costs"
     share = math.ceil(1000.0 * lowest / dense) / 10.0
     advice = f"the lowest that can be met is {_rounded_up(lowest, metric)} ({share:g}% of dense)"
     return BudgetInfeasibleError(f"{seen} ({limit.cost.meter}); {advice}", lowest=lowest)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Dict, Mapping
+from typing import Dict, Mapping, Optional
 
 import numpy as np
 import torch
@@ -10,7 +10,7 @@ from torch import nn
 
 from edgeecc.graph.spec import IntArray
 from edgeecc.solvers.base import Problem
-from edgeecc.solvers.units import UnitTable, mask_weights_, widths_of
+from edgeecc.solvers.units import UnitTable, beside_weights, mask_weights_, widths_of
 
 
 class FixedMasks:
@@ -19,11 +19,18 @@ class FixedMasks:
     Args:
         masks: parameter name -> 0/1 tensor that broadcasts to it.
         cost: of the network with these zeros, reported with each step.
+        values: further numbers to report with each step.
     """
 
-    def __init__(self, masks: Mapping[str, torch.Tensor], cost: float) -> None:
-        self._masks = masks
-        self._cost = cost
+    def __init__(
+        self,
+        masks: Mapping[str, torch.Tensor],
+        cost: float,
+        values: Optional[Mapping[str, float]] = None,
+    ) -> None:
+        self._masks = dict(masks)
+        self._numbers = {"cost": cost, **(values or {})}
+        self._placed = False
 
     def after_backward(self, model: nn.Module) -> None:
         """Do nothing."""
@@ -33,8 +40,11 @@ class FixedMasks:
     ) -> Mapping[str, float]:  # fmt: skip
         """Put the zeros back."""
         del step, steps
+        if not self._placed:  # once, not in each step
+            self._masks = beside_weights(model, self._masks)
+            self._placed = True
         mask_weights_(model, optimizer, self._masks)
-        return {"cost": self._cost}
+        return self._numbers
 
     def state(self) -> Dict[str, torch.Tensor]:
         """Return nothing: the pattern does not change."""
@@ -48,7 +58,7 @@ class FixedPattern(FixedMasks):
     """Hooks that keep removed units removed.
 
     Args:
-        problem: for the spec and the cost model.
+        problem: for the spec and the cost models.
         keep: units that stay.
     """
 
@@ -59,4 +69,5 @@ class FixedPattern(FixedMasks):
             living[keep[group.name]] = True
             alive.append(living)
         masks = UnitTable(problem.spec).masks(alive)
-        super().__init__(masks, problem.first_cost(widths_of(alive)))
+        widths = widths_of(alive)
+        super().__init__(masks, problem.first_cost(widths), problem.loads(widths))

@@ -35,7 +35,9 @@ class Sensitivity:
         for name in self._names:
             gradient = parameters[name].grad
             if gradient is not None:
-                mean = self._means.setdefault(name, torch.zeros_like(gradient))
+                mean = self._means.get(name)
+                mean = torch.zeros_like(gradient) if mean is None else mean.to(gradient)
+                self._means[name] = mean
                 mean.mul_(self._decay).addcmul_(gradient, gradient, value=1.0 - self._decay)
 
     def root(self, name: str, like: torch.Tensor) -> torch.Tensor:

@@ -120,6 +120,15 @@ class UnitTable:
         return masks
 
 
+def beside_weights(model: nn.Module, masks: Mapping[str, torch.Tensor]) -> Dict[str, torch.Tensor]:
+    """Return the masks of a network's parameters, each on the device and of the type of its parameter."""
+    return {
+        name: masks[name].to(parameter)
+        for name, parameter in model.named_parameters()
+        if name in masks
+    }
+
+
 def mask_weights_(
     model: nn.Module, optimizer: torch.optim.Optimizer, masks: Mapping[str, torch.Tensor]
 ) -> None:

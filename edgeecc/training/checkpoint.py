@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Dict, List, Mapping, Optional
+from typing import Dict, List, Mapping, Optional, Tuple
 
 import torch
 from torch import nn
@@ -40,10 +40,11 @@ def read_state(path: Path, name: str) -> Optional[Dict[str, torch.Tensor]]:
 
 @dataclass
 class Progress:
-    """Where a phase stands: steps done, and what was reported."""
+    """Where a phase stands: steps done, what was reported, and the scale of float16's gradients."""
 
     done: int
     history: List[Step]
+    scale: Optional[Tuple[float, int]] = None
 
 
 def save(
@@ -57,9 +58,9 @@ def save(
         for key, value in optimizer.state.get(parameter, {}).items():
             tensors[f"optimizer.{key}.{name}"] = value
     tensors.update({f"hooks.{name}": value for name, value in hooks.state().items()})
-    tensors["rng"] = torch.get_rng_state()
     history = json.dumps([asdict(step) for step in progress.history])
     metadata = {"phase": phase, "done": str(progress.done), "history": history}
+    metadata["scale"] = json.dumps(progress.scale)
     write_tensors(
         path, {name: value.detach().cpu().numpy() for name, value in tensors.items()}, metadata
     )
@@ -82,20 +83,25 @@ def restore(
         model.load_state_dict(_under("model.", tensors))
         for name, parameter in model.named_parameters():
             moments = {
-                key: tensors[f"optimizer.{key}.{name}"]
+                key: _beside(parameter, tensors[f"optimizer.{key}.{name}"])
                 for key in ("step", "exp_avg", "exp_avg_sq", "momentum_buffer")
                 if f"optimizer.{key}.{name}" in tensors
             }
             if moments:
                 optimizer.state[parameter] = moments
         hooks.load_state(_under("hooks.", tensors))
-        torch.set_rng_state(tensors["rng"])
         history = [Step(**step) for step in json.loads(metadata["history"])]
-        return Progress(int(metadata["done"]), history)
+        scale = json.loads(metadata.get("scale", "null"))
+        return Progress(int(metadata["done"]), history, scale and (float(scale[0]), int(scale[1])))
     except (KeyError, RuntimeError, TypeError, ValueError) as error:
         raise ArtifactError(
             f"{path} is damaged or of another network: {brief(error)}; --force starts over"
         ) from error
+
+
+def _beside(parameter: nn.Parameter, value: torch.Tensor) -> torch.Tensor:
+    """Return what an optimiser keeps of a parameter where it wants it: its count of steps stays on the CPU."""
+    return value.to(parameter.device) if value.shape == parameter.shape else value
 
 
 def _under(prefix: str, tensors: Dict[str, torch.Tensor]) -> Dict[str, torch.Tensor]:

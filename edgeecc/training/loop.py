@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-import math
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -15,19 +15,24 @@ from torch import nn
 
 from edgeecc.config import TrainConfig
 from edgeecc.data.splits import Batch, Batches, Split, held_apart
-from edgeecc.errors import ConfigError, brief
+from edgeecc.errors import ConfigError
 from edgeecc.schedule import Stage, rate_and_share
 from edgeecc.solvers.base import Hooks, Step
 from edgeecc.training import checkpoint
 from edgeecc.training.classification import CLASSIFICATION
-from edgeecc.training.distill import distillation_loss
+from edgeecc.training.compute import PLAIN, Compute
 from edgeecc.training.evaluate import evaluate
+from edgeecc.training.parallel import ALONE, World
+from edgeecc.training.randomness import own_random_state, seed_
+from edgeecc.training.step import Stepper
 from edgeecc.training.task import Task
 
 #: A history keeps at most about this many steps, evenly.
 HISTORY_STEPS = 2000
 #: A sample of training images takes no more.
 SAMPLE_BYTES = 2**30
+#: Steps after which processes make sure that they have removed the same.
+ALIKE_STEPS = 50
 #: Of plain gradient descent (ICLR 2019 code).
 MOMENTUM = 0.9
 #: Called with the phase and each step.
@@ -53,8 +58,8 @@ class TorchTrainer:
     """Distilled training of one network on one data set; a `Trainer`.
 
     The teacher is the network as it is handed in. Phase "finetune" goes through the stages of its config, any
-    other keeps the learning rate. With checkpoints a killed phase goes on exactly: batches are a function of the
-    step, and the random state travels with the weights.
+    other keeps the learning rate. With checkpoints a killed phase goes on exactly, in any number of processes: batches
+    are a function of the step, the random state one of step and process. The first process writes, all read.
 
     Args:
         model: trained in place.
@@ -64,6 +69,10 @@ class TorchTrainer:
         checkpointing: None saves nothing.
         held_out: training images that are never trained on, for methods that choose by a score.
         on_step: progress.
+        compute: where and how; the network moves to its device.
+        world: the processes that share each batch; all of them must do the same with their trainers.
+    Raises: ConfigError for a batch with fewer images than processes, or images in a layout that the network does not
+        take.
     """
 
     def __init__(  # noqa: PLR0913  # keyword-only, one each
@@ -77,25 +86,43 @@ class TorchTrainer:
         checkpointing: Optional[Checkpointing] = None,
         held_out: int = 0,
         on_step: OnPhaseStep = lambda phase, step: None,
+        compute: Compute = PLAIN,
+        world: World = ALONE,
     ) -> None:
-        self._model = model
+        self._model = model.to(compute.device)
+        self._world = world
         self._val = val
         self._task = task
         self._held_out: Optional[Split] = None
         if held_out:
             train, self._held_out = held_apart(train, held_out, config.seed)
         self._train = train
-        self._batches = Batches(train, config.images_per_batch, config.seed)
+        self._compute = compute.settled(self._model, train.take([0])[0], task)
+        self._batches = Batches(
+            train, config.images_per_batch, config.seed, own=_own_images(train, config, world)
+        )
         self._config = config
         self._checkpointing = checkpointing
         self._remembered_at = perf_counter()
         self._on_step = on_step
-        self._teacher = copy.deepcopy(model).eval().requires_grad_(False)
+        self._teacher = copy.deepcopy(self._model).eval().requires_grad_(False)
+        self._stepper = Stepper(
+            self._model, self._teacher, task, compute=self._compute, world=world
+        )
 
     @property
     def model(self) -> nn.Module:
         """The network under training."""
         return self._model
+
+    @property
+    def world(self) -> World:
+        """The processes that train."""
+        return self._world
+
+    def computed(self) -> Dict[str, object]:
+        """Return what trains and how, as results say it."""
+        return {**self._compute.told(), "processes": self._world.size}
 
     def evaluate(self) -> float:
         """Return the score that decides, on the validation data."""
@@ -103,11 +130,11 @@ class TorchTrainer:
 
     def scores(self) -> Dict[str, float]:
         """Return all scores on the validation data, the deciding one first."""
-        return evaluate(self._model, self._val, self._task)
+        return self._scores_of(self._model, self._val)
 
     def dense_scores(self) -> Dict[str, float]:
         """Return the teacher's scores on the validation data, the deciding one first."""
-        return evaluate(self._teacher, self._val, self._task)
+        return self._scores_of(self._teacher, self._val)
 
     def held_out(self) -> float:
         """Return the deciding score on the images held out of training.
@@ -116,7 +143,7 @@ class TorchTrainer:
         """
         if self._held_out is None:
             raise ConfigError("this method chooses by held-out images; hold some out of training")
-        return next(iter(evaluate(self._model, self._held_out, self._task).values()))
+        return next(iter(self._scores_of(self._model, self._held_out).values()))
 
     def sample(self, most: int) -> torch.Tensor:
         """Return at most so many training images; fewer where they would take more than SAMPLE_BYTES."""
@@ -134,7 +161,7 @@ class TorchTrainer:
 
     def remember(self, name: str, state: Mapping[str, torch.Tensor]) -> None:
         """Write a state when the last one is old enough; see `Trainer.remember`."""
-        kept = self._checkpointing
+        kept = self._checkpointing if self._world.is_main else None
         if kept and kept.journal and perf_counter() - self._remembered_at >= kept.every_s:
             checkpoint.write_state(kept.journal, name, state)
             self._remembered_at = perf_counter()
@@ -145,7 +172,9 @@ class TorchTrainer:
         Raises: ArtifactError when its file is damaged.
         """
         kept = self._checkpointing
-        return checkpoint.read_state(kept.journal, name) if kept and kept.journal else None
+        found = checkpoint.read_state(kept.journal, name) if kept and kept.journal else None
+        self._world.barrier()  # before the first process writes another
+        return found
 
     def train(  # noqa: PLR0913  # keyword-only, what short phases want otherwise
         self, phase: str, steps: int, hooks: Hooks, *, first_batch: int = 0, rate: float = 1.0,
@@ -162,8 +191,9 @@ class TorchTrainer:
             )
         config = config or self._config
         optimizer = _optimizer(self._model, config)
-        with _RandomState(self._config.seed):
+        with own_random_state(self._compute.device):
             progress = self._restored(phase, optimizer, hooks)
+            self._stepper.start(self._train.take([0])[0], progress.scale)
             saved = perf_counter()
             stages = _stages(config, phase, steps)
             for index in range(progress.done, steps):
@@ -172,6 +202,7 @@ class TorchTrainer:
                 )
                 for group in optimizer.param_groups:
                     group["lr"] = lr
+                seed_(self._compute.device, config.seed, first_batch + index, self._world.rank)
                 batch = self._batches.batch(first_batch + index)
                 step = self._step(
                     phase, index, steps, batch=batch, optimizer=optimizer, hooks=hooks, share=share
@@ -184,54 +215,49 @@ class TorchTrainer:
                 if self._checkpointing and perf_counter() - saved >= self._checkpointing.every_s:
                     self._save(phase, optimizer, hooks, progress)
                     saved = perf_counter()
+            self._stepper.stop()
+            self._check_alike()
         return progress.history
 
     def _step(  # noqa: PLR0913  # keyword-only, one each
         self, phase: str, index: int, steps: int, *, batch: Batch, optimizer: torch.optim.Optimizer, hooks: Hooks,
         share: float,
     ) -> Step:  # fmt: skip
-        self._model.train()
-        images, labels = batch
-        with torch.no_grad():
-            teacher = self._task.output_of(self._teacher(images))
-        output = self._output(images)
-        self._task.check(output, labels)
-        loss = distillation_loss(self._task, output, teacher, labels, share)
-        value = float(loss.detach())
-        if not math.isfinite(value):
-            raise ConfigError(f"the loss is {value} at step {index + 1} of {phase}; lower --lr")
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        value = self._stepper.gradients_(optimizer, batch, share, f"step {index + 1} of {phase}")
         hooks.after_backward(self._model)
-        optimizer.step()
+        self._stepper.move_(optimizer)
         values = dict(hooks.after_step(self._model, optimizer, index + 1, steps))
+        if (index + 1) % ALIKE_STEPS == 0:
+            self._check_alike()
         return Step(index + 1, steps, value, values.pop("cost"), values)
 
-    def _output(self, images: torch.Tensor) -> torch.Tensor:
-        """Run the network in training mode, where it may fail for reasons of its own: batch norm on one value."""
-        try:
-            returned: object = self._model(images)
-        except (RuntimeError, ValueError) as error:
-            raise ConfigError(
-                f"the network fails in training on a batch of {len(images)}: {brief(error)}; try another --batch-size"
-            ) from error
-        return self._task.output_of(returned)
+    def _check_alike(self) -> None:
+        """Check that all processes have removed the same.
+
+        Raises: ParallelError.
+        """
+        if self._world.size > 1:
+            self._world.check_alike(zeros_digest(self._model), "weights that are zero")
+
+    def _scores_of(self, model: nn.Module, split: Split) -> Dict[str, float]:
+        return evaluate(model, split, self._task, compute=self._compute, world=self._world)
 
     def _restored(
         self, phase: str, optimizer: torch.optim.Optimizer, hooks: Hooks
     ) -> checkpoint.Progress:
+        found: Optional[checkpoint.Progress] = None
         if self._checkpointing is not None:
             found = checkpoint.restore(
                 self._checkpointing.path, phase, model=self._model, optimizer=optimizer, hooks=hooks
             )
-            if found is not None:
-                return found
-        return checkpoint.Progress(0, [])
+            self._world.barrier()  # before the first process writes another
+        return found or checkpoint.Progress(0, [])
 
     def _save(
         self, phase: str, optimizer: torch.optim.Optimizer, hooks: Hooks, progress: checkpoint.Progress
     ) -> None:  # fmt: skip
-        if self._checkpointing is not None:
+        if self._checkpointing is not None and self._world.is_main:
+            progress.scale = self._stepper.scale()
             checkpoint.save(
                 self._checkpointing.path,
                 phase,
@@ -240,6 +266,24 @@ class TorchTrainer:
                 hooks=hooks,
                 progress=progress,
             )
+
+
+def zeros_digest(model: nn.Module) -> int:
+    """Return a number, 0..2^56-1, that tells which parameters of a network are zero."""
+    digest = hashlib.sha256()
+    for parameter in model.parameters():
+        digest.update(np.packbits((parameter.detach() == 0).cpu().numpy()).tobytes())
+    return int.from_bytes(digest.digest()[:7], "big")
+
+
+def _own_images(train: Split, config: TrainConfig, world: World) -> slice:
+    """Return which images of each batch are this process's."""
+    size = min(config.images_per_batch, len(train))
+    if size < world.size:
+        raise ConfigError(
+            f"a batch of {size} cannot be shared by {world.size} processes; start fewer or give a larger --batch-size"
+        )
+    return world.slice_of(size)
 
 
 def _optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
@@ -254,17 +298,3 @@ def _stages(config: TrainConfig, phase: str, steps: int) -> Sequence[Stage]:
     if phase != "finetune":
         return (Stage(max(1, steps), decay="constant"),)
     return config.finetune or (Stage(max(1, steps)),)
-
-
-class _RandomState:
-    """Give dropout and its like a random state of their own, and put the caller's back afterwards."""
-
-    def __init__(self, seed: int) -> None:
-        self._state = torch.Generator().manual_seed(seed).get_state()
-
-    def __enter__(self) -> None:
-        self._before = torch.get_rng_state()
-        torch.set_rng_state(self._state)
-
-    def __exit__(self, *_: object) -> None:
-        torch.set_rng_state(self._before)

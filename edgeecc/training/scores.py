@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Callable, Dict, Optional, Tuple
 
 import numpy as np
@@ -48,6 +49,17 @@ class TopK:
             name = f"top-{most}"
             self._right[name] = self._right.get(name, 0) + int(np.sum(rank < most))
         self._images += len(labels)
+
+    def counts(self) -> Array:
+        """Return images, then the right ones of each score; see `Scores.counts`."""
+        return np.array(
+            [self._images, *self._right.values()] if self._images else [], dtype=np.int64
+        )
+
+    def put(self, counts: Array) -> None:
+        """Go on from counts; see `Scores.put`."""
+        images, *right = (int(count) for count in counts) if len(counts) else (0,)
+        self._images, self._right = images, dict(zip(("top-1", f"top-{TOP}"), right))
 
     def result(self) -> Dict[str, float]:
         """Return the shares of images; see `Scores.result`."""
@@ -96,6 +108,15 @@ class Confusion:
         pairs = labels[valid].astype(np.int64) * told + predicted
         counts = np.bincount(pairs, minlength=told * told).reshape(told, told)
         self._counts = counts + self._counts if self._counts.size else counts
+
+    def counts(self) -> Array:
+        """Return the pixels of each label and prediction; see `Scores.counts`."""
+        return self._counts.reshape(-1)
+
+    def put(self, counts: Array) -> None:
+        """Go on from counts; see `Scores.put`."""
+        told = math.isqrt(len(counts))
+        self._counts = np.asarray(counts, dtype=np.int64).reshape(told, told)
 
     def result(self) -> Dict[str, float]:
         """Return the mean IoU and the pixel accuracy; see `Scores.result`."""

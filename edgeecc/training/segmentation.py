@@ -61,10 +61,16 @@ class Segmentation:
         """Return the weighed mean of the cross entropy over labelled pixels; 0 where no pixel has a label."""
         if output.shape[2:] != labels.shape[1:]:
             output = F.interpolate(output, labels.shape[1:], mode="bilinear")
-        weights = class_weights(self.shares, output.shape[1]).to(output)
+        weights = self._weights(output)
         total = F.cross_entropy(output, labels, weights, ignore_index=IGNORE_LABEL, reduction="sum")
-        mass = weights[labels[labels != IGNORE_LABEL]].sum()
-        return total / mass.clamp_min(1.0)  # one pixel weighs at least 1
+        return total / self.mass(output, labels).clamp_min(1.0)  # one pixel weighs at least 1
+
+    def mass(self, output: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Return the sum of the weights of labelled pixels."""
+        return self._weights(output)[labels[labels != IGNORE_LABEL]].sum()
+
+    def _weights(self, output: torch.Tensor) -> torch.Tensor:
+        return class_weights(self.shares, output.shape[1]).to(output)
 
     def distance(self, output: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
         """Return the mean square over all logits of the network's grid, void pixels too (ECC's published code)."""

@@ -34,6 +34,12 @@ class Scores(Protocol):
         Raises: DataError, see `check`.
         """
 
+    def counts(self) -> Array:
+        """Return all counts, int64 (n,), empty where nothing was added; those of parts of a split may be summed."""
+
+    def put(self, counts: Array) -> None:
+        """Go on from counts that `counts` gave."""
+
     def result(self) -> Dict[str, float]:
         """Return score -> value, 0..1, more is better; the first decides between networks.
 
@@ -69,6 +75,12 @@ class Task(Protocol):
 
     def loss(self, output: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """Return the loss of a batch, a scalar."""
+
+    def mass(self, output: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Return what the loss of a batch is a mean over, in all: images or weights of pixels, a scalar.
+
+        A batch in parts has the loss sum(loss * max(mass, 1)) / max(sum(mass), 1).
+        """
 
     def distance(self, output: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
         """Return how far a batch's output is from the dense network's, a scalar."""

@@ -13,14 +13,16 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "edgeecc"
 
 BASE = {
-    "errors", "units", "config", "artifacts", "compressed", "normalisation", "pattern", "peer_config", "plugins",
-    "schedule", "workload",
+    "errors", "units", "config", "artifacts", "compressed", "launch", "normalisation", "pattern", "peer_config",
+    "plugins", "schedule", "workload",
 }  # fmt: skip
 DOMAIN = {"graph", "networks", "data", "cost", "meters", "runtimes", "solvers", "training"}
 USE_CASES = {
-    "array_pricing", "calibrate", "calibration_folder", "calibration_job", "catalogue", "check_set", "demo", "doctor",
-    "export", "export_parts", "export_weights", "inspection", "pricing", "prune", "rounds", "run_folder", "run_request",
-    "sparsify", "sources", "verify", "weight_methods",
+    "array_pricing", "budgets", "calibrate", "calibration_folder", "calibration_job", "catalogue", "cell_process",
+    "cells", "check_set", "compare", "comparison", "comparison_files", "comparison_plan", "comparison_request",
+    "comparison_text", "demo", "doctor", "export", "export_parts", "export_weights", "inspection", "plots", "pricing",
+    "prune", "rate_search", "rounds", "run_folder", "run_request", "sparsify", "sources", "verdict", "verify",
+    "weight_methods",
 }  # fmt: skip
 #: What a domain package may import of the other domain packages: the modules that only describe.
 SHARED = {
@@ -37,7 +39,7 @@ DEVICE = [
     "graph.drawing", "graph.ties",
     "graph.onnx_slice", "graph.onnx_work", "graph.settle", "cost.product", "cost.exact", "cost.hardware",
     "cost.systolic", "cost.fit", "cost.profile", "meters.base", "meters.virtual", "runtimes.onnxrt", "calibrate",
-    "doctor", "solvers.table", "training.scores", "verify", "cli.main",
+    "doctor", "solvers.table", "training.scores", "verdict", "verify", "cli.main",
 ]  # fmt: skip
 #: Third-party packages that only one place may import.
 OWNED = {
@@ -51,6 +53,7 @@ OWNED = {
     "torch_pruning": {"graph"},
     "sklearn": {"data"},
     "PIL": {"data"},
+    "matplotlib": {"plots"},
 }
 pytestmark = pytest.mark.device
 
@@ -93,7 +96,9 @@ def own(module: str) -> set[str]:
 
 def test_every_module_has_a_layer() -> None:
     tops = {module.partition(".")[0] for module in modules()}
-    assert tops == (BASE | DOMAIN | USE_CASES | {"cli"}) & tops, f"new modules need a layer: {tops}"
+    assert tops == (BASE | DOMAIN | USE_CASES | {"cli", "__main__"}) & tops, (
+        f"new modules need a layer: {tops}"
+    )
 
 
 @pytest.mark.parametrize("module", modules())
@@ -116,6 +121,20 @@ def test_third_party_packages_stay_in_their_place(module: str) -> None:
     for name in imports(module):
         owners = OWNED.get(name.partition(".")[0])
         assert owners is None or top in owners, f"{module} imports {name}; only {owners} may"
+
+
+def test_one_module_knows_of_processes() -> None:
+    users = {
+        module
+        for module in modules()
+        if any(
+            n.startswith("torch.distributed")
+            or "_distributed_c10d" in n
+            or n == "torch.nn.parallel"
+            for n in imports(module)
+        )
+    }
+    assert users == {"training.parallel"}
 
 
 def test_device_tier_loads_without_torch() -> None:

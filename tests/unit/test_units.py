@@ -5,7 +5,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeecc.errors import UnitError
-from edgeecc.units import UNITS, Metric, format_quantity, parse_budget, parse_quantity
+from edgeecc.units import (
+    BOUNDED,
+    UNITS,
+    Metric,
+    check_distinct,
+    format_quantity,
+    parse_budget,
+    parse_budgets,
+    parse_quantity,
+)
 
 pytestmark = pytest.mark.device
 
@@ -65,3 +74,52 @@ def test_a_percentage_is_of_dense() -> None:
 
 def test_an_absolute_budget_does_not_ask_what_dense_costs() -> None:
     assert parse_budget("12ms").resolve(1e9) == pytest.approx(0.012)
+
+
+@given(st.floats(0.5, 100.0), st.sampled_from(BOUNDED), st.sampled_from(BOUNDED))
+def test_a_percentage_may_name_its_metric(share: float, metric: Metric, other: Metric) -> None:
+    for form in ("%{}", "% {}", " % of {} ", "%of {}"):
+        text = f"{share!r}{form.format(metric.value)}"
+        budget = parse_budget(text, other)
+        assert (budget.metric, budget.relative, budget.text) == (metric, True, text.strip())
+        assert budget.value == pytest.approx(share / 100.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("60%joules", "unknown metric 'joules' .* of energy, latency, macs, size"),
+        ("60%accesses", "unknown metric 'accesses'"),
+        ("60% of", "unknown metric 'of'"),
+        ("60%ofmacs", "unknown metric 'ofmacs'"),
+        ("120%macs", "at most 100%"),
+        ("-5% of size", "positive"),
+        ("%macs", "cannot read"),
+        ("12ms latency", "cannot read"),
+    ],
+)
+def test_a_share_of_nothing_known_is_refused(text: str, said: str) -> None:
+    with pytest.raises(UnitError, match=said):
+        parse_budget(text)
+
+
+def test_several_budgets_keep_their_order() -> None:
+    budgets = parse_budgets(["12ms", "60%", "8MB", "50%macs"])
+    assert [budget.metric.value for budget in budgets] == ["latency", "energy", "size", "macs"]
+    assert parse_budgets(["60%"], Metric.MACS)[0].metric is Metric.MACS
+
+
+@pytest.mark.parametrize(
+    ("texts", "both"),
+    [
+        (["25mJ", "60%"], "'25mJ' and '60%' both bound energy"),
+        (["5MB", "1MMAC", "50% size"], "'5MB' and '50% size' both bound size"),
+        (["60%", "60%"], "'60%' and '60%' both bound energy"),
+    ],
+)
+def test_two_budgets_of_one_metric_are_refused_by_name(texts: list, both: str) -> None:
+    with pytest.raises(UnitError, match=both):
+        parse_budgets(texts)
+    one = parse_budget(texts[0])
+    with pytest.raises(UnitError, match="both bound"):
+        check_distinct((one, one))

@@ -28,6 +28,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess:
     "arguments",
     [
         ["prune", "model.pth", "--budget", "25mJ", "--data", "digits"],
+        ["compare", "model.pth", "--budget", "50%", "--data", "digits"],
         ["inspect", "--network", "lenet5"],
         ["calibrate", "--network", "lenet5"],
         ["export", "runs/nothing"],

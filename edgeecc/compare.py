@@ -1,0 +1,199 @@
+"""Compare pruning methods on one network and data set: equal batches, held-out images, distillation, fine-tuning.
+
+OUT/cells/METHOD-BUDGET-SEED   the run folder of each cell; finished ones are never run again
+OUT/search/METHOD-RATE         the trials of a search of learning rates
+OUT/profile.json               the cost model that prices all of them
+OUT/results.json, results.csv, table.md, accuracy_vs_cost.svg
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import asdict
+from pathlib import Path
+from typing import Callable, Dict, List, Mapping, Optional, Sequence, Tuple
+
+from edgeecc.artifacts import exclusive
+from edgeecc.cell_process import run_cells
+from edgeecc.cells import Cell, check_same, read_spent, row_of
+from edgeecc.comparison import Row, seconds_left
+from edgeecc.comparison_files import Findings, write_findings
+from edgeecc.comparison_plan import Ground, Planner, survey
+from edgeecc.comparison_request import CompareRequest
+from edgeecc.rate_search import Trial, at_the_edge, chosen_rates, search_json, trial_of
+
+logger = logging.getLogger(__name__)
+
+#: Called with cells done, cells in all, and a note: the cell at hand, and the time that is left.
+OnProgress = Callable[[int, int, str], None]
+
+
+def compare(
+    request: CompareRequest, on_progress: OnProgress = lambda done, total, note: None
+) -> Dict[str, object]:
+    """Run the cells that have not finished, and write the results.
+
+    A cell that fails is a row with its error; the others go on. The same request again runs only what has not
+    finished, one with more methods, budgets or seeds what is new.
+
+    Returns: what results.json holds.
+    Raises: ArtifactError when a cell of the folder was made with other settings, before any of them runs; any
+        EdgeeccError by which every cell would fail.
+    """
+    ground = survey(request)
+    out = request.out or request.template.workspace / "runs" / f"compare-{ground.source.folder}"
+    with exclusive(out, "wait for it or choose another with --out"):
+        planner = Planner(request, ground, _frozen_profile(ground, out))
+        runner = _Runner(request, on_progress)
+        rates, trials = _rates(request, planner, runner, out)
+        cells = planner.cells(out / "cells", rates)
+        try:
+            runner.run(cells)
+        except KeyboardInterrupt:
+            write_findings(_findings(request, ground, out, cells=cells, rates=rates, trials=trials))
+            raise
+        return write_findings(
+            _findings(request, ground, out, cells=cells, rates=rates, trials=trials)
+        )
+
+
+class _Runner:
+    """Runs cells that have not finished, and tells how far they are.
+
+    Args:
+        request: the comparison.
+        on_progress: see `compare`.
+    """
+
+    def __init__(self, request: CompareRequest, on_progress: OnProgress) -> None:
+        trials = 0 if request.search is None else len(request.search.rates)
+        each = len(request.budgets) * len(request.seeds)
+        self._request, self._on_progress = request, on_progress
+        self._total = len(request.methods) * (trials + each)
+        self._ended: List[str] = []
+        self._took: List[Tuple[str, float]] = []
+
+    def run(self, cells: Sequence[Cell]) -> None:
+        """Run what has not finished.
+
+        Raises: ArtifactError when one of the cells was made with other settings, before any runs.
+        """
+        for cell in cells:
+            check_same(cell)
+        for cell in cells:
+            if cell.is_finished():
+                self._count(cell)
+        waiting = [cell for cell in cells if not cell.is_finished()]
+        run_cells(waiting, self._request.jobs, self._tell)
+
+    def _tell(self, cell: Cell, ended: bool) -> None:
+        if ended:
+            self._count(cell)
+        left = seconds_left(self._took, self._waiting(), self._request.jobs)
+        note = f"{cell.name} {'ended' if ended else 'runs'}"
+        if left is not None and len(self._ended) < self._total:
+            note += f", about {_duration(left)} left"
+        self._on_progress(len(self._ended), self._total, note)
+
+    def _count(self, cell: Cell) -> None:
+        self._ended.append(cell.method)
+        if cell.is_finished():
+            self._took.append((cell.method, read_spent(cell.folder).seconds))
+
+    def _waiting(self) -> List[str]:
+        """Return the method of each cell that has not ended."""
+        each = self._total // len(self._request.methods)
+        return [
+            name
+            for name in self._request.methods
+            for _ in range(max(0, each - self._ended.count(name)))
+        ]
+
+
+def _frozen_profile(ground: Ground, out: Path) -> Optional[Path]:
+    """Keep the cost model with the comparison: a calibration meanwhile cannot price half of the cells otherwise."""
+    if ground.price.profile is None:
+        return None
+    path = out / "profile.json"
+    ground.price.profile.save(path)
+    return path
+
+
+def _rates(
+    request: CompareRequest, planner: Planner, runner: _Runner, out: Path
+) -> Tuple[Dict[str, float], List[Trial]]:
+    """Return method -> learning rate, searched for where that is asked, and the trials of the search."""
+    if request.search is None:
+        return planner.rates(), []
+    pairs = planner.trials(out / "search", request.search)
+    runner.run([cell for cell, _ in pairs])
+    trials = [trial_of(row_of(cell), rate) for cell, rate in pairs]
+    rates = chosen_rates(trials)
+    for name in at_the_edge(request.search.rates, rates):
+        logger.warning(
+            "the rate of %s is at the edge of --search-lr: a wider list may hold a better one", name
+        )
+    return rates, trials
+
+
+def _findings(  # keyword-only, what the cells came from
+    request: CompareRequest, ground: Ground, out: Path, *, cells: Sequence[Cell], rates: Mapping[str, float],
+    trials: Sequence[Trial],
+) -> Findings:  # fmt: skip
+    known = {(cell.method, cell.budget, cell.seed): row_of(cell) for cell in cells}
+    rows = [
+        known.get((name, budget.text, seed)) or _without_rate(name, budget.text, seed)
+        for name in request.methods
+        for budget in request.budgets
+        for seed in request.seeds
+    ]
+    metric = request.budgets[0].metric
+    head = {
+        "out": str(out),
+        "network": ground.source.reference,
+        "data": request.template.data,
+        "methods": list(request.methods),
+        "budgets": [
+            {"text": budget.text, "value": budget.resolve(ground.dense_cost)}
+            for budget in request.budgets
+        ],
+        "seeds": list(request.seeds),
+        "weights": str(request.template.weights),
+        "task": ground.task,
+        "metric": metric.value,
+        "unit": metric.unit,
+        "meter": ground.price.cost.meter,
+        "device": ground.price.device,
+        "margin": ground.price.margin,
+        "dense_cost": ground.dense_cost,
+        "equal": {
+            "steps": ground.steps + ground.finetune_steps,
+            "training_images": ground.images - ground.held_out,
+            "held_out_images": ground.held_out,
+            **{key: value for key, value in asdict(ground.training).items() if key not in ("lr", "seed")},
+        },
+        "rates": dict(rates),
+        "settings": {name: list(texts) for name, texts in request.settings.items()},
+        "jobs": request.jobs,
+        "search": _search(request, trials),
+    }  # fmt: skip
+    return Findings(out, head, rows, metric, ground.dense_cost)
+
+
+def _search(request: CompareRequest, trials: Sequence[Trial]) -> Optional[Dict[str, object]]:
+    if request.search is None:
+        return None
+    budget = request.search.budget_of(request.budgets)
+    return search_json(request.search, budget, request.search.seed_of(request.seeds), trials)
+
+
+def _without_rate(name: str, budget: str, seed: int) -> Row:
+    return Row(name, budget, seed, "failed", error="no rate of --search-lr could be trained with")
+
+
+def _duration(seconds: float) -> str:
+    """Return a length of time in words that fit a progress line."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = seconds / 60
+    return f"{minutes:.0f} min" if minutes < 90 else f"{minutes / 60:.1f} h"

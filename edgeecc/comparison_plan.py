@@ -1,0 +1,179 @@
+"""From a comparison to its cells: the same data, held-out images, batches and steps for every method."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Dict, List, Mapping, Optional, Tuple
+
+from edgeecc.artifacts import file_sha256
+from edgeecc.budgets import price_budgets
+from edgeecc.cells import Cell, json_ready
+from edgeecc.comparison_request import CompareRequest
+from edgeecc.config import EccConfig, TaskName, TrainConfig
+from edgeecc.errors import ConfigError
+from edgeecc.peer_config import with_settings
+from edgeecc.pricing import Price
+from edgeecc.rate_search import RateSearch
+from edgeecc.run_request import PruneRequest, settled, step_counts, task_of, usual_held_out
+from edgeecc.solvers.table import method
+from edgeecc.sources import NetworkSource, load_images, open_network, trace_source
+from edgeecc.units import Budget
+
+
+@dataclass(frozen=True)
+class Ground:
+    """What all cells stand on, found by opening the network and the data once.
+
+    Args:
+        source: the network.
+        task: of the data set.
+        price: of its widths.
+        dense_cost: SI.
+        training: with batch size and rate filled in.
+        steps, finetune_steps: batches of each cell.
+        images: training images.
+        held_out: of these, taken out of every training.
+    """
+
+    source: NetworkSource
+    task: TaskName
+    price: Price
+    dense_cost: float
+    training: TrainConfig
+    steps: int
+    finetune_steps: int
+    images: int
+    held_out: int
+
+
+def survey(request: CompareRequest) -> Ground:
+    """Open the network with the first seed's weights, the data and the price, and settle what was left open.
+
+    Raises: any EdgeeccError of these: what every cell would fail by is refused at once.
+    """
+    template = request.template
+    model, source = open_network(
+        template.network, template.input_shape, request.weights_of(request.seeds[0]),
+        paper_groups=template.paper_groups, normalisation=template.normalisation,
+    )  # fmt: skip
+    data = load_images(source, template.data, template.training.seed)
+    data.check_fits(model, source.example(), task_of(data))
+    traced = trace_source(model, source)
+    (priced,) = price_budgets(replace(template, budget=request.budgets[0]), traced, source)
+    training = settled(template.training, source.input_shape, data.task)
+    steps, finetune_steps = step_counts(template.pruning, training, len(data.train))
+    held_out = template.pruning.held_out
+    return Ground(
+        source=source,
+        task=data.task,
+        price=priced.price,
+        dense_cost=priced.dense_cost,
+        training=training,
+        steps=steps,
+        finetune_steps=finetune_steps,
+        images=len(data.train),
+        held_out=usual_held_out(len(data.train)) if held_out is None else held_out,
+    )
+
+
+class Planner:
+    """Makes cells.
+
+    Args:
+        request: the comparison.
+        ground: what they stand on.
+        profile: file of the cost model, the same for all; None where it is counted.
+    """
+
+    def __init__(self, request: CompareRequest, ground: Ground, profile: Optional[Path]) -> None:
+        self._request, self._ground, self._profile = request, ground, profile
+        self._digest = functools.lru_cache(maxsize=None)(file_sha256)
+
+    def cells(self, folder: Path, rates: Mapping[str, float]) -> List[Cell]:
+        """Return the cells of methods that have a rate, seed by seed, so that all methods come on evenly."""
+        asked = self._request
+        return [
+            self.cell(
+                folder / f"{name}-{plain(budget)}-{seed}", name, budget, seed=seed, rate=rates[name]
+            )
+            for seed in asked.seeds
+            for budget in asked.budgets
+            for name in asked.methods
+            if name in rates
+        ]
+
+    def trials(self, folder: Path, search: RateSearch) -> List[Tuple[Cell, float]]:
+        """Return the trials of the search: every rate for every method.
+
+        Raises: ConfigError where no images are held out to judge them by.
+        """
+        if not self._ground.held_out:
+            raise ConfigError(
+                "a search of learning rates judges on held-out training images; give --held-out of at least 1"
+            )
+        asked = self._request
+        budget, seed = search.budget_of(asked.budgets), search.seed_of(asked.seeds)
+        return [
+            (self.cell(folder / f"{name}-{rate!r}", name, budget, seed=seed, rate=rate), rate)
+            for rate in search.rates
+            for name in asked.methods
+        ]
+
+    def rates(self) -> Dict[str, float]:
+        """Return method -> learning rate where none is searched for."""
+        usual = self._ground.training.learning_rate
+        return {name: self._request.rates.get(name, usual) for name in self._request.methods}
+
+    def cell(self, run: Path, name: str, budget: Budget, *, seed: int, rate: float) -> Cell:
+        """Return one cell.
+
+        Raises: ArtifactError when its weights cannot be read; ConfigError for settings that its method lacks.
+        """
+        template = self._request.template
+        made = with_settings(method(name).settings(), self._request.settings.get(name, ()))
+        request = replace(
+            template,
+            weights=self._request.weights_of(seed),
+            budget=budget,
+            profile=() if self._profile is None else self._profile,
+            run=run,
+            force=False,
+            pruning=replace(template.pruning, method=name, held_out=self._ground.held_out),
+            training=replace(self._ground.training, seed=seed, lr=rate),
+            ecc=made if isinstance(made, EccConfig) else template.ecc,
+            settings=None if isinstance(made, EccConfig) else made,
+        )  # fmt: skip
+        return Cell(request, self._asked(request))
+
+    def _asked(self, request: PruneRequest) -> Dict[str, object]:
+        """Return everything that the result depends on."""
+        ground = self._ground
+        pruning = asdict(request.pruning)
+        for name in ("method", "checkpoint_s"):
+            del pruning[name]
+        pruning.update(steps=ground.steps, finetune_steps=ground.finetune_steps)
+        asked = {
+            "method": request.pruning.method,
+            "budget": request.budgets[0].text,
+            "metric": request.budgets[0].metric.value,
+            "weights_sha256": self._digest(request.weights),
+            "data": request.data,
+            "source": ground.source.to_json(),
+            "settings": asdict(request.method_settings()),  # type: ignore[call-overload]  # a dataclass, as the table says
+            "pruning": pruning,
+            "training": asdict(request.training),
+            "price": {
+                "meter": ground.price.cost.meter,
+                "device": ground.price.device,
+                "margin": ground.price.margin,
+                "dense_cost": ground.dense_cost,
+            },
+        }
+        return json_ready(asked)
+
+
+def plain(budget: Budget) -> str:
+    """Return a budget as part of a folder's name."""
+    return budget.text.replace("%", "pct").replace(" ", "")

@@ -1,0 +1,336 @@
+"""Comparisons through the command line, on scikit-learn's digits: equal conditions, resumption, failures, rates."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any, Callable, Dict, Sequence
+
+import pytest
+import torch
+from click.testing import CliRunner
+
+from edgeecc.artifacts import exclusive, load_json
+from edgeecc.cli.main import cli
+from edgeecc.data.sources import load
+from edgeecc.errors import ArtifactError
+from edgeecc.training.dense import initialise_, train_dense_
+from tests.cells_inside import run_inside
+from tests.cli_runs import complaint, run, run_json
+
+ROOT = Path(__file__).resolve().parents[2]
+OWN = """
+import torch
+from torch import nn
+from edgeecc.data.sources import load
+from edgeecc.data.splits import TensorSplit
+
+class Small(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.c1, self.c2, self.c3 = nn.Conv2d(1, 8, 3), nn.Conv2d(8, 12, 3), nn.Conv2d(12, 16, 3)
+        self.fc = nn.Linear(16, 10)
+
+    def forward(self, x):
+        x = torch.relu(self.c2(torch.relu(self.c1(x))))
+        return self.fc(torch.relu(self.c3(x)).mean((2, 3)))
+
+def small():
+    return Small()
+
+def _pairs(split):
+    images, labels = split.take(range(len(split)))
+    return [(image, int(label)) for image, label in zip(images, labels)]
+
+def right():
+    data = load("digits", input_shape=(1, 8, 8))
+    return _pairs(data.train), _pairs(data.val)
+
+def wrong():
+    train, val = right()
+    return train, [(image, (label + 1) % 10) for image, label in val]
+"""
+NETWORK = ["--network", "compared_nets:small", "--input", "1x8x8"]
+QUICK = ["--steps", "12", "--finetune-steps", "6", "--batch-size", "64", "--of", "macs"]
+COMMON = ["compare", "dense-{seed}.pth", *NETWORK, *QUICK]
+DIGITS = [*COMMON, "--data", "digits"]
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with a network of the user's own and trained weights of it for three seeds."""
+    folder = tmp_path_factory.mktemp("compared")
+    (folder / "compared_nets.py").write_text(OWN)
+    sys.path.insert(0, str(folder))
+    import compared_nets
+
+    data = load("digits", input_shape=(1, 8, 8))
+    for seed in range(3):
+        model = compared_nets.small()
+        initialise_(model, seed)
+        train_dense_(model, data.train, steps=30, batch_size=64, lr=1e-2, seed=seed)
+        torch.save(model.state_dict(), folder / f"dense-{seed}.pth")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _at_home(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(home)
+
+
+@pytest.fixture
+def inside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run cells in this process."""
+    run_inside(monkeypatch)
+
+
+def times(folder: Path) -> Dict[str, int]:
+    return {
+        str(path): path.stat().st_mtime_ns
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != ".lock"
+    }
+
+
+@pytest.mark.usefixtures("inside")
+def test_methods_budgets_and_seeds_are_compared_and_never_run_twice(home: Path) -> None:
+    asked = [*DIGITS, "--budget", "60%", "--budget", "30%", "--out", "all"]
+    asked += ["--lr", "uniform=3e-3", "--set", "ecc.ramp=0.6"]
+    result = run_json(*asked, "--seeds", "0,1")
+    assert result["status"] == {"finished": 8, "failed": 0, "missing": 0}
+    cells = result["cells"]
+    assert len({(cell["method"], cell["budget"], cell["seed"]) for cell in cells}) == 8
+    assert {cell["steps"] + cell["finetune_steps"] for cell in cells} == {18}
+    assert result["equal"]["steps"] == 18
+    assert result["equal"]["held_out_images"] == 143
+    assert {(cell["method"], cell["lr"]) for cell in cells} == {("ecc", 1e-3), ("uniform", 3e-3)}
+    for cell in cells:
+        assert cell["cost"] <= cell["bound"]
+        assert cell["meter"] == "exact count"
+        assert cell["seconds"] > 0.0
+        assert cell["peak_memory_bytes"] > 2**20
+        assert 0.0 <= cell["pruned_accuracy"] <= 1.0
+        assert 0.0 <= cell["held_out_score"] <= 1.0
+        folder = (
+            home / f"all/cells/{cell['method']}-{cell['budget'].replace('%', 'pct')}-{cell['seed']}"
+        )
+        assert load_json(folder / "run.json")["request"]["held_out"] == 143  # type: ignore[index]
+        history = load_json(folder / "history.json")
+        assert history["pruned_accuracy"] == cell["pruned_accuracy"]
+    dense = {(cell["seed"], cell["dense_accuracy"]) for cell in cells}
+    assert len(dense) == 2
+    assert load_json(home / "all/results.json")["cells"] == cells
+    with (home / "all/results.csv").open() as stream:
+        lines = list(csv.DictReader(stream))
+    assert [float(line["accuracy"]) for line in lines] == [cell["accuracy"] for cell in cells]
+    table = (home / "all/table.md").read_text()
+    assert "exact count" in table
+    assert table.index("| dense |") < table.index("| ecc |")
+    if "accuracy_vs_cost.svg" in result["files"]:
+        assert "macs, kMAC (exact count)" in (home / "all/accuracy_vs_cost.svg").read_text()
+    before = times(home / "all/cells")
+    again = run_json(*asked, "--seeds", "0,1")
+    assert times(home / "all/cells") == before
+    assert again["cells"] == cells
+    fewer = [*DIGITS, "--budget", "60%", "--out", "all", "--lr", "3e-3", "--methods", "uniform"]
+    more = run_json(*fewer, "--seeds", "1,2")
+    assert more["status"]["finished"] == 2
+    assert more["cells"][0] in cells
+    assert {
+        name: when for name, when in times(home / "all/cells").items() if name in before
+    } == before
+    said = complaint(*asked, "--seeds", "0,1", "--steps", "13")
+    assert "was made with pruning.steps 12 (now 13)" in said
+    assert "was made with training.distill 0.5 (now 0.1)" in complaint(
+        *fewer, "--seeds", "1", "--distill", "0.1"
+    )
+    shown = run(*asked, "--seeds", "0,1").stdout
+    assert "±" in shown
+    assert "what it took" in shown
+
+
+@pytest.mark.usefixtures("inside")
+def test_a_cell_that_fails_lets_the_others_go_on(home: Path) -> None:
+    asked = [*DIGITS, "--budget", "60%", "--budget", "0.1%", "--seeds", "0", "--out", "failing"]
+    result = run_json(*asked, "--methods", "uniform", code=1)
+    assert result["status"] == {"finished": 1, "failed": 1, "missing": 0}
+    failed = result["cells"][1]
+    assert (failed["status"], failed["accuracy"]) == ("failed", None)
+    assert "the lowest that can be met is" in failed["error"]
+    assert "uniform 0.1% seed 0 failed: budget" in (home / "failing/table.md").read_text()
+    before = times(home / "failing/cells/uniform-60pct-0")
+    shown = run(*asked, "--methods", "uniform", code=1).stdout
+    assert "uniform 0.1% seed 0 failed: budget" in shown
+    assert times(home / "failing/cells/uniform-60pct-0") == before
+    parts = load_json(home / "failing/cells/uniform-0.1pct-0/cell.json")["spent"]["parts"]  # type: ignore[index]
+    assert parts == 2
+
+
+@pytest.mark.usefixtures("inside")
+def test_rates_are_searched_with_equal_trials_and_without_validation_data(home: Path) -> None:
+    asked = [
+        *COMMON,
+        "--budget",
+        "40%",
+        "--seeds",
+        "0",
+        "--search-lr",
+        "1e-9,3e-3",
+        "--set",
+        "ecc.warmup=2",
+    ]
+    found = {
+        name: run_json(*asked, "--data", f"compared_nets:{name}", "--out", f"search-{name}")
+        for name in ("right", "wrong")
+    }
+    right, wrong = (found[name]["search"] for name in ("right", "wrong"))
+    assert [(trial["method"], trial["lr"]) for trial in right["trials"]] == [
+        ("ecc", 1e-9), ("uniform", 1e-9), ("ecc", 3e-3), ("uniform", 3e-3),
+    ]  # fmt: skip
+    scores = [[trial["held_out_score"] for trial in one["trials"]] for one in (right, wrong)]
+    assert scores[0] == scores[1]
+    best = {
+        name: max(
+            (trial["held_out_score"], -trial["lr"], trial["lr"])
+            for trial in right["trials"]
+            if trial["method"] == name
+        )[2]
+        for name in ("ecc", "uniform")
+    }
+    assert right["chosen"] == wrong["chosen"] == found["right"]["rates"] == best
+    assert right["seed"] == 1
+    assert (home / "search-right/search/ecc-0.003/result.json").is_file()
+    assert {cell["method"]: cell["lr"] for cell in found["right"]["cells"]} == best
+    assert found["right"]["cells"][0]["accuracy"] != found["wrong"]["cells"][0]["accuracy"]
+
+
+@pytest.mark.usefixtures("inside")
+def test_a_method_without_a_rate_that_works_is_told() -> None:
+    asked = [
+        *DIGITS,
+        "--budget",
+        "0.1%",
+        "--seeds",
+        "0",
+        "--search-lr",
+        "1e-3,3e-3",
+        "--methods",
+        "uniform",
+    ]
+    result = run_json(*asked, "--out", "hopeless", code=1)
+    assert result["cells"][0]["error"] == "no rate of --search-lr could be trained with"
+    assert result["search"]["chosen"] == {}
+    said = complaint(*asked, "--out", "blind", "--held-out", "0")
+    assert "give --held-out of at least 1" in said
+
+
+@pytest.mark.parametrize(
+    ("more", "code", "said"),
+    [
+        (["--data", "digits", "--budget", "50%", "--seeds", "0,x"], 2, "no list such as 0,1,2"),
+        (["--budget", "50%"], 2, "no data to train on"),
+        (["--data", "digits", "--budget", "50"], 2, "bare number"),
+        (["--data", "digits", "--budget", "50%", "--methods", "ecc,magic"], 1, "unknown method 'magic'"),
+        (["--data", "digits", "--budget", "50%", "--search-seed", "9"], 1, "go with --search-lr"),
+        (["--data", "digits", "--budget", "50%", "--seeds", "9"], 1, "cannot read dense-9.pth"),
+        (["--data", "digits", "--budget", "50%", "--seeds", "0,9"], 1, "cannot read dense-9.pth"),
+        (["--data", "digits", "--budget", "50%", "--set", "ecc.ramp"], 1, "write METHOD.NAME=VALUE"),
+        (["--data", "digits", "--budget", "50%", "--seeds", "0", "--set", "uniform.a=1"], 1, "names are none"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_compared_is_refused(more: list, code: int, said: str) -> None:
+    assert said in complaint(*COMMON, *more, "--out", "refused", code=code)
+    assert not list(Path("refused").glob("cells/*"))
+
+
+def test_prune_takes_settings_of_its_method() -> None:
+    asked = [
+        "prune",
+        "dense-0.pth",
+        *NETWORK,
+        *QUICK,
+        "--data",
+        "digits",
+        "--budget",
+        "50%",
+        "--run",
+        "set",
+    ]
+    run(*asked, "--set", "ramp=0.5", "--set", "metric=taylor")
+    assert load_json(Path("set/run.json"))["request"]["settings"]["ramp"] == 0.5  # type: ignore[index]
+    assert "'slope=1' sets nothing" in complaint(*asked, "--set", "slope=1")
+    assert "names are none" in complaint(*asked, "--method", "uniform", "--set", "slope=1")
+    assert "names are input" not in complaint(*asked, "--method", "wsp", "--set", "slope=1")
+    assert "unknown method 'magic'" in complaint(*asked, "--method", "magic", "--set", "slope=1")
+
+
+def started(arguments: Sequence[str], home: Path) -> subprocess.Popen[str]:
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{home}", "OMP_NUM_THREADS": "1"}
+    # A shell that starts its jobs in the background has them ignore Ctrl-C; this one shall hear it.
+    code = (
+        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        f"sys.argv = ['edgeecc', *{list(arguments)!r}]\nfrom edgeecc.cli.main import main; main()"
+    )
+    return subprocess.Popen(
+        [sys.executable, "-c", code], cwd=home, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        text=True,
+    )  # fmt: skip
+
+
+def until(true: Callable[[], Any], seconds: float = 120.0) -> None:
+    for _ in range(int(seconds / 0.02)):
+        if true():
+            return
+        time.sleep(0.02)
+    raise AssertionError("waited in vain")
+
+
+def is_free(folder: Path) -> bool:
+    try:
+        with exclusive(folder, ""):
+            return True
+    except ArtifactError:
+        return False
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)  # five processes load torch one after another
+def test_a_comparison_that_is_stopped_and_killed_goes_on_exactly(home: Path) -> None:
+    """Real processes: one that is interrupted, one whose parent is killed, and one that ends the work."""
+    asked = [*DIGITS, "--budget", "40%", "--seeds", "0", "--methods", "ecc", "--steps", "600"]
+    asked += ["--checkpoint-s", "0.1", "--out", "stopped", "--json"]
+    cell = home / "stopped/cells/ecc-40pct-0"
+    checkpoint = cell / "checkpoint.safetensors"
+    process = started(asked, home)
+    until(lambda: checkpoint.exists() or process.poll() is not None)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert "interrupted; what was saved is kept" in errors
+    assert "Traceback" not in errors
+    assert is_free(cell)
+    assert load_json(home / "stopped/results.json")["status"]["missing"] == 1  # type: ignore[index]
+    spent = load_json(cell / "cell.json")["spent"]
+    process = started(asked, home)
+    saved = checkpoint.stat().st_mtime_ns
+    until(lambda: checkpoint.stat().st_mtime_ns > saved or process.poll() is not None)
+    process.kill()
+    process.communicate()
+    until(lambda: is_free(cell))  # the cell's process leaves with its parent
+    assert not (cell / "result.json").exists()
+    done = CliRunner().invoke(cli, asked)
+    assert done.exit_code == 0, done.stderr
+    assert "compare 1/1 ecc 40% seed 0 ended" in done.stderr
+    row = json.loads(done.stdout)["cells"][0]
+    assert row["parts"] == 3
+    assert row["seconds"] > spent["seconds"] > 0.0  # type: ignore[index]
+    straight = CliRunner().invoke(cli, [*asked, "--out", "straight"])
+    expected = json.loads(straight.stdout)["cells"][0]
+    for name in ("widths", "accuracy", "pruned_accuracy", "held_out_score", "cost"):
+        assert row[name] == expected[name], name

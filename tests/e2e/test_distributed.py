@@ -1,0 +1,123 @@
+"""`torchrun ... prune` on the digits: one result, one voice, and a run that goes on in another number of processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from edgeecc.artifacts import load_json
+from edgeecc.data.sources import load
+from edgeecc.networks.table import build
+from edgeecc.training.dense import initialise_, train_dense_
+from tests.cli_runs import complaint, run, run_json
+
+ROOT = Path(__file__).resolve().parents[2]
+ENVIRONMENT = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}.", "OMP_NUM_THREADS": "1"}
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "-m", "--"]
+COMMON = ["--network", "digits_mobilenet", "--batch-size", "32", "--accelerator", "cpu"]
+QUICK = [*COMMON, "--budget", "50%", "--of", "macs", "--data", "digits", "--finetune-steps", "4"]
+OWN = """
+import os
+import torch
+
+class Images:
+    def __init__(self, label):
+        self.label = label
+
+    def __len__(self):
+        return 64
+
+    def __getitem__(self, place):
+        return torch.zeros(1, 8, 8), self.label
+
+def wrong_in_one():
+    return Images(99 if os.environ.get("RANK") == "1" else 0), Images(0)
+"""
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("job")
+    model = build("digits_mobilenet", width=0.05)
+    initialise_(model, 0)
+    data = load("digits", input_shape=(1, 8, 8))
+    train_dense_(model, data.train, steps=60, batch_size=64, lr=5e-3, seed=0)
+    torch.save(model.state_dict(), folder / "net.pth")
+    (folder / "own_images.py").write_text(OWN)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _at_home(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(home)
+
+
+def start(*arguments: object) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [*TORCHRUN, "edgeecc", *map(str, arguments)], env=ENVIRONMENT, text=True, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )  # fmt: skip
+
+
+@pytest.mark.slow
+def test_two_processes_give_one_result(home: Path) -> None:
+    process = start("prune", "net.pth", *QUICK, "--steps", "8", "--run", "two", "--json")
+    out, errors = process.communicate()
+    assert process.returncode == 0, errors
+    assert errors.count("finetune 4/4") == 1
+    assert "Warning" not in errors
+    result: Any = json.loads(out)  # one object, from one process
+    assert result["compute"] == {
+        "accelerator": "cpu", "precision": "fp32", "channels_last": True, "processes": 2,
+    }  # fmt: skip
+    assert load_json(home / "two/result.json")["widths"] == result["widths"]
+    assert result["cost"] <= result["budget"]["value"]
+    alone = run_json("prune", "net.pth", *QUICK, "--steps", "8", "--run", "alone")
+    assert result["accuracy"] == pytest.approx(alone["accuracy"], abs=0.1)
+    for (kept, dense), (other, _) in zip(result["widths"].values(), alone["widths"].values()):
+        assert abs(kept - other) <= 1 + 0.1 * dense
+
+
+@pytest.mark.slow
+def test_an_interrupted_job_goes_on_in_one_process(home: Path) -> None:
+    prune = ["prune", "net.pth", *QUICK, "--steps", "16", "--checkpoint-s", "1e-9", "--run", "job"]
+    process = start(*prune)
+    while process.poll() is None and not (home / "job/checkpoint.safetensors").exists():
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate()
+    assert said.count("interrupted; what was saved is kept, give the same command to go on") == 1
+    assert not (home / "job/result.json").exists()
+    assert run_json(*prune)["compute"]["processes"] == 1
+
+
+@pytest.mark.slow
+def test_a_process_that_fails_ends_the_job_in_one_line() -> None:
+    process = start(
+        "prune", "net.pth", *COMMON, "--budget", "50%", "--of", "macs", "--steps", "2", "--data",
+        "own_images:wrong_in_one", "--run", "wrong",
+    )  # fmt: skip
+    out, errors = process.communicate()
+    assert process.returncode == 1
+    assert out == ""
+    lines = [line for line in errors.splitlines() if line.startswith("Error: ")]
+    assert lines == [
+        "Error: process 1: the data holds label 99, the network tells 0..9; use its own data"
+    ]
+
+
+def test_precision_belongs_to_the_run_and_the_number_of_processes_does_not() -> None:
+    prune = ["prune", "net.pth", *QUICK, "--steps", "2", "--run", "precise", "--precision"]
+    run(*prune, "bf16")
+    assert "holds another run" in complaint(*prune, "fp32")
+    assert "fp16 needs a GPU" in complaint(*prune, "fp16")
+    assert run_json(*prune, "fp32", "--force")["compute"]["precision"] == "fp32"

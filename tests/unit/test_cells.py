@@ -1,0 +1,175 @@
+"""Cells: what they refuse to be mixed with, what they took, and the processes that they run in."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import List, Tuple
+
+import pytest
+import torch
+
+from edgeecc import cell_process
+from edgeecc.artifacts import write_bytes, write_json
+from edgeecc.cell_process import (
+    Clock,
+    Job,
+    carry_out,
+    cuda_peak_memory,
+    peak_memory,
+    run_cells,
+    threads_each,
+)
+from edgeecc.cells import CELL_FILE, Cell, Spent, check_same, read_spent, row_of, write_spent
+from edgeecc.errors import ArtifactError, ConfigError
+from edgeecc.run_folder import RESULT_SCHEMA, RUN_SCHEMA
+from edgeecc.run_request import PruneRequest
+from edgeecc.units import parse_budget
+
+ASKED = {"method": "ecc", "pruning": {"steps": 24, "margin": None}, "training": {"lr": 0.001}}
+
+
+def cell(folder: Path, **asked: object) -> Cell:
+    request = PruneRequest(Path("nothing.pth"), parse_budget("50%"), "digits", run=folder)
+    return Cell(request, {**ASKED, **asked})
+
+
+def test_a_cell_is_only_resumed_by_the_same_request(tmp_path: Path) -> None:
+    one = cell(tmp_path / "one")
+    check_same(one)
+    write_spent(one.folder, one.asked, Spent(seconds=2.0))
+    check_same(one)
+    with pytest.raises(ArtifactError, match=r"one was made with pruning.steps 24 \(now 48\); one"):
+        check_same(cell(tmp_path / "one", pruning={"steps": 48, "margin": None}))
+    with pytest.raises(ArtifactError, match=r"new None \(now 1\)"):
+        check_same(cell(tmp_path / "one", new=1))
+
+
+def test_a_run_of_its_own_is_no_cell(tmp_path: Path) -> None:
+    write_json(tmp_path / "run.json", RUN_SCHEMA, {})
+    with pytest.raises(ArtifactError, match="holds a run of its own"):
+        check_same(cell(tmp_path))
+
+
+def test_the_time_of_all_parts_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = cell(tmp_path)
+    now = iter([100.0, 103.0, 103.5, 105.0, 105.0, 200.0, 200.0, 204.0])
+    monkeypatch.setattr(cell_process, "perf_counter", lambda: next(now))
+    first = Clock(Job(one, 2, 0))
+    assert read_spent(one.folder).seconds == 3.0
+    first.tick()  # too early to be written
+    assert read_spent(one.folder).seconds == 3.0
+    first.tick()
+    assert (read_spent(one.folder).seconds, read_spent(one.folder).parts) == (5.0, 1)
+    again = Clock(Job(one, 1, 0))
+    assert (read_spent(one.folder).seconds, read_spent(one.folder).parts) == (5.0, 2)
+    again.note("failed")
+    spent = read_spent(one.folder)
+    assert (spent.seconds, spent.parts, spent.threads, spent.error) == (9.0, 2, 1, "failed")
+    assert spent.peak_memory_bytes >= 2**20
+
+
+def test_damaged_cells_are_told(tmp_path: Path) -> None:
+    one = cell(tmp_path)
+    write_json(tmp_path / CELL_FILE, "edgeecc/cell/1", {"asked": ASKED, "spent": {"hours": 1}})
+    with pytest.raises(ArtifactError, match="damaged: no times"):
+        read_spent(one.folder)
+    write_spent(one.folder, one.asked, Spent())
+    assert row_of(one).status == "missing"
+    write_spent(one.folder, one.asked, Spent(error="too hot"))
+    assert (row_of(one).status, row_of(one).error) == ("failed", "too hot")
+    write_json(tmp_path / "run.json", RUN_SCHEMA, {"request": {"training": {"lr": 1e-3}}})
+    write_json(tmp_path / "result.json", RESULT_SCHEMA, {"status": "converged"})
+    with pytest.raises(ArtifactError, match="its result lacks"):
+        row_of(one)
+
+
+def test_peak_memory_is_that_of_this_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = peak_memory()
+    block = bytearray(2**26)
+    assert peak_memory() >= max(before, len(block))
+    monkeypatch.setattr(cell_process, "_STATUS", Path("/nowhere"))
+    assert peak_memory() >= before
+
+
+def test_memory_on_gpus_is_summed(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert cuda_peak_memory() == 0 or torch.cuda.is_available()
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda gpu: 100 + gpu)
+    assert cuda_peak_memory() == 201
+
+
+def test_jobs_share_the_cores() -> None:
+    assert 1 <= threads_each(1) <= torch.get_num_threads()
+    assert threads_each(10_000) == 1
+
+
+def test_a_failing_cell_keeps_its_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import edgeecc.prune
+
+    def fail(error: BaseException) -> None:
+        def prune(*_: object, **__: object) -> None:
+            raise error
+
+        monkeypatch.setattr(edgeecc.prune, "prune", prune)
+
+    one = cell(tmp_path)
+    for error, code in ((ConfigError("the loss is nan"), 1), (KeyboardInterrupt(), 130)):
+        fail(error)
+        with pytest.raises(SystemExit) as left:
+            carry_out(Job(one, 1, 30))
+        assert left.value.code == code
+        assert row_of(one).error == (str(error) or None)
+    fail(ZeroDivisionError("so"))
+    with pytest.raises(ZeroDivisionError):
+        carry_out(Job(one, 1, 30))
+    assert row_of(one).error == "ZeroDivisionError: so"
+
+
+def die(job: Job) -> None:
+    """End as the folder's name says; what a process does in place of pruning."""
+    if job.cell.folder.path.name == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if job.cell.folder.path.name == "failed":
+        sys.exit(7)
+    if job.cell.folder.path.name == "long":
+        time.sleep(60.0)
+    write_bytes(job.cell.folder.file("result.json"), b"{}")
+
+
+class InterruptError(Exception):
+    """In place of Ctrl-C, which would stop the test."""
+
+
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # of forks beside threads
+def test_processes_end_each_in_its_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forked here, where a fresh interpreter would take seconds each to load torch."""
+    monkeypatch.setattr(cell_process, "work", die)
+    monkeypatch.setattr(
+        cell_process.multiprocessing, "get_context", lambda _: multiprocessing.context.ForkContext()
+    )
+    cells = [cell(tmp_path / name) for name in ("fine", "killed", "failed", "other")]
+    told: List[Tuple[str, bool]] = []
+    run_cells(cells, 2, lambda one, ended: told.append((one.folder.path.name, ended)))
+    assert sorted(name for name, ended in told if ended) == sorted(
+        one.folder.path.name for one in cells
+    )
+    assert told[:2] == [("fine", False), ("killed", False)]
+    assert [one.is_finished() for one in cells] == [True, False, False, True]
+    assert "ended by signal 9; is there too little memory?" in str(row_of(cells[1]).error)
+    assert row_of(cells[2]).error == "its process exited with 7"
+
+    def interrupt(one: Cell, ended: bool) -> None:
+        if ended:
+            raise InterruptError
+
+    started = time.perf_counter()
+    with pytest.raises(InterruptError):
+        run_cells([cell(tmp_path / "long"), cell(tmp_path / "quick")], 2, interrupt)
+    assert time.perf_counter() - started < 50.0
+    assert not multiprocessing.active_children()

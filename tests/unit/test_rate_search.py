@@ -1,0 +1,57 @@
+"""The search of learning rates: what it may see, and what it chooses."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+import pytest
+
+from edgeecc.comparison import Row
+from edgeecc.errors import ConfigError
+from edgeecc.rate_search import RateSearch, Trial, at_the_edge, chosen_rates, search_json, trial_of
+from edgeecc.units import parse_budget
+
+pytestmark = pytest.mark.device
+BUDGETS = [parse_budget(text) for text in ("60%", "40%", "20%")]
+
+
+def trial(method: str, rate: float, score: object) -> Trial:
+    row = Row(method, "50%", 9, "finished", accuracy=1.0 - rate, held_out_score=score)  # type: ignore[arg-type]
+    return trial_of(row, rate)
+
+
+def test_the_best_held_out_score_decides_and_validation_is_not_even_there() -> None:
+    trials = [
+        trial("a", 0.1, 0.5),
+        trial("a", 0.2, 0.7),
+        trial("a", 0.3, 0.7),
+        trial("b", 0.1, 0.0),
+    ]
+    assert chosen_rates(trials) == {"a": 0.2, "b": 0.1}
+    assert "accuracy" not in {field.name for field in fields(Trial)}
+
+
+def test_a_method_whose_trials_all_failed_has_no_rate() -> None:
+    assert chosen_rates([trial("a", 0.1, None), trial("b", 0.1, 0.4)]) == {"b": 0.1}
+
+
+def test_a_rate_at_the_edge_is_told() -> None:
+    rates = (1e-3, 3e-3, 1e-2)
+    assert at_the_edge(rates, {"a": 1e-3, "b": 3e-3, "c": 1e-2}) == ["a", "c"]
+    told = search_json(RateSearch(rates), BUDGETS[1], 3, [trial("a", 1e-2, 0.4)])
+    assert (told["at_the_edge"], told["chosen"], told["seed"]) == (["a"], {"a": 1e-2}, 3)
+
+
+def test_trials_take_the_middle_budget_and_a_seed_of_their_own() -> None:
+    search = RateSearch((1e-3, 1e-2))
+    assert [search.budget_of(BUDGETS[:n]).text for n in (1, 2, 3)] == ["60%", "60%", "40%"]
+    assert RateSearch((1e-3, 1e-2), BUDGETS[2]).budget_of(BUDGETS).text == "20%"
+    assert search.seed_of([0, 4]) == 5
+    with pytest.raises(ConfigError, match="seed 4 of the search is compared too"):
+        RateSearch((1e-3, 1e-2), seed=4).seed_of([0, 4])
+
+
+@pytest.mark.parametrize("rates", [(1e-3,), (1e-3, 1e-3), (0.0, 1e-3), (float("inf"), 1.0)])
+def test_rates_that_make_no_search_are_refused(rates: tuple) -> None:
+    with pytest.raises(ConfigError, match=r"at least two|must be positive"):
+        RateSearch(rates)
