@@ -3,8 +3,9 @@
 Scale-free, `metric="taylor"` (ours): importance in units of loss, costs divided by their bounds, and an explicit
 schedule. A training step moves the weights by Adam on the distillation loss; every few steps a round follows:
 
-1. s: `widthstep.solve` finds the integer bounds of this round's targets, dense * b^(t/T) for each limit's share b of
-   its dense cost, and a dual z for each limit. y stands at its trim, half the importance of the last unit inside s.
+1. s: `widthstep.solve` finds the bounds of this round's targets, dense * b^(t/T) for each limit's share b of its
+   dense cost, and a dual z for each limit; `ladder` fills what whole channels leave of a target. y stands at its
+   trim, half the importance of the last unit inside s.
 2. W: the proximal step of `prox` keeps the units within their bounds. Before the others go, those that stay take
    over what can be told from them (`standin`), a primal step in closed form.
 3. Removed units stay removed: weights and optimiser moments are masked after every step.
@@ -18,7 +19,8 @@ As published, `metric="adam"`: see `ecc_published`.
 from __future__ import annotations
 
 import math
-from typing import ContextManager, Dict, List, Mapping, Optional, Tuple
+from dataclasses import replace
+from typing import ContextManager, Dict, List, Mapping, Optional
 
 import numpy as np
 import torch
@@ -30,7 +32,7 @@ from edgeecc.solvers.base import Limit, Problem, Solution, Trainer
 from edgeecc.solvers.ecc_published import PublishedHooks
 from edgeecc.solvers.feasibility import check_feasible
 from edgeecc.solvers.importance import Importance
-from edgeecc.solvers.ladder import integer_widths, ladder
+from edgeecc.solvers.ladder import integer_widths, ladder, widths_around
 from edgeecc.solvers.living import Living
 from edgeecc.solvers.prox import survivors, top
 from edgeecc.solvers.units import Alive, UnitTable, keep_of
@@ -126,7 +128,9 @@ class ScaleFreeHooks:
         scale = 1.0 / (np.mean(np.concatenate(live)) + 1e-300)
         ranked = [np.sort(a * scale)[::-1] for a in live]
         before = self._s
-        self._s, self._z = solve(ranked, self._targets(share), start=before, duals=self._z)
+        targets = self._targets(share)
+        near, self._z = solve(ranked, targets.limits, start=before, duals=self._z)
+        self._s = widths_around(targets, [ladder(a) for a in live], near)
         self._moved = float(np.max((before - self._s) / self._dense_widths))
         self._y = np.array([values[int(s) - 1] / 2.0 for values, s in zip(ranked, self._s)])
         self._prune(
@@ -151,12 +155,13 @@ class ScaleFreeHooks:
         self.living.let_die(alive)
         self._importance.let_go_(self._model, before, self.living.alive)
 
-    def _targets(self, share: float) -> Tuple[Limit, ...]:
-        """Return the limits of a round: dense * b^share for a limit that is a share b < 1 of dense."""
-        return tuple(
+    def _targets(self, share: float) -> Problem:
+        """Return the problem of a round: limits of dense * b^share where a limit is a share b < 1 of dense."""
+        limits = [
             Limit(limit.cost, max(limit.bound, dense * (limit.bound / dense) ** share))
             for limit, dense in zip(self._problem.limits, self._dense)
-        )
+        ]
+        return replace(self._problem, limits=tuple(limits))
 
     def _numbers(self) -> Mapping[str, float]:
         """Return the cost, the duals (y as the largest), the sum of the bounds, and the residuals.
@@ -174,7 +179,7 @@ class ScaleFreeHooks:
         }
         for limit, z in zip(self._problem.limits, self._z):
             numbers[f"z.{limit.cost.metric.value}"] = float(z)
-        return numbers
+        return {**numbers, **self._problem.loads(self.living.widths())}
 
     def state(self) -> Dict[str, torch.Tensor]:
         """Return what must survive a kill."""

@@ -61,13 +61,7 @@ def integer_widths(problem: Problem, ladders: Sequence[Ladder], start: FloatArra
         start: (G,), real-valued.
     Returns: (G,). Where the lowest rungs do not hold the limits, they are what is returned.
     """
-    at = np.array(
-        [
-            max(0, int(np.searchsorted(rungs.widths, width + GAIN, side="right")) - 1)
-            for rungs, width in zip(ladders, start)
-        ]
-    )
-    climb = _Climb(problem, ladders, at)
+    climb = _Climb(problem, ladders, start)
     climb.down()
     if problem.fits(climb.widths()):
         climb.up()
@@ -75,13 +69,31 @@ def integer_widths(problem: Problem, ladders: Sequence[Ladder], start: FloatArra
     return climb.widths()
 
 
+def widths_around(problem: Problem, ladders: Sequence[Ladder], start: FloatArray) -> FloatArray:
+    """Return widths just beyond the limits, near `start`: what holds them, filled up, and one rung more.
+
+    So units that a later landing may want are not lost to the rounding of a round on the way.
+
+    Args: see `integer_widths`.
+    """
+    climb = _Climb(problem, ladders, start)
+    climb.down()
+    climb.up()
+    climb.over()
+    return climb.widths()
+
+
 class _Climb:
     """Positions on ladders, moved in place."""
 
-    def __init__(self, problem: Problem, ladders: Sequence[Ladder], at: IntArray) -> None:
+    def __init__(self, problem: Problem, ladders: Sequence[Ladder], start: FloatArray) -> None:
         self._problem = problem
         self._ladders = list(ladders)
-        self._at = at.copy()
+        rungs = [
+            int(np.searchsorted(one.widths, width + GAIN, side="right")) - 1
+            for one, width in zip(ladders, start)
+        ]
+        self._at: IntArray = np.maximum(rungs, 0).astype(np.int64)
 
     def widths(self) -> FloatArray:
         """Return the widths of the positions, (G,)."""
@@ -106,6 +118,12 @@ class _Climb:
             best = self._dearest_up(self._at)
             if best is None:
                 return
+            self._at[best] += 1
+
+    def over(self) -> None:
+        """Go up one rung, the one of most importance per load, whether it fits or not."""
+        best = self._dearest_up(self._at, fitting=False)
+        if best is not None:
             self._at[best] += 1
 
     def swap(self) -> None:
@@ -141,8 +159,8 @@ class _Climb:
             more = self._dearest_up(trial)
         return trial
 
-    def _dearest_up(self, at: IntArray) -> Optional[int]:
-        """Return the group whose next rung fits and keeps most importance per load, or None."""
+    def _dearest_up(self, at: IntArray, *, fitting: bool = True) -> Optional[int]:
+        """Return the group whose next rung fits, where it must, and keeps most importance per load, or None."""
         widths = self._widths(at)
         price = self._problem.load_gradient(widths)
         best: Tuple[float, Optional[int]] = (-1.0, None)
@@ -155,7 +173,7 @@ class _Climb:
             if ratio > best[0]:
                 trial = widths.copy()
                 trial[group] += step
-                if self._problem.fits(trial):
+                if not fitting or self._problem.fits(trial):
                     best = (ratio, group)
         return best[1]
 

@@ -11,7 +11,7 @@ from torch import nn
 from edgeecc.graph.spec import FloatArray
 from edgeecc.solvers.base import Problem
 from edgeecc.solvers.prox import top
-from edgeecc.solvers.units import Alive, UnitTable, mask_weights_, widths_of
+from edgeecc.solvers.units import Alive, UnitTable, beside_weights, mask_weights_, widths_of
 
 
 class Living:
@@ -26,6 +26,7 @@ class Living:
         self._problem = problem
         self._table = table
         self._masks: Dict[str, torch.Tensor] = {}
+        self._placed = True
         self.alive: Alive = [np.ones(group.width, dtype=bool) for group in problem.spec.prunable]
 
     def widths(self) -> FloatArray:
@@ -58,10 +59,12 @@ class Living:
         new = [living & old for living, old in zip(alive, self.alive)]
         if any((living != old).any() for living, old in zip(new, self.alive)):
             self.alive = new
-            self._masks = self._table.masks(new)
+            self._masks, self._placed = self._table.masks(new), False
 
     def mask_(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         """Zero the weights that read dead units, and their moments."""
+        if not self._placed:
+            self._masks, self._placed = beside_weights(model, self._masks), True
         mask_weights_(model, optimizer, self._masks)
 
     def state(self) -> Dict[str, torch.Tensor]:
@@ -73,4 +76,4 @@ class Living:
         self.alive = [
             state[f"alive.{index}"].numpy().astype(bool) for index in range(len(self.alive))
         ]
-        self._masks = self._table.masks(self.alive)
+        self._masks, self._placed = self._table.masks(self.alive), False
