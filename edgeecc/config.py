@@ -185,6 +185,9 @@ class EccConfig:
         beta: step of the widths ("adam" only), channels.
         warmup: steps before the first removal, in which importance settles, at most a tenth of all ("taylor").
         ramp: share of the remaining steps in which the budget is reached ("taylor"); the rest recovers.
+        rounds: of widths and masks in these steps at most, spread evenly ("taylor").
+        stand_in: whether channels that stay take over what they can of those that go ("taylor").
+        tile: channels that the device rounds a width up to; the last widths are whole tiles where the budget allows.
     """
 
     metric: Importance = "taylor"
@@ -195,6 +198,9 @@ class EccConfig:
     beta: float = 3.0  # the published command line for MobileNet
     warmup: int = 50  # ours
     ramp: float = 1.0  # ours
+    rounds: int = 100  # ours: one a step for short runs
+    stand_in: bool = True  # ours
+    tile: int = 1
 
     def __post_init__(self) -> None:
         if self.metric not in ("taylor", "adam"):
@@ -206,6 +212,8 @@ class EccConfig:
             raise ConfigError(
                 f"warmup {self.warmup} must be at least 0 and ramp {self.ramp} lie in (0, 1]"
             )
+        if self.rounds < 1 or self.tile < 1:
+            raise ConfigError(f"rounds {self.rounds} and tile {self.tile} must be at least 1")
         if not 0.0 <= self.importance_decay < 1.0:
             raise ConfigError(f"importance_decay {self.importance_decay} must lie in [0, 1)")
 

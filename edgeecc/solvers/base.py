@@ -161,6 +161,9 @@ class Trainer(Protocol):
     def sample(self, most: int) -> torch.Tensor:
         """Return at most so many training images, (N, C, H, W): always the same, none of those held out."""
 
+    def mean(self, values: torch.Tensor) -> torch.Tensor:
+        """Return the mean of a tensor over the processes of a distributed run; itself where there is one."""
+
     def remember(self, name: str, state: Mapping[str, torch.Tensor]) -> None:
         """Keep a state under a name; it may be written now and then only, and replaces the one before."""
 

@@ -43,6 +43,27 @@ class UnitTable:
                     )
                 ]
             )
+        self._keys, self._places = self._table()
+
+    def _table(self) -> Tuple[List[Tuple[str, int]], torch.Tensor]:
+        """Return (parameter, axis) of every reduction, and per unit its places in them, (U, n), padded."""
+        sizes = {parameter.name: parameter.shape for parameter in self.spec.parameters}
+        starts: Dict[Tuple[str, int], int] = {}
+        end = 0
+        rows: List[List[int]] = []
+        for group, pieces in zip(self.spec.prunable, self._pieces):
+            owned: List[List[int]] = [[] for _ in range(group.width)]
+            for piece, indices in pieces:
+                key = (piece.parameter, piece.axis)
+                if key not in starts:
+                    starts[key] = end
+                    end += sizes[piece.parameter][piece.axis]
+                for unit, places in enumerate(indices.tolist(), start=piece.first):
+                    owned[unit] += [starts[key] + place for place in places]
+            rows += owned
+        widest = max((len(row) for row in rows), default=0)
+        padded = [row + [end] * (widest - len(row)) for row in rows]
+        return list(starts), torch.tensor(padded, dtype=torch.int64).reshape(len(rows), widest)
 
     def sums(self, values: Callable[[str], torch.Tensor]) -> List[FloatArray]:
         """Return, per group, the sum of a tensor over what each unit owns, (c_g,), float64.
@@ -50,20 +71,29 @@ class UnitTable:
         Args:
             values: parameter name -> tensor of its shape.
         """
-        totals = []
-        cache: Dict[Tuple[str, int], torch.Tensor] = {}
-        for group, pieces in zip(self.spec.prunable, self._pieces):
-            total = np.zeros(group.width)
-            for piece, indices in pieces:
-                key = (piece.parameter, piece.axis)
-                if key not in cache:
-                    tensor = values(piece.parameter)
-                    others = [axis for axis in range(tensor.ndim) if axis != piece.axis]
-                    cache[key] = tensor.sum(others) if others else tensor  # no axes would mean all
-                along = cache[key][indices.to(cache[key].device)].sum(1)
-                total[piece.first : piece.first + piece.count] += along.double().cpu().numpy()
-            totals.append(total)
-        return totals
+        return self.split(self.totals(values))
+
+    def totals(self, values: Callable[[str], torch.Tensor]) -> torch.Tensor:
+        """Return the sums of all groups one after another, (U,), float64, on the values' device.
+
+        A parameter takes one reduction; the rest is one gather, and the order of its sums never changes.
+        """
+        reduced = []
+        for name, axis in self._keys:
+            tensor = values(name)
+            others = [place for place in range(tensor.ndim) if place != axis]
+            reduced.append((tensor.sum(others) if others else tensor).double())  # no axes mean all
+        if not reduced:
+            return torch.zeros(len(self._places), dtype=torch.float64)
+        flat = torch.cat([*reduced, reduced[0].new_zeros(1)])
+        self._places = self._places.to(flat.device)
+        return flat[self._places].sum(1)
+
+    def split(self, totals: torch.Tensor) -> List[FloatArray]:
+        """Return a vector over all units, (U,), as one array a group, (c_g,)."""
+        whole = totals.double().cpu().numpy()
+        ends = np.cumsum([group.width for group in self.spec.prunable])
+        return [part.copy() for part in np.split(whole, ends[:-1])]
 
     def masks(self, alive: Alive) -> Dict[str, torch.Tensor]:
         """Return parameter name -> 0/1 tensor that broadcasts to it, for parameters that read a dead unit."""

@@ -155,6 +155,12 @@ class TorchTrainer:
         """Tell progress; see `Trainer.report`."""
         self._on_step(phase, step)
 
+    def mean(self, values: torch.Tensor) -> torch.Tensor:
+        """Return the mean of a tensor over the processes; see `Trainer.mean`."""
+        if self._world.size == 1:
+            return values
+        return self._world.all_reduce(values.clone()) / self._world.size
+
     def remember(self, name: str, state: Mapping[str, torch.Tensor]) -> None:
         """Write a state when the last one is old enough; see `Trainer.remember`."""
         kept = self._checkpointing if self._world.is_main else None

@@ -1,19 +1,23 @@
-"""Acceptance (v): the integer widths that ECC ends with cost at most the budget, to the last bit."""
+"""Acceptance (v): integer widths cost at most the budget, to the last bit, and no single move betters them."""
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn, zeros
 
-from edgeecc.config import EccConfig
-from edgeecc.cost.exact import mac_cost
+from edgeecc.cost.exact import mac_cost, size_cost
 from edgeecc.cost.product import ProductModel
+from edgeecc.errors import ConfigError
 from edgeecc.graph.trace import trace
 from edgeecc.solvers.base import Limit, Problem
-from edgeecc.solvers.ecc import TaylorHooks
+from edgeecc.solvers.ladder import integer_widths, ladder
 
+DENSE = (5, 6, 4)
 SPEC = trace(
     nn.Sequential(
         nn.Conv2d(1, 5, 3), nn.ReLU(), nn.Conv2d(5, 6, 3), nn.ReLU(), nn.Conv2d(6, 4, 3), nn.ReLU(), nn.Conv2d(4, 2, 3)
@@ -22,6 +26,10 @@ SPEC = trace(
     network="chain",
 )  # fmt: skip
 MACS = mac_cost(SPEC)
+
+
+def kept(importance: list, widths: tuple) -> float:
+    return sum(float(np.sort(a)[::-1][: int(w)].sum()) for a, w in zip(importance, widths))
 
 
 @given(
@@ -38,23 +46,60 @@ def test_a_budget_beside_an_integer_point_holds(
         MACS.metric, "model", groups=MACS.groups, terms=MACS.terms,
         coefficients=10.0**power * np.array(coefficients), constant=0.0,
     )  # fmt: skip
-    point = np.array(widths, dtype=float)
-    bound = model.predict(point) * (1.0 - below)
-    dense, least = model.predict(np.array([5.0, 6.0, 4.0])), model.predict(np.ones(3))
+    bound = model.predict(np.array(widths, dtype=float)) * (1.0 - below)
+    dense, least = model.predict(np.array(DENSE, dtype=float)), model.predict(np.ones(3))
     if not least <= bound < dense:
         return
     generator = np.random.default_rng(seed)
-    hooks = TaylorHooks(Problem(SPEC, (Limit(model, bound),), 0), EccConfig())
-    hooks.importance = [
-        np.where(np.arange(group.width) < width, 1.0, 1e-9) * generator.uniform(1, 2, group.width)
-        for group, width in zip(SPEC.prunable, widths)
+    importance = [
+        np.where(np.arange(width) < kept_width, 1.0, 1e-9) * generator.uniform(1, 2, width)
+        for width, kept_width in zip(DENSE, widths)
     ]
-    hooks.cut()
-    assert hooks.cost() <= bound
-    if below == 0.0:
-        # Nothing that the budget pays for is thrown away.
-        found = np.array([living.sum() for living in hooks.alive], dtype=float)
-        for group in np.flatnonzero(found < [5, 6, 4]):
-            wider = found.copy()
-            wider[group] += 1.0
-            assert model.predict(wider) > bound
+    problem = Problem(SPEC, (Limit(model, bound),), 0)
+    found = integer_widths(problem, [ladder(a) for a in importance], np.array(DENSE, dtype=float))
+    assert model.predict(found) <= bound
+    for group in np.flatnonzero(found < DENSE):  # nothing that the budget pays for is thrown away
+        wider = found.copy()
+        wider[group] += 1.0
+        assert model.predict(wider) > bound
+
+
+@given(st.integers(0, 10_000), st.floats(0.05, 0.95), st.floats(0.05, 0.95))
+def test_two_limits_hold_and_little_is_lost_to_the_best(
+    seed: int, share: float, size: float
+) -> None:
+    generator = np.random.default_rng(seed)
+    importance = [generator.uniform(0.0, 1.0, width) ** 2 for width in DENSE]
+    limits = []
+    for cost, part in ((MACS, share), (size_cost(SPEC), size)):
+        dense, least = cost.predict(np.array(DENSE, dtype=float)), cost.predict(np.ones(3))
+        limits.append(Limit(cost, least + part * (dense - least)))
+    problem = Problem(SPEC, tuple(limits), 0)
+    found = integer_widths(problem, [ladder(a) for a in importance], np.array(DENSE, dtype=float))
+    assert problem.fits(found)
+    choices = itertools.product(*(range(1, width + 1) for width in DENSE))
+    best = max(
+        kept(importance, choice)
+        for choice in choices
+        if problem.fits(np.array(choice, dtype=float))
+    )
+    assert kept(importance, tuple(found)) >= 0.9 * best
+
+
+def test_widths_are_whole_tiles() -> None:
+    importance = [np.linspace(1.0, 2.0, width) for width in DENSE]
+    rungs = [ladder(a, tile=2) for a in importance]
+    assert [rung.widths.tolist() for rung in rungs] == [[2, 4, 5], [2, 4, 6], [2, 4]]
+    assert rungs[0].kept == pytest.approx([3.75, 6.5, 7.5])
+    problem = Problem(SPEC, (Limit(MACS, 0.5 * MACS.predict(np.array(DENSE, dtype=float))),), 0)
+    found = integer_widths(problem, rungs, np.array(DENSE, dtype=float))
+    assert problem.fits(found)
+    assert all(width in rung.widths for width, rung in zip(found, rungs))
+    with pytest.raises(ConfigError, match="at least 1 channel"):
+        ladder(importance[0], tile=0)
+
+
+def test_where_the_lowest_rungs_are_too_much_they_are_returned() -> None:
+    problem = Problem(SPEC, (Limit(MACS, MACS.predict(np.ones(3))),), 0)
+    rungs = [ladder(np.ones(width), tile=2) for width in DENSE]
+    assert integer_widths(problem, rungs, np.array(DENSE, dtype=float)).tolist() == [2, 2, 2]

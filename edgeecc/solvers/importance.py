@@ -1,0 +1,263 @@
+"""Importance of units in units of loss: running averages of first-order terms, less what others can tell (ours).
+
+The term of a unit is the sum, over the weights that read it, of w dL/dw, each layer's part along the residual of
+what it reads on the other units (`standin`). Its square, averaged over batches, estimates the loss of removing the
+unit to second order, with the Fisher information as curvature.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
+
+import numpy as np
+import torch
+from torch import nn
+
+from edgeecc.errors import ConfigError
+from edgeecc.graph.spec import FloatArray, NetworkSpec
+from edgeecc.solvers.standin import (
+    Reading,
+    eliminated,
+    inverse,
+    readings,
+    stand_in_,
+    without,
+)
+from edgeecc.solvers.units import Alive, UnitTable
+
+#: Decay of running means and covariances, per batch.
+DECAY = 0.9
+#: Share of a group's living units that may go in a round before importance is looked at anew.
+FOLLOWED = 0.25
+
+
+class _Watched:
+    """What is known of one reading.
+
+    Attributes:
+        mean, covariance: running, (n,) and (n, n); None before the first batch.
+        live: living units of the reading, (m,).
+        inverse: P of these, (m, m), float64.
+        square: running square of the term, (n,), float64.
+    """
+
+    def __init__(self, reading: Reading) -> None:
+        count = len(reading.columns)
+        self.reading = reading
+        self.mean: Optional[torch.Tensor] = None
+        self.covariance: Optional[torch.Tensor] = None
+        self.live = torch.arange(count)
+        self.inverse: Optional[torch.Tensor] = None
+        self.square = torch.zeros(count, dtype=torch.float64)
+        self._scaled: Optional[torch.Tensor] = None
+
+    def keep(self, live: torch.Tensor, inverse: torch.Tensor) -> None:
+        """Take the living units, and P of them."""
+        self.live, self.inverse, self._scaled = live, inverse, None
+
+    def see(self, rows: torch.Tensor) -> None:
+        """Take in a batch, (r, n)."""
+        mean = rows.mean(0)
+        centred = rows - mean
+        covariance = centred.mT @ centred / len(rows)
+        if self.mean is None or self.covariance is None:
+            self.mean, self.covariance = mean, covariance
+        else:
+            self.mean.lerp_(mean, 1.0 - DECAY)
+            self.covariance.lerp_(covariance, 1.0 - DECAY)
+
+    def term(self, weight: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
+        """Return the term of each unit, (n,), float64; 0 where it is dead."""
+        total = torch.zeros(len(self.reading.columns), dtype=torch.float64, device=weight.device)
+        w, g = self.reading.of(weight)[self.live], self.reading.of(gradient)[self.live]
+        if self.inverse is None:
+            total[self.live] = (w * g).sum(1).double()
+        else:
+            if self._scaled is None:
+                self._scaled = (self.inverse / self.inverse.diagonal().unsqueeze(1)).to(g.dtype)
+            total[self.live] = (w * (self._scaled @ g)).sum(1).double()
+        return total
+
+
+class Importance:
+    """Running importance of all units of a network.
+
+    Args:
+        spec: the network.
+        model: the network.
+        decay: of the averages, per step, in [0, 1).
+        average: mean of a tensor over the processes of a distributed run; called alike in all of them.
+        share: whether layers' terms leave out what other units can tell, and others stand in for what goes.
+    """
+
+    def __init__(
+        self, spec: NetworkSpec, model: nn.Module, *, decay: float, average: Callable[[torch.Tensor], torch.Tensor],
+        share: bool = True,
+    ) -> None:  # fmt: skip
+        self._spec = spec
+        self._decay = decay
+        self._average = average
+        self._watched = [_Watched(reading) for reading in readings(spec, model)] if share else []
+        known = {watched.reading.piece for watched in self._watched}
+        self._plain = UnitTable(spec, owns=lambda piece: piece.role == "in" and piece not in known)
+        self._totals = torch.zeros(sum(group.width for group in spec.prunable), dtype=torch.float64)
+        self._first = np.cumsum([0] + [group.width for group in spec.prunable])
+        self._seen = 0
+
+    @contextlib.contextmanager
+    def watching(self, model: nn.Module) -> Iterator[None]:
+        """Take in what layers read in training mode while the context is open."""
+        by_module: Dict[str, List[_Watched]] = {}
+        for watched in self._watched:
+            by_module.setdefault(watched.reading.module, []).append(watched)
+        with contextlib.ExitStack() as stack:
+            for name, several in by_module.items():
+                handle = model.get_submodule(name).register_forward_pre_hook(_watcher(several))
+                stack.callback(handle.remove)
+            yield
+
+    def take(self, model: nn.Module) -> None:
+        """Take in the gradients of a batch.
+
+        Raises: ConfigError for a weight without a gradient.
+        """
+        parameters = dict(model.named_parameters())
+
+        def first_order(name: str) -> torch.Tensor:
+            return parameters[name].detach() * _gradient(parameters, name)
+
+        totals = self._plain.totals(first_order)
+        for watched in self._watched:
+            name = watched.reading.piece.parameter
+            term = watched.term(parameters[name].detach(), _gradient(parameters, name))
+            at = self._units(watched.reading)
+            totals = totals.to(term.device)
+            totals[at] += term
+            watched.square = _averaged(watched.square.to(term.device), term**2, self._decay)
+        self._totals = _averaged(self._totals.to(totals.device), totals**2, self._decay)
+        self._seen += 1
+
+    def settle(self, alive: Alive) -> None:
+        """Bring the residuals up to date with what layers read now, for the units that live."""
+        for watched in self._watched:
+            if watched.covariance is not None and watched.mean is not None:
+                watched.mean = self._average(watched.mean)
+                watched.covariance = self._average(watched.covariance)
+                living = np.flatnonzero(alive[watched.reading.group][watched.reading.units])
+                live = torch.from_numpy(living).to(watched.covariance.device)
+                watched.keep(live, inverse(watched.covariance[live][:, live]))
+
+    def arrays(self) -> List[FloatArray]:
+        """Return the importance per group, (c_g,)."""
+        return self._plain.split(self._totals)
+
+    def as_they_go(self, alive: Alive) -> List[FloatArray]:
+        """Return the importance per group, (c_g,), of units as they go one after another; see `eliminated`."""
+        result = self.arrays()
+        for group, (a, living) in enumerate(zip(result, alive)):
+            shares, inverses = [], []
+            for watched in self._of(group):
+                place = np.flatnonzero(living)
+                local = np.searchsorted(
+                    place, watched.live.cpu().numpy() + watched.reading.piece.first
+                )
+                assert watched.inverse is not None  # noqa: S101  # `_of` gives settled ones
+                inside = np.zeros(len(place))
+                inside[local] = watched.square[watched.live].cpu().numpy()
+                whole = np.eye(len(place))
+                whole[np.ix_(local, local)] = watched.inverse.cpu().numpy()
+                shares.append(inside)
+                inverses.append(whole)
+            if inverses:
+                summed = np.maximum(np.sum(shares, axis=0), 1e-300)
+                most = max(1, round(FOLLOWED * int(living.sum())))
+                a[living] = eliminated(a[living], [one / summed for one in shares], inverses, most)
+        return result
+
+    def let_go_(self, model: nn.Module, before: Alive, after: Alive) -> None:
+        """Let those that stay stand in for units that die, in place; their importance grows with their residual."""
+        for watched in self._watched:
+            reading = watched.reading
+            if watched.inverse is None or watched.mean is None:
+                continue
+            living = watched.live.cpu().numpy()
+            stays = after[reading.group][reading.units][living]
+            if stays.all() or not stays.any():
+                continue
+            device = watched.inverse.device
+            stay, gone = (torch.from_numpy(np.flatnonzero(w)).to(device) for w in (stays, ~stays))
+            weights, rest = without(watched.inverse, stay, gone)
+            stand_in_(
+                model, reading, stay=watched.live[stay], gone=watched.live[gone], weights=weights, mean=watched.mean
+            )  # fmt: skip
+            self._grow(
+                watched, watched.live[stay], watched.inverse.diagonal()[stay] / rest.diagonal()
+            )
+            watched.keep(watched.live[stay], rest)
+
+    def _grow(self, watched: _Watched, units: torch.Tensor, factor: torch.Tensor) -> None:
+        """Scale the part that a reading has in the importance of its units."""
+        at = self._units(watched.reading)
+        totals = self._totals[at]
+        squares = sum(other.square for other in self._watched if self._units(other.reading) == at)
+        share = watched.square[units] / torch.as_tensor(squares)[units].clamp(min=1e-300)
+        totals[units] *= 1.0 + share * (factor - 1.0)
+        watched.square[units] *= factor
+
+    def _units(self, reading: Reading) -> slice:
+        start = int(self._first[reading.group]) + reading.piece.first
+        return slice(start, start + len(reading.columns))
+
+    def _of(self, group: int) -> List[_Watched]:
+        return [
+            watched
+            for watched in self._watched
+            if watched.reading.group == group and watched.inverse is not None
+        ]
+
+    def known(self) -> bool:
+        """Return whether any batch was taken in."""
+        return self._seen > 0
+
+    def state(self) -> Dict[str, torch.Tensor]:
+        """Return what must survive a kill."""
+        state = {"totals": self._totals, "seen": torch.tensor(self._seen)}
+        for index, watched in enumerate(self._watched):
+            for name in ("mean", "covariance", "live", "inverse", "square"):
+                value = getattr(watched, name)
+                if value is not None:
+                    state[f"{name}.{index}"] = value
+        return state
+
+    def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Take back what `state` returned."""
+        self._totals, self._seen = state["totals"], int(state["seen"])
+        for index, watched in enumerate(self._watched):
+            for name in ("mean", "covariance", "live", "inverse", "square"):
+                if f"{name}.{index}" in state:
+                    setattr(watched, name, state[f"{name}.{index}"])
+
+
+def _watcher(several: Sequence[_Watched]) -> Any:  # a hook, whose type torch spells with Any
+    def see(module: nn.Module, args: Tuple[Any, ...]) -> None:
+        if module.training and args:
+            axis = -1 if isinstance(module, nn.Linear) else 1
+            with torch.no_grad():
+                for watched in several:
+                    watched.see(watched.reading.rows(args[0], axis))
+
+    return see
+
+
+def _averaged(old: torch.Tensor, new: torch.Tensor, decay: float) -> torch.Tensor:
+    return decay * old + (1.0 - decay) * new
+
+
+def _gradient(parameters: Mapping[str, nn.Parameter], name: str) -> torch.Tensor:
+    gradient = parameters[name].grad
+    if gradient is None:
+        raise ConfigError(
+            f"{name} gets no gradient, so ecc cannot weigh the channels it reads; unfreeze it or use --method uniform"
+        )
+    return gradient

@@ -1,0 +1,79 @@
+"""Which units live, and the masks that keep the others dead."""
+
+from __future__ import annotations
+
+from typing import Dict, List, Mapping
+
+import numpy as np
+import torch
+from torch import nn
+
+from edgeecc.graph.spec import FloatArray
+from edgeecc.solvers.base import Problem
+from edgeecc.solvers.prox import top
+from edgeecc.solvers.units import Alive, UnitTable, beside_weights, mask_weights_, widths_of
+
+
+class Living:
+    """The units that live; none comes back.
+
+    Args:
+        problem: at the start every unit lives.
+        table: makes the masks.
+    """
+
+    def __init__(self, problem: Problem, table: UnitTable) -> None:
+        self._problem = problem
+        self._table = table
+        self._masks: Dict[str, torch.Tensor] = {}
+        self._placed = True
+        self.alive: Alive = [np.ones(group.width, dtype=bool) for group in problem.spec.prunable]
+
+    def widths(self) -> FloatArray:
+        """Return the present widths, (G,)."""
+        return widths_of(self.alive)
+
+    def cost(self) -> float:
+        """Return the cost of the present widths by the first limit, SI."""
+        return self._problem.first_cost(self.widths())
+
+    def fits(self) -> bool:
+        """Return whether the present widths hold every limit."""
+        return self._problem.fits(self.widths())
+
+    def of(self, importance: List[FloatArray]) -> List[FloatArray]:
+        """Return the importance of living units only, per group."""
+        return [a[living] for living, a in zip(self.alive, importance)]
+
+    def chosen(self, importance: List[FloatArray], widths: FloatArray) -> Alive:
+        """Return the `widths` most important living units of each group."""
+        kept = []
+        for living, a, width in zip(self.alive, importance, widths):
+            stays = np.zeros(len(a), dtype=bool)
+            stays[top(np.where(living, a, -1.0), int(width))] = True
+            kept.append(stays)
+        return kept
+
+    def let_die(self, alive: Alive) -> None:
+        """Let the units die that are not among `alive`."""
+        new = [living & old for living, old in zip(alive, self.alive)]
+        if any((living != old).any() for living, old in zip(new, self.alive)):
+            self.alive = new
+            self._masks, self._placed = self._table.masks(new), False
+
+    def mask_(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        """Zero the weights that read dead units, and their moments."""
+        if not self._placed:
+            self._masks, self._placed = beside_weights(model, self._masks), True
+        mask_weights_(model, optimizer, self._masks)
+
+    def state(self) -> Dict[str, torch.Tensor]:
+        """Return what must survive a kill."""
+        return {f"alive.{index}": torch.from_numpy(one) for index, one in enumerate(self.alive)}
+
+    def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Take back what `state` returned."""
+        self.alive = [
+            state[f"alive.{index}"].numpy().astype(bool) for index in range(len(self.alive))
+        ]
+        self._masks, self._placed = self._table.masks(self.alive), False

@@ -1,0 +1,120 @@
+"""The width step of ECC solved exactly in its dual: closed form per group, one dual for each limit (ours).
+
+    argmin_s  sum_g (importance of the units beyond s_g) / 2   subject to   E_m(s) <= target_m for every limit m
+
+With duals z_m >= 0 the Lagrangian falls apart into groups once the other widths are fixed: the r-th unit of a group
+stays where half its importance is above sum_m z_m dE_m/ds_g, which is ECC's proximal rule with y_g at its trim. Going
+through the groups until nothing changes is coordinate descent on the Lagrangian. Each z_m is the smallest that holds
+its limit, found by bisection; a limit that holds anyway has z_m = 0. Unlike the flow of `sstep`, which only takes
+away, a width may grow again when what it costs has fallen with its neighbours.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import List, Sequence, Tuple
+
+import numpy as np
+
+from edgeecc.graph.spec import FloatArray
+from edgeecc.solvers.base import Limit
+
+#: Passes over the groups at most; two or three settle.
+SWEEPS = 8
+#: Halvings of a bracket of a dual, to about a thousandth of it.
+HALVINGS = 12
+#: Rounds over the duals at most; one limit needs one.
+ROUNDS = 4
+
+
+def solve(
+    ranked: Sequence[FloatArray], limits: Sequence[Limit], *, start: FloatArray, duals: FloatArray
+) -> Tuple[FloatArray, FloatArray]:
+    """Return integer widths (G,) and duals (M,), importance per share of the bound.
+
+    Args:
+        ranked: per group the importance of the units that may stay, falling, at least one.
+        limits: their bounds are the targets of this step.
+        start: (G,), widths to start from; more than may stay is less.
+        duals: (M,), where the search for the duals starts.
+    Returns: widths within the targets, at least 1, up to what the search leaves of a target by its tolerance; where
+        widths of 1 are too much, those, with infinite duals.
+    """
+    halves = [values / 2.0 for values in ranked]
+    most = np.array([len(values) for values in ranked], dtype=np.float64)
+    widths = np.minimum(start, most)
+    z = duals.copy()
+    for turn in range(ROUNDS if len(limits) > 1 else 1):
+        before = z.copy()
+        for place in range(len(limits)):
+            widths = _raise_dual_(halves, limits, z, place, widths)
+        if turn and np.allclose(before, z, rtol=1e-3):
+            break
+    return widths, z
+
+
+def _raise_dual_(
+    halves: Sequence[FloatArray], limits: Sequence[Limit], z: FloatArray, place: int, start: FloatArray
+) -> FloatArray:  # fmt: skip
+    """Set z[place] to the smallest value that holds its limit, the others fixed; return the widths there."""
+    limit = limits[place]
+
+    def at(value: float, near: FloatArray) -> FloatArray:
+        z[place] = value
+        return descend(halves, limits, z, near)
+
+    free = at(0.0, np.array([len(values) for values in halves], dtype=np.float64))
+    if limit.cost.predict(free) <= limit.bound:
+        return free
+    low, high = 0.0, max(z[place], _scale(halves, limit, start))
+    widths = at(high, start)
+    while limit.cost.predict(widths) > limit.bound:
+        if (widths <= 1.0).all():
+            z[place] = math.inf
+            return widths
+        low, high = high, 4.0 * high
+        widths = at(high, widths)
+    for _ in range(HALVINGS):
+        middle = 0.5 * (low + high)
+        trial = at(middle, widths)
+        if limit.cost.predict(trial) <= limit.bound:
+            high, widths = middle, trial
+        else:
+            low = middle
+    z[place] = high
+    return widths
+
+
+def descend(
+    halves: Sequence[FloatArray], limits: Sequence[Limit], z: FloatArray, start: FloatArray
+) -> FloatArray:
+    """Return integer widths (G,) that no change of one group betters: coordinate descent from `start`.
+
+    Args:
+        halves: per group half the importance of its units, falling.
+        limits: the costs, in shares of their bounds.
+        z: (M,), price of a whole bound.
+        start: (G,).
+    """
+    widths: FloatArray = start.copy()
+    for _ in range(SWEEPS):
+        before = widths.copy()
+        for group, values in enumerate(halves):
+            price = sum(
+                value * float(limit.cost.gradient(widths)[group]) / limit.bound
+                for value, limit in zip(z, limits)
+                if value > 0.0
+            )
+            widths[group] = max(
+                1, len(values) - int(np.searchsorted(values[::-1], price, side="right"))
+            )
+        if (widths == before).all():
+            break
+    return widths
+
+
+def _scale(halves: Sequence[FloatArray], limit: Limit, widths: FloatArray) -> float:
+    """Return a dual of the right size: the mean importance over the mean price of a unit."""
+    price = float(np.mean(limit.cost.gradient(np.maximum(widths, 1.0)))) / limit.bound
+    worth: List[float] = [float(values.mean()) for values in halves]
+    return max(float(np.mean(worth)), 1e-300) / max(price, 1e-300)

@@ -1,0 +1,147 @@
+"""The width step solved in its dual, against brute force."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from typing import List, Tuple
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgeecc.solvers.base import Limit
+from edgeecc.solvers.widthstep import descend, solve
+from edgeecc.units import Metric
+from tests.unit.cost.test_cost import chain
+
+
+@dataclass(frozen=True)
+class Linear:
+    """A cost without products: the width step then is a knapsack."""
+
+    prices: Tuple[float, ...]
+    dense: Tuple[int, ...]
+    metric: Metric = Metric.ENERGY
+    meter: str = "test"
+
+    def predict(self, widths: np.ndarray) -> float:
+        return float(np.dot(self.prices, widths))
+
+    def gradient(self, widths: np.ndarray) -> np.ndarray:
+        return np.array(self.prices)
+
+    def to_json(self) -> dict:
+        return {}
+
+
+def lost(ranked: List[np.ndarray], widths: tuple) -> float:
+    return sum(float(values[int(w) :].sum()) for values, w in zip(ranked, widths)) / 2.0
+
+
+@st.composite
+def knapsacks(draw: st.DrawFn, limits: int) -> tuple:
+    dense = draw(st.lists(st.integers(1, 6), min_size=1, max_size=3))
+    values = st.floats(0.01, 1.0)
+    ranked = [np.sort(draw(st.lists(values, min_size=n, max_size=n)))[::-1].copy() for n in dense]
+    costs = [
+        Linear(
+            tuple(draw(st.lists(values, min_size=len(dense), max_size=len(dense)))), tuple(dense)
+        )
+        for _ in range(limits)
+    ]
+    bounds = []
+    for cost in costs:
+        least, most = cost.predict(np.ones(len(dense))), cost.predict(np.array(dense))
+        bounds.append(Limit(cost, least + draw(st.floats(0.0, 1.0)) * (most - least)))
+    return ranked, bounds
+
+
+def run(ranked: list, limits: list) -> tuple:
+    start = np.array([len(values) for values in ranked], dtype=float)
+    return solve(ranked, limits, start=start, duals=np.zeros(len(limits)))
+
+
+@given(st.integers(1, 2).flatmap(knapsacks))
+def test_limits_hold_and_the_lagrangian_is_least(drawn: tuple) -> None:
+    ranked, limits = drawn
+    widths, z = run(ranked, limits)
+    if not np.isfinite(z).all():
+        assert (widths == 1.0).all()
+        return
+    assert all(limit.cost.predict(widths) <= limit.bound * (1 + 1e-12) for limit in limits)
+
+    def lagrangian(choice: tuple) -> float:
+        prices = [
+            v * limit.cost.predict(np.array(choice)) / limit.bound for v, limit in zip(z, limits)
+        ]
+        return lost(ranked, choice) + sum(prices)
+
+    choices = itertools.product(*(range(1, len(values) + 1) for values in ranked))
+    assert lagrangian(tuple(widths)) <= min(map(lagrangian, choices)) + 1e-9
+
+
+@given(knapsacks(1))
+def test_the_dual_is_the_smallest_that_holds(drawn: tuple) -> None:
+    ranked, limits = drawn
+    widths, z = run(ranked, limits)
+    if not np.isfinite(z).all() or z[0] == 0.0:
+        assert z[0] != 0.0 or (widths == [len(values) for values in ranked]).all()
+        return
+    halves = [values / 2.0 for values in ranked]
+    looser = descend(halves, limits, z * (1.0 - 2e-3), widths)
+    # A slightly smaller dual breaks the limit, or the bisection stopped within its tolerance of one that does.
+    assert limits[0].cost.predict(looser) >= limits[0].cost.predict(widths)
+
+
+@given(st.integers(0, 10_000), st.floats(0.05, 0.95))
+def test_on_products_no_change_of_one_group_betters_the_lagrangian(seed: int, share: float) -> None:
+    generator = np.random.default_rng(seed)
+    dense = generator.integers(2, 9, 3)
+    model = chain(dense.tolist(), generator.uniform(0.1, 1.0, 4).tolist(), 0.1)
+    ranked = [np.sort(generator.uniform(0.01, 1.0, n))[::-1] for n in dense]
+    least, most = model.predict(np.ones(3)), model.predict(dense.astype(float))
+    limit = Limit(model, least + share * (most - least))
+    widths, z = run(ranked, [limit])
+    assert model.predict(widths) <= limit.bound * (1 + 1e-12)
+    assert ((widths >= 1) & (widths <= dense)).all()
+
+    def lagrangian(choice: np.ndarray) -> float:
+        return lost(ranked, tuple(choice)) + z[0] * model.predict(choice) / limit.bound
+
+    for group in range(3):
+        for width in range(1, dense[group] + 1):
+            other = widths.copy()
+            other[group] = width
+            assert lagrangian(other) >= lagrangian(widths) - 1e-9
+
+
+@given(st.integers(0, 10_000))
+def test_the_unit_of_a_cost_does_not_matter(seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    dense = [6, 5]
+    ranked = [np.sort(generator.uniform(0.01, 1.0, n))[::-1] for n in dense]
+    coefficients = generator.uniform(0.1, 1.0, 3).tolist()
+    results = []
+    for unit in (1.0, 1024.0):
+        model = chain(dense, [unit * a for a in coefficients], 0.1 * unit)
+        results.append(run(ranked, [Limit(model, 0.5 * model.predict(np.array(dense, float)))]))
+    assert results[0][0].tolist() == results[1][0].tolist()
+    assert results[0][1] == pytest.approx(results[1][1])
+
+
+def test_a_limit_below_the_least_widths_gives_those() -> None:
+    limit = Limit(Linear((1.0, 1.0), (3, 3)), 1.0)
+    widths, z = run([np.ones(3), np.ones(3)], [limit])
+    assert widths.tolist() == [1.0, 1.0]
+    assert np.isinf(z).all()
+
+
+def test_widths_grow_again_when_their_neighbour_shrinks() -> None:
+    """What the flow of one direction cannot do: the second group comes back when the first is worth little."""
+    model = chain([4, 4], [0.0, 1.0, 0.0], 0.0)
+    limit = Limit(model, 0.5 * model.predict(np.array([4.0, 4.0])))
+    ranked = [np.array([1.0, 0.1, 0.1, 0.1]), np.array([1.0, 0.9, 0.8, 0.7])]
+    widths, _ = solve(ranked, [limit], start=np.array([4.0, 2.0]), duals=np.zeros(1))
+    assert widths.tolist() == [1.0, 4.0]

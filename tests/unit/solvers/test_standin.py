@@ -1,0 +1,253 @@
+"""Stand-ins against least squares done by others, and importance against its definition."""
+
+from __future__ import annotations
+
+import copy
+from typing import Callable, Dict
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from edgeecc.errors import ConfigError
+from edgeecc.graph.spec import NetworkSpec
+from edgeecc.graph.trace import trace
+from edgeecc.solvers import standin
+from edgeecc.solvers.importance import Importance
+from edgeecc.solvers.standin import Reading, eliminated, inverse, readings, without
+from tests import zoo
+
+
+def correlated(seed: int, count: int, rows: int = 200) -> np.ndarray:
+    generator = np.random.default_rng(seed)
+    return generator.normal(size=(rows, count)) @ generator.normal(size=(count, count))
+
+
+@given(st.integers(0, 10_000), st.integers(2, 7), st.integers(1, 5))
+def test_stand_ins_are_those_of_least_squares(seed: int, count: int, gone: int) -> None:
+    gone = min(gone, count - 1)
+    x = correlated(seed, count)
+    x = x - x.mean(0)
+    found = inverse(torch.from_numpy(x.T @ x / len(x)))
+    order = torch.from_numpy(np.random.default_rng(seed + 1).permutation(count))
+    weights, rest = without(found, order[gone:], order[:gone])
+    # Ridge regression as a plain one on more rows.
+    ridge = standin.RIDGE * float(np.mean((x**2).sum(0)))
+    stay, go = order[gone:].numpy(), order[:gone].numpy()
+    padded = np.vstack([x[:, stay], np.sqrt(ridge) * np.eye(len(stay))])
+    wanted = np.vstack([x[:, go], np.zeros((len(stay), gone))])
+    expected = np.linalg.lstsq(padded, wanted, rcond=None)[0]
+    np.testing.assert_allclose(weights.numpy(), expected, rtol=1e-6, atol=1e-8)
+    alone = np.linalg.inv(x[:, stay].T @ x[:, stay] / len(x) + ridge / len(x) * np.eye(len(stay)))
+    np.testing.assert_allclose(rest.numpy(), alone, rtol=1e-6, atol=1e-8 * abs(alone).max())
+
+
+@given(st.integers(0, 10_000), st.integers(1, 6), st.integers(1, 6), st.integers(1, 2))
+def test_elimination_equals_inverting_anew(seed: int, count: int, most: int, layers: int) -> None:
+    generator = np.random.default_rng(seed)
+    importance = generator.uniform(0.1, 1.0, count)
+    inverses = [
+        inverse(torch.from_numpy(np.atleast_2d(np.cov(correlated(seed + k, count).T)))).numpy()
+        for k in range(layers)
+    ]
+    shares = [generator.uniform(0.1, 0.5, count) for _ in range(layers)]
+    found = eliminated(importance, shares, inverses, most)
+    left, now, floor = list(range(count)), importance.copy(), 0.0
+    expected = np.zeros(count)
+    for _ in range(min(most, count)):
+        unit = min(left, key=lambda i: now[i])
+        floor = max(floor, now[unit])
+        expected[unit] = floor
+        left.remove(unit)
+        for i in left:
+            growth = 1.0
+            for share, matrix in zip(shares, inverses):
+                whole = np.linalg.inv(matrix)[np.ix_(left, left)]
+                growth += share[i] * (
+                    matrix[i, i] / np.linalg.inv(whole)[left.index(i), left.index(i)] - 1.0
+                )
+            now[i] = importance[i] * growth
+    for i in left:
+        expected[i] = max(floor, now[i])
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+def test_of_two_channels_that_tell_the_same_one_is_worth_little_until_the_other_is_gone() -> None:
+    x = np.random.default_rng(0).normal(size=(500, 3))
+    x[:, 1] = x[:, 0] + 1e-3 * x[:, 1]
+    p = inverse(torch.from_numpy(np.cov(x.T))).numpy()
+    worth = eliminated(np.array([0.01, 0.011, 0.5]), [np.ones(3)], [p], 1)
+    assert worth[0] == 0.01
+    assert worth[1] > 0.3
+
+
+LAYERS: Dict[str, Callable[[], nn.Module]] = {
+    "conv": lambda: nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU(), nn.Conv2d(6, 4, 3)),
+    "no bias": lambda: nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU(), nn.Conv2d(6, 4, 1, bias=False)),
+    "transposed": lambda: nn.Sequential(
+        nn.Conv2d(3, 6, 3), nn.ReLU(), nn.ConvTranspose2d(6, 4, 2, stride=2)
+    ),
+    "linear": lambda: nn.Sequential(
+        nn.Conv2d(3, 6, 3), nn.ReLU(), nn.Flatten(), nn.Linear(6 * 36, 4)
+    ),
+}
+
+
+def made(name: str) -> tuple:
+    model = LAYERS[name]()
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.normal_(0.0, 0.3, generator=generator)
+        # Channel 5 tells what channels 0 and 1 tell together.
+        first = model[0]
+        first.weight[5] = 0.5 * first.weight[0] + 0.5 * first.weight[1]
+        first.bias[:] = 4.0
+        first.bias[5] = 4.0
+    spec = trace(model, (torch.zeros(1, 3, 8, 8),), network=name)
+    images = torch.randn((64, 3, 8, 8), generator=generator)
+    return model, spec, images
+
+
+def watched(
+    model: nn.Module, spec: NetworkSpec, images: torch.Tensor, **more: object
+) -> Importance:
+    importance = Importance(spec, model, decay=0.5, average=lambda values: values, **more)
+    with importance.watching(model):
+        model.train()
+        model(images).square().sum().backward()
+        importance.take(model)
+    return importance
+
+
+@pytest.mark.parametrize("name", sorted(LAYERS))
+def test_a_channel_that_others_tell_goes_without_a_trace(name: str) -> None:
+    model, spec, images = made(name)
+    importance = watched(model, spec, images)
+    before = [np.ones(group.width, dtype=bool) for group in spec.prunable]
+    after = [living.copy() for living in before]
+    after[0][5] = False
+    cut = copy.deepcopy(model)
+    wanted = model(images).detach()
+    importance.settle(before)
+    importance.let_go_(model, before, after)
+    with torch.no_grad():
+        for one in (model, cut):
+            reading = readings(spec, one)[0]
+            weight = one.get_submodule(reading.module).weight
+            reading.add_(weight, torch.tensor([5]), -reading.of(weight)[5:6])
+        error = (model(images) - wanted).square().mean().sqrt()
+        without_stand_in = (cut(images) - wanted).square().mean().sqrt()
+    spread = wanted.std()
+    assert without_stand_in > 0.1 * spread
+    # What the ridge leaves; a layer without a bias also loses the mean.
+    if name == "no bias":
+        means = (model(images) - wanted).mean((0, 2, 3), keepdim=True)
+        error = (model(images) - wanted - means).square().mean().sqrt()
+    assert error < 0.05 * spread
+
+
+@pytest.mark.parametrize("name", sorted(LAYERS))
+def test_terms_before_moments_are_settled_are_first_order(name: str) -> None:
+    model, spec, images = made(name)
+    found = watched(model, spec, images).arrays()
+    for group, values in zip(spec.prunable, found):
+        term = torch.zeros(group.width, dtype=torch.float64)
+        for piece in group.slices:
+            if piece.role == "in":
+                parameter = model.get_parameter(piece.parameter)
+                product = (parameter * parameter.grad).movedim(piece.axis, 0)
+                rows = torch.from_numpy(piece.indices(np.arange(group.width)))
+                term += product[rows].reshape(group.width, -1).sum(1).double()
+        np.testing.assert_allclose(values, 0.5 * term.detach().numpy() ** 2, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", sorted(LAYERS))
+def test_settled_terms_are_along_the_residual(name: str) -> None:
+    """The term of a channel is the change of the loss when its residual on the others goes, to first order."""
+    model, spec, images = made(name)
+    importance = watched(model, spec, images)
+    alive = [np.ones(group.width, dtype=bool) for group in spec.prunable]
+    importance.settle(alive)
+    reading = readings(spec, model)[0]
+    layer = model.get_submodule(reading.module)
+    state = importance.state()
+    gradient = reading.of(layer.weight.grad)
+    weight = reading.of(layer.weight.detach())
+    model.zero_grad()
+    model(images).square().sum().backward()
+    importance.take(model)
+    found = importance.arrays()[0] - 0.5 * state["totals"][:6].numpy()
+    covariance = importance.state()["covariance.0"].double().numpy()
+    ridge = standin.RIDGE * np.mean(np.diag(covariance))
+    for unit in range(6):
+        others = [i for i in range(6) if i != unit]
+        c = covariance + ridge * np.eye(6)
+        a = np.linalg.solve(c[np.ix_(others, others)], c[others, unit])
+        along = gradient[unit] - torch.from_numpy(a).float() @ gradient[others]
+        expected = 0.5 * float((weight[unit] * along).sum()) ** 2
+        assert found[unit] == pytest.approx(expected, rel=1e-3)
+
+
+def test_importance_grows_with_the_residual_when_its_partner_goes() -> None:
+    model, spec, images = made("conv")
+    importance = watched(model, spec, images)
+    before = [np.ones(group.width, dtype=bool) for group in spec.prunable]
+    importance.settle(before)
+    old = importance.arrays()[0]
+    p = inverse(importance.state()["covariance.0"])
+    after = [np.array([True] * 5 + [False])]
+    stay, gone = torch.arange(5), torch.tensor([5])
+    importance.let_go_(model, before, after)
+    growth = (p.diagonal()[:5] / without(p, stay, gone)[1].diagonal()).numpy()
+    np.testing.assert_allclose(importance.arrays()[0][:5], old[:5] * growth, rtol=1e-6)
+    assert growth[:2].min() > 2.0
+
+
+def test_layers_that_cannot_take_stand_ins_are_left_alone() -> None:
+    model, inputs = zoo.build("grouped")
+    spec = trace(model, inputs, network="grouped")
+    assert all(
+        getattr(model.get_submodule(reading.module), "groups", 1) == 1
+        for reading in readings(spec, model)
+    )
+    model, spec, images = made("conv")
+    plain = watched(model, spec, images, share=False)
+    before = copy.deepcopy(model.state_dict())
+    alive = [np.ones(group.width, dtype=bool) for group in spec.prunable]
+    plain.settle(alive)
+    plain.let_go_(model, alive, [np.array([True] * 5 + [False])])
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+def test_a_frozen_weight_is_told() -> None:
+    model, spec, images = made("conv")
+    model[2].weight.requires_grad_(False)
+    with pytest.raises(ConfigError, match="gets no gradient"):
+        watched(model, spec, images)
+
+
+def test_the_state_brings_everything_back() -> None:
+    model, spec, images = made("conv")
+    importance = watched(model, spec, images)
+    alive = [np.array([True] * 5 + [False])]
+    importance.settle([np.ones(6, dtype=bool)])
+    importance.let_go_(model, [np.ones(6, dtype=bool)], alive)
+    other = Importance(spec, model, decay=0.5, average=lambda values: values)
+    other.load_state({name: value.clone() for name, value in importance.state().items()})
+    for one in (importance, other):
+        one.take(model)
+    np.testing.assert_array_equal(importance.arrays()[0], other.arrays()[0])
+    np.testing.assert_array_equal(importance.as_they_go(alive)[0], other.as_they_go(alive)[0])
+
+
+def test_rows_are_spread_and_few() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 6, 1), nn.ReLU(), nn.Conv2d(6, 4, 1))
+    spec = trace(model, (torch.zeros(1, 3, 40, 40),), network="wide")
+    reading: Reading = readings(spec, model)[0]
+    rows = reading.rows(torch.randn(32, 6, 40, 40), 1)
+    assert rows.shape[1] == 6
+    assert 0.3 * standin.ROWS < len(rows) <= 1.2 * standin.ROWS
