@@ -86,6 +86,35 @@ def slim(model: nn.Module, spec: NetworkSpec, keep: Keep) -> nn.Module:
     return small
 
 
+def widen_(model: nn.Module, small: nn.Module, spec: NetworkSpec, keep: Keep) -> None:
+    """Write the parameters and buffers of a slim network back into the network that it was cut from, in place.
+
+    What the slim network lacks stays as it is; where readers of removed channels are zero, both compute the same.
+
+    Raises: GraphError when the slim network was not cut from this one by these units.
+    """
+    checked = spec.checked_keep(keep)
+    whole = model.state_dict()  # shares memory with the network
+    for name, value in small.state_dict().items():
+        places = [
+            spec.kept_indices(name, axis, size, checked)
+            for axis, size in enumerate(whole[name].shape)
+        ]
+        sizes = zip(places, whole[name].shape)
+        if tuple(value.shape) != tuple(size if at is None else len(at) for at, size in sizes):
+            raise GraphError(
+                f"{name} of the slim network is {tuple(value.shape)}; it was cut by other units"
+            )
+        if all(at is None for at in places):
+            whole[name].copy_(value)
+            continue
+        index = [
+            torch.arange(size) if at is None else torch.from_numpy(at)
+            for at, size in zip(places, whole[name].shape)
+        ]
+        whole[name][torch.meshgrid(*index, indexing="ij")] = value
+
+
 def _replace_(model: nn.Module, name: str, value: torch.Tensor) -> None:
     owner_name, _, leaf = name.rpartition(".")
     owner = model.get_submodule(owner_name)

@@ -71,3 +71,9 @@ class FixedPattern(FixedMasks):
         masks = UnitTable(problem.spec).masks(alive)
         widths = widths_of(alive)
         super().__init__(masks, problem.first_cost(widths), problem.loads(widths))
+
+
+def slim_hooks(problem: Problem, keep: Mapping[str, IntArray]) -> FixedMasks:
+    """Return hooks for a network from which the other units were cut: they only tell what it costs."""
+    widths = problem.spec.vector({name: len(units) for name, units in keep.items()})
+    return FixedMasks({}, problem.first_cost(widths), problem.loads(widths))

@@ -115,6 +115,15 @@ class TorchTrainer:
         """The network under training."""
         return self._model
 
+    def on(self, model: nn.Module) -> TorchTrainer:
+        """Return a trainer of another network with the same data, teacher, settings and files."""
+        other = copy.copy(self)
+        other._model = model.to(self._compute.device)
+        other._stepper = Stepper(
+            other._model, self._teacher, self._task, compute=self._compute, world=self._world
+        )
+        return other
+
     @property
     def world(self) -> World:
         """The processes that train."""
