@@ -69,9 +69,12 @@ class Features:
         """Return d product / d width, (T, G), at widths (G,)."""
         values = self._factors(np.asarray(widths, dtype=np.float64))
         total = np.zeros(self._slope.shape[1:])
-        for layer in range(len(values)):
-            others = np.prod(np.delete(values, layer, axis=0), axis=0)
-            total += others[:, None] * self._slope[layer]
+        for layer, slope in enumerate(self._slope):
+            others = np.ones(values.shape[1])
+            for place, value in enumerate(values):
+                if place != layer:
+                    others = others * value
+            total += others[:, None] * slope
         return total
 
     def _factors(self, widths: FloatArray) -> FloatArray:

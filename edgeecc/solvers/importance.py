@@ -32,7 +32,7 @@ DECAY = 0.9
 FOLLOWED = 0.25
 
 
-class _Watched:
+class Watched:
     """What is known of one reading.
 
     Attributes:
@@ -56,8 +56,10 @@ class _Watched:
         """Take the living units, and P of them."""
         self.live, self.inverse, self._scaled = live, inverse, None
 
-    def see(self, rows: torch.Tensor) -> None:
-        """Take in a batch, (r, n)."""
+    @torch.no_grad()
+    def look(self, x: torch.Tensor, axis: int) -> None:
+        """Take in what the layer reads of a batch, its channels along an axis."""
+        rows = self.reading.rows(x, axis)
         mean = rows.mean(0)
         centred = rows - mean
         covariance = centred.mT @ centred / len(rows)
@@ -98,7 +100,7 @@ class Importance:
         self._spec = spec
         self._decay = decay
         self._average = average
-        self._watched = [_Watched(reading) for reading in readings(spec, model)] if share else []
+        self._watched = [Watched(reading) for reading in readings(spec, model)] if share else []
         known = {watched.reading.piece for watched in self._watched}
         self._plain = UnitTable(spec, owns=lambda piece: piece.role == "in" and piece not in known)
         self._totals = torch.zeros(sum(group.width for group in spec.prunable), dtype=torch.float64)
@@ -108,7 +110,7 @@ class Importance:
     @contextlib.contextmanager
     def watching(self, model: nn.Module) -> Iterator[None]:
         """Take in what layers read in training mode while the context is open."""
-        by_module: Dict[str, List[_Watched]] = {}
+        by_module: Dict[str, List[Watched]] = {}
         for watched in self._watched:
             by_module.setdefault(watched.reading.module, []).append(watched)
         with contextlib.ExitStack() as stack:
@@ -196,7 +198,7 @@ class Importance:
             )
             watched.keep(watched.live[stay], rest)
 
-    def _grow(self, watched: _Watched, units: torch.Tensor, factor: torch.Tensor) -> None:
+    def _grow(self, watched: Watched, units: torch.Tensor, factor: torch.Tensor) -> None:
         """Scale the part that a reading has in the importance of its units."""
         at = self._units(watched.reading)
         totals = self._totals[at]
@@ -209,7 +211,7 @@ class Importance:
         start = int(self._first[reading.group]) + reading.piece.first
         return slice(start, start + len(reading.columns))
 
-    def _of(self, group: int) -> List[_Watched]:
+    def _of(self, group: int) -> List[Watched]:
         return [
             watched
             for watched in self._watched
@@ -239,13 +241,11 @@ class Importance:
                     setattr(watched, name, state[f"{name}.{index}"])
 
 
-def _watcher(several: Sequence[_Watched]) -> Any:  # a hook, whose type torch spells with Any
+def _watcher(several: Sequence[Watched]) -> Any:  # a hook, whose type torch spells with Any
     def see(module: nn.Module, args: Tuple[Any, ...]) -> None:
         if module.training and args:
-            axis = -1 if isinstance(module, nn.Linear) else 1
-            with torch.no_grad():
-                for watched in several:
-                    watched.see(watched.reading.rows(args[0], axis))
+            for watched in several:
+                watched.look(args[0], -1 if isinstance(module, nn.Linear) else 1)
 
     return see
 
