@@ -1,0 +1,201 @@
+"""ECC beside every peer at equal batches, distillation, fine-tuning and tuning: accuracy, mean and spread over seeds.
+
+One case a call. Dense networks are made first, where they are not there yet; then `edgeecc compare` searches the
+learning rate of every method with the same number of trials, at one budget, on a seed of its own and judged on held-out
+training images, and runs methods x budgets x seeds. What has finished is never run again.
+
+Energy is a tenth fixed and nine tenths in proportion to each layer's multiply-accumulates, dense = 1 J: a model, not a
+measurement.
+
+    python benchmarks/methods.py --case fashion --out runs/methods
+    python benchmarks/methods.py --case cifar-mobilenet --data ../shared/data --out runs/methods
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Callable, Dict, Optional, Tuple
+
+import nets
+import torch
+from torch import nn
+
+from edgeecc.artifacts import write_tensors
+from edgeecc.compare import compare
+from edgeecc.comparison_request import CompareRequest
+from edgeecc.config import PruneConfig, TrainConfig
+from edgeecc.cost.exact import mac_cost
+from edgeecc.cost.product import ProductModel
+from edgeecc.cost.profile import Profile
+from edgeecc.data.sources import load
+from edgeecc.graph.spec import NetworkSpec
+from edgeecc.networks.resnet_cifar import CifarResNet
+from edgeecc.networks.weights import load_into, load_state
+from edgeecc.rate_search import RateSearch
+from edgeecc.run_request import PruneRequest, task_of
+from edgeecc.solvers.table import METHODS
+from edgeecc.sources import open_network, trace_source
+from edgeecc.training.dense import initialise_, train_dense_
+from edgeecc.units import Metric, parse_budget
+
+METER = "a model: a tenth fixed, nine tenths by MACs, dense = 1 J"
+
+
+@dataclass(frozen=True)
+class Case:
+    """One table.
+
+    Args:
+        network: as `--network` names it.
+        data: as `--data` names it; {data} is the folder of the data.
+        shape: of an image.
+        budgets: shares of the dense energy.
+        methods: to compare.
+        steps, finetune_steps: of every run.
+        batch: images a step.
+        rates: learning rates that are tried for every method.
+        search: budget of the trials.
+        passes, dense_lr: of the dense training.
+        start: makes the network that dense training starts from; None starts from random weights.
+        one_dense: whether all seeds share a dense network.
+    """
+
+    network: str
+    data: str
+    shape: Tuple[int, ...]
+    budgets: Tuple[str, ...]
+    steps: int
+    finetune_steps: int
+    rates: Tuple[float, ...]
+    search: str
+    passes: int
+    dense_lr: float
+    batch: int = 128
+    methods: Tuple[str, ...] = tuple(METHODS)
+    start: Optional[Callable[[Path], nn.Module]] = None
+    one_dense: bool = True
+
+
+def _public(depth: int) -> Callable[[Path], nn.Module]:
+    def start(data: Path) -> nn.Module:
+        model = CifarResNet(depth)
+        load_into(model, load_state(data / f"weights/cifar10_resnet{depth}_akamaster.pt"))
+        return nets.resnet_with_shortcuts(depth, model)
+
+    return start
+
+
+_CIFAR = Case(
+    network="nets:cifar_mobilenet_v2", data="cifar10:{data}/cifar10", shape=(3, 32, 32),
+    budgets=("50%", "30%", "15%"), steps=300, finetune_steps=480, rates=(1e-3, 3e-3, 1e-2), search="30%",
+    passes=15, dense_lr=4e-3,
+)  # fmt: skip
+CASES: Dict[str, Case] = {
+    "fashion": Case(
+        network="fashion_mobilenet", data="fashion-mnist", shape=(1, 28, 28), budgets=("50%", "34%", "20%", "12%"),
+        steps=600, finetune_steps=469, rates=(3e-3, 6e-3, 1e-2, 2e-2), search="20%", passes=12, dense_lr=4e-3,
+        one_dense=False,
+    ),
+    "cifar-mobilenet": _CIFAR,
+    "cifar-resnet20": replace(
+        _CIFAR, network="nets:resnet20", start=_public(20), passes=2, dense_lr=1e-3
+    ),
+    "cifar-resnet56": replace(
+        _CIFAR, network="nets:resnet56", start=_public(56), passes=2, dense_lr=1e-3, steps=150,
+        finetune_steps=240,
+    ),
+    "camvid-erfnet": Case(
+        network="nets:narrow_erfnet", data="camvid:{data}/camvid", shape=(3, 360, 480),
+        budgets=("60%", "35%"), steps=150, finetune_steps=250, rates=(5e-4, 1e-3, 2e-3), search="35%", passes=25,
+        dense_lr=2e-3, batch=4, methods=("ecc", "uniform", "netadapt"),
+    ),
+}  # fmt: skip
+
+
+def energy_profile(spec: NetworkSpec) -> Profile:
+    """Return the energy of the comparisons as a profile."""
+    macs = mac_cost(spec)
+    model = ProductModel(
+        Metric.ENERGY, METER, groups=macs.groups, terms=macs.terms, constant=0.1,
+        coefficients=0.9 * macs.coefficients / macs.coefficients.sum(),
+    )  # fmt: skip
+    return Profile(
+        network=spec.network, device="law", fingerprint=spec.fingerprint(), model=model, form="bilinear", fit="given",
+        meter=METER, heldout=None, samples={},
+    )  # fmt: skip
+
+
+def train_dense(case: Case, data: Path, seed: int, path: Path) -> None:
+    """Make the dense network of a seed, where it is not there yet."""
+    if path.is_file():
+        return
+    model, source = open_network(case.network, case.shape, None)
+    if case.start is None:
+        initialise_(model, seed)
+    else:
+        model.load_state_dict(case.start(data).state_dict())
+    bundle = load(case.data.format(data=data), input_shape=source.input_shape, seed=seed)
+    steps = case.passes * (len(bundle.train) // case.batch)
+
+    def tell(step: int, of: int) -> None:
+        if step % 100 == 0 or step == of:
+            print(f"\rdense, seed {seed}: step {step} of {of}", end="", file=sys.stderr)
+
+    train_dense_(
+        model, bundle.train, steps=steps, batch_size=case.batch, lr=case.dense_lr, seed=seed,
+        task=task_of(bundle).fitted(bundle.train), on_step=tell,
+    )  # fmt: skip
+    tensors = {name: value.numpy() for name, value in model.state_dict().items()}
+    write_tensors(path, tensors, {"network": source.reference})
+
+
+def main() -> None:
+    """Make the dense networks, compare, and print the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--case", choices=sorted(CASES), required=True)
+    parser.add_argument("--data", type=Path, default=Path("data"), help="folder of the shared data")
+    parser.add_argument("--out", type=Path, default=Path("runs/methods"))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--methods", nargs="+")
+    parser.add_argument("--budgets", nargs="+")
+    parser.add_argument("--jobs", type=int, default=1)
+    args = parser.parse_args()
+    case = CASES[args.case]
+    out = args.out / args.case
+    weights = out / ("dense.safetensors" if case.one_dense else "dense-{seed}.safetensors")
+    for seed in [0] if case.one_dense else [*args.seeds, max(args.seeds) + 1]:
+        train_dense(case, args.data, seed, Path(str(weights).format(seed=seed)))
+    model, source = open_network(case.network, case.shape, None)
+    energy_profile(trace_source(model, source).spec).save(out / "law.json")
+    template = PruneRequest(
+        weights=weights,
+        budget=parse_budget(case.search, Metric.ENERGY),
+        data=case.data.format(data=args.data),
+        network=case.network,
+        input_shape=case.shape,
+        profile=out / "law.json",
+        pruning=PruneConfig(steps=case.steps, finetune_steps=case.finetune_steps),
+        training=TrainConfig(batch_size=case.batch),
+    )
+    search = RateSearch(case.rates, parse_budget(case.search, Metric.ENERGY), max(args.seeds) + 1)
+    request = CompareRequest(
+        template,
+        methods=tuple(args.methods or case.methods),
+        budgets=tuple(parse_budget(text, Metric.ENERGY) for text in args.budgets or case.budgets),
+        seeds=tuple(args.seeds),
+        search=search,
+        out=out / "comparison",
+        jobs=args.jobs,
+    )
+    compare(request, lambda done, total, note: print(f"{done}/{total} {note}", file=sys.stderr))
+    print((out / "comparison" / "table.md").read_text())
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    main()
