@@ -156,7 +156,9 @@ class _Run:
             hooks = FixedPattern(self._problem, keep_of(self._problem.spec, self.alive))
             phase = f"alternation-{self.alternation + 1}"
             done = self._trainer.train(phase, part, hooks, first_batch=first)
-            self.history += [replace(s, step=first + s.step, steps=self._steps) for s in done]
+            self.history += [
+                replace(s, step=first + s.step, steps=self._steps, values={}) for s in done
+            ]
 
     def _before(self, count: int) -> int:
         """Return how much of a count the alternations before this one have."""

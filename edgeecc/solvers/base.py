@@ -129,6 +129,10 @@ class Trainer(Protocol):
     def model(self) -> nn.Module:
         """The network under training; weights are changed in place."""
 
+    @property
+    def batch(self) -> int:
+        """Images of a training batch, over all processes."""
+
     def train(  # keyword-only, what short phases want otherwise
         self, phase: str, steps: int, hooks: Hooks, *, first_batch: int = 0, rate: float = 1.0,
         reported: bool = True,
@@ -161,8 +165,8 @@ class Trainer(Protocol):
     def sample(self, most: int) -> torch.Tensor:
         """Return at most so many training images, (N, C, H, W): always the same, none of those held out."""
 
-    def mean(self, values: torch.Tensor) -> torch.Tensor:
-        """Return the mean of a tensor over the processes of a distributed run; itself where there is one."""
+    def total(self, values: torch.Tensor) -> torch.Tensor:
+        """Return the sum of a tensor over the processes of a distributed run; itself where there is one."""
 
     def remember(self, name: str, state: Mapping[str, torch.Tensor]) -> None:
         """Keep a state under a name; it may be written now and then only, and replaces the one before."""

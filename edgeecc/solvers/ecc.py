@@ -32,9 +32,10 @@ from edgeecc.solvers.base import Limit, Problem, Solution, Trainer
 from edgeecc.solvers.ecc_published import PublishedHooks
 from edgeecc.solvers.feasibility import check_feasible
 from edgeecc.solvers.importance import Importance
-from edgeecc.solvers.ladder import integer_widths, ladder, widths_around
+from edgeecc.solvers.ladder import integer_widths, widths_around
 from edgeecc.solvers.living import Living
 from edgeecc.solvers.prox import survivors, top
+from edgeecc.solvers.uniform import norm_shares
 from edgeecc.solvers.units import Alive, UnitTable, keep_of
 from edgeecc.solvers.widthstep import solve
 
@@ -58,7 +59,7 @@ class EccSolver:
         if self._config.metric == "adam":
             published = PublishedHooks(problem, self._config)
             history = trainer.train("prune", steps, published)
-            status, living = published.finish(), published.living
+            status, living = published.finish(trainer.model), published.living
         else:
             hooks = ScaleFreeHooks(problem, self._config, trainer)
             with hooks.watching():
@@ -76,7 +77,8 @@ class ScaleFreeHooks:
         self._model = trainer.model
         self.living = Living(problem, UnitTable(problem.spec))
         self._importance = Importance(
-            problem.spec, trainer.model, decay=config.importance_decay, average=trainer.mean, share=config.stand_in
+            problem.spec, trainer.model, decay=config.importance_decay, batch=trainer.batch, total=trainer.total,
+            share=config.stand_in,
         )  # fmt: skip
         dense = self.living.widths()
         self._dense = np.array([limit.cost.predict(dense) for limit in problem.limits])
@@ -110,9 +112,7 @@ class ScaleFreeHooks:
         """Make sure of the limits (a phase of no steps has made no round); return how it ended."""
         if self.living.fits():
             return "converged"
-        parameters = dict(self._model.named_parameters())
-        norms = UnitTable(self._problem.spec).sums(lambda name: parameters[name].detach() ** 2)
-        self._land([norm / (norm.sum() + 1e-30) for norm in norms])
+        self._land(norm_shares(self._model, self._problem))
         return "cut_without_training"
 
     def _round(self, share: float) -> None:
@@ -130,7 +130,7 @@ class ScaleFreeHooks:
         before = self._s
         targets = self._targets(share)
         near, self._z = solve(ranked, targets.limits, start=before, duals=self._z)
-        self._s = widths_around(targets, [ladder(a) for a in live], near)
+        self._s = widths_around(targets, self.living.ladders(importance, self._config.tile), near)
         self._moved = float(np.max((before - self._s) / self._dense_widths))
         self._y = np.array([values[int(s) - 1] / 2.0 for values, s in zip(ranked, self._s)])
         self._prune(
@@ -142,10 +142,10 @@ class ScaleFreeHooks:
 
     def _land(self, importance: List[FloatArray]) -> None:
         """Go to integer widths within the limits."""
-        rungs = [ladder(a, self._config.tile) for a in self.living.of(importance)]
+        rungs = self.living.ladders(importance, self._config.tile)
         widths = integer_widths(self._problem, rungs, self.living.widths())
         if not self._problem.fits(widths):  # no whole tiles do
-            rungs = [ladder(a) for a in self.living.of(importance)]
+            rungs = self.living.ladders(importance)
             widths = integer_widths(self._problem, rungs, self.living.widths())
         self._s = widths
         self._prune(self.living.chosen(importance, widths))

@@ -18,10 +18,11 @@ from edgeecc.config import EccConfig
 from edgeecc.errors import ConfigError
 from edgeecc.graph.spec import FloatArray
 from edgeecc.solvers.base import Problem
-from edgeecc.solvers.ladder import integer_widths, ladder
+from edgeecc.solvers.ladder import integer_widths
 from edgeecc.solvers.living import Living
 from edgeecc.solvers.prox import survivors, top, trim
 from edgeecc.solvers.sstep import published_step
+from edgeecc.solvers.uniform import norm_shares
 from edgeecc.solvers.units import Alive, UnitTable
 
 
@@ -61,12 +62,14 @@ class PublishedHooks:
         y = float(self._y.max(initial=0.0))
         return {"cost": self.living.cost(), "z": self._z, "y": y, "s": float(self._s.sum())}
 
-    def finish(self) -> str:
+    def finish(self, model: nn.Module) -> str:
         """Cut what the steps did not reach; return how it ended."""
         if self.living.fits():
             return "converged"
+        if not any(a.any() for a in self._importance):  # there was no step
+            self._importance = norm_shares(model, self.problem)
         start = np.minimum(self._s, self.living.widths())
-        rungs = [ladder(a, self.config.tile) for a in self.living.of(self._importance)]
+        rungs = self.living.ladders(self._importance)
         widths = integer_widths(self.problem, rungs, start)
         self.living.let_die(self.living.chosen(self._importance, widths))
         return "cut_after_steps"

@@ -11,12 +11,14 @@ import contextlib
 from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 
 from edgeecc.errors import ConfigError
 from edgeecc.graph.spec import FloatArray, NetworkSpec
 from edgeecc.solvers.standin import (
+    ROWS,
     Reading,
     eliminated,
     inverse,
@@ -26,7 +28,9 @@ from edgeecc.solvers.standin import (
 )
 from edgeecc.solvers.units import Alive, UnitTable
 
-#: Decay of running means and covariances, per batch.
+#: Sum of a tensor over processes.
+Total = Callable[[torch.Tensor], torch.Tensor]
+#: Decay of running sums over what layers read, per batch.
 DECAY = 0.9
 #: Share of a group's living units that may go in a round before importance is looked at anew.
 FOLLOWED = 0.25
@@ -36,20 +40,25 @@ class Watched:
     """What is known of one reading.
 
     Attributes:
-        mean, covariance: running, (n,) and (n, n); None before the first batch.
+        moments: running sum of (x, 1)(x, 1)' over rows x of all processes, (n + 1, n + 1); None before the first batch.
+        mean: as it was settled, (n,).
         live: living units of the reading, (m,).
         inverse: P of these, (m, m), float64.
         square: running square of the term, (n,), float64.
     """
 
-    def __init__(self, reading: Reading) -> None:
-        count = len(reading.columns)
+    #: What a checkpoint keeps, where it is known.
+    KEPT = ("moments", "mean", "live", "inverse", "square")
+
+    def __init__(self, reading: Reading, each: int, total: Total) -> None:
+        size = len(reading.columns)
         self.reading = reading
+        self._each, self._total = each, total
+        self.moments: Optional[torch.Tensor] = None
         self.mean: Optional[torch.Tensor] = None
-        self.covariance: Optional[torch.Tensor] = None
-        self.live = torch.arange(count)
+        self.live = torch.arange(size)
         self.inverse: Optional[torch.Tensor] = None
-        self.square = torch.zeros(count, dtype=torch.float64)
+        self.square = torch.zeros(size, dtype=torch.float64)
         self._scaled: Optional[torch.Tensor] = None
 
     def keep(self, live: torch.Tensor, inverse: torch.Tensor) -> None:
@@ -59,15 +68,20 @@ class Watched:
     @torch.no_grad()
     def look(self, x: torch.Tensor, axis: int) -> None:
         """Take in what the layer reads of a batch, its channels along an axis."""
-        rows = self.reading.rows(x, axis)
-        mean = rows.mean(0)
-        centred = rows - mean
-        covariance = centred.mT @ centred / len(rows)
-        if self.mean is None or self.covariance is None:
-            self.mean, self.covariance = mean, covariance
-        else:
-            self.mean.lerp_(mean, 1.0 - DECAY)
-            self.covariance.lerp_(covariance, 1.0 - DECAY)
+        rows = self.reading.rows(x, axis, self._each)
+        rows = torch.cat([rows, rows.new_ones(len(rows), 1)], 1)
+        new = self._total(rows.mT @ rows)
+        self.moments = new if self.moments is None else DECAY * self.moments + new
+
+    def settle(self, alive: npt.NDArray[np.bool_]) -> None:
+        """Bring mean and P up to date, for the units of the reading that live."""
+        if self.moments is None:
+            return
+        moments = self.moments.double() / self.moments[-1, -1]
+        self.mean = moments[-1, :-1]
+        live = torch.from_numpy(np.flatnonzero(alive)).to(moments.device)
+        mean = self.mean[live]
+        self.keep(live, inverse(moments[live][:, live] - torch.outer(mean, mean)))
 
     def term(self, weight: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
         """Return the term of each unit, (n,), float64; 0 where it is dead."""
@@ -89,18 +103,22 @@ class Importance:
         spec: the network.
         model: the network.
         decay: of the averages, per step, in [0, 1).
-        average: mean of a tensor over the processes of a distributed run; called alike in all of them.
+        batch: images of a batch, over all processes.
+        total: sum of a tensor over the processes of a distributed run; called alike in all of them.
         share: whether layers' terms leave out what other units can tell, and others stand in for what goes.
     """
 
     def __init__(
-        self, spec: NetworkSpec, model: nn.Module, *, decay: float, average: Callable[[torch.Tensor], torch.Tensor],
+        self, spec: NetworkSpec, model: nn.Module, *, decay: float, batch: int, total: Total,
         share: bool = True,
     ) -> None:  # fmt: skip
         self._spec = spec
         self._decay = decay
-        self._average = average
-        self._watched = [Watched(reading) for reading in readings(spec, model)] if share else []
+        self._watched = (
+            [Watched(reading, max(1, ROWS // batch), total) for reading in readings(spec, model)]
+            if share
+            else []
+        )
         known = {watched.reading.piece for watched in self._watched}
         self._plain = UnitTable(spec, owns=lambda piece: piece.role == "in" and piece not in known)
         self._totals = torch.zeros(sum(group.width for group in spec.prunable), dtype=torch.float64)
@@ -143,12 +161,7 @@ class Importance:
     def settle(self, alive: Alive) -> None:
         """Bring the residuals up to date with what layers read now, for the units that live."""
         for watched in self._watched:
-            if watched.covariance is not None and watched.mean is not None:
-                watched.mean = self._average(watched.mean)
-                watched.covariance = self._average(watched.covariance)
-                living = np.flatnonzero(alive[watched.reading.group][watched.reading.units])
-                live = torch.from_numpy(living).to(watched.covariance.device)
-                watched.keep(live, inverse(watched.covariance[live][:, live]))
+            watched.settle(alive[watched.reading.group][watched.reading.units])
 
     def arrays(self) -> List[FloatArray]:
         """Return the importance per group, (c_g,)."""
@@ -226,7 +239,7 @@ class Importance:
         """Return what must survive a kill."""
         state = {"totals": self._totals, "seen": torch.tensor(self._seen)}
         for index, watched in enumerate(self._watched):
-            for name in ("mean", "covariance", "live", "inverse", "square"):
+            for name in Watched.KEPT:
                 value = getattr(watched, name)
                 if value is not None:
                     state[f"{name}.{index}"] = value
@@ -236,7 +249,7 @@ class Importance:
         """Take back what `state` returned."""
         self._totals, self._seen = state["totals"], int(state["seen"])
         for index, watched in enumerate(self._watched):
-            for name in ("mean", "covariance", "live", "inverse", "square"):
+            for name in Watched.KEPT:
                 if f"{name}.{index}" in state:
                     setattr(watched, name, state[f"{name}.{index}"])
 

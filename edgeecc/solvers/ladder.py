@@ -33,18 +33,23 @@ class Ladder:
     kept: FloatArray
 
 
-def ladder(importance: FloatArray, tile: int = 1) -> Ladder:
-    """Return the ladder of a group: the multiples of `tile`, and all its units.
+def ladder(importance: FloatArray, tile: int = 1, dense: int = 0) -> Ladder:
+    """Return the ladder of a group: the multiples of `tile`, and its dense width.
 
     Args:
         importance: of the units that may stay, (c,), any order, c >= 1.
         tile: channels that the device rounds a width up to, at least 1.
+        dense: width of the group; where all its units may stay, they are a rung too.
+    Returns: where fewer than a tile are left, the only rung is all of them.
     Raises: ConfigError for a tile below 1.
     """
     if tile < 1:
         raise ConfigError(f"tile {tile} must be at least 1 channel")
     count = len(importance)
-    widths = np.unique(np.append(np.arange(tile, count + 1, tile), count)).astype(np.int64)
+    rungs = list(range(tile, count + 1, tile))
+    if not rungs or (count == dense and count % tile):
+        rungs.append(count)
+    widths = np.array(rungs, dtype=np.int64)
     total = np.cumsum(np.sort(importance)[::-1])
     return Ladder(widths, np.asarray(total[widths - 1], dtype=np.float64))
 

@@ -10,6 +10,7 @@ from torch import nn
 
 from edgeecc.graph.spec import FloatArray
 from edgeecc.solvers.base import Problem
+from edgeecc.solvers.ladder import Ladder, ladder
 from edgeecc.solvers.prox import top
 from edgeecc.solvers.units import Alive, UnitTable, beside_weights, mask_weights_, widths_of
 
@@ -44,6 +45,11 @@ class Living:
     def of(self, importance: List[FloatArray]) -> List[FloatArray]:
         """Return the importance of living units only, per group."""
         return [a[living] for living, a in zip(self.alive, importance)]
+
+    def ladders(self, importance: List[FloatArray], tile: int = 1) -> List[Ladder]:
+        """Return the widths that living units allow, per group; see `ladder`."""
+        dense = [len(living) for living in self.alive]
+        return [ladder(a, tile, width) for a, width in zip(self.of(importance), dense)]
 
     def chosen(self, importance: List[FloatArray], widths: FloatArray) -> Alive:
         """Return the `widths` most important living units of each group."""

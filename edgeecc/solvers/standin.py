@@ -18,6 +18,7 @@ term. Where a reader has no bias, its means are left to the batch norm behind it
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import List, Sequence, Tuple
 
@@ -30,10 +31,8 @@ from edgeecc.solvers.unfold import is_known
 
 #: Added to the diagonal of a covariance, as a share of its mean: channels that hardly vary stay out of stand-ins.
 RIDGE = 1e-2
-#: Rows that a batch adds at most; they are spread over its images and positions.
+#: Rows that a batch adds at most, where it has no more images; they are spread over its images and positions.
 ROWS = 4096
-#: Of positions one in so many along each axis is taken where there are more rows than that.
-APART = 3
 #: Units of a reading at most: the covariance of more takes over 64 MiB.
 UNITS = 4096
 
@@ -73,12 +72,18 @@ class Reading:
         at = self.columns.to(weight.device)[units].reshape(-1)
         moved.index_add_(0, at, change.reshape(len(at), *moved.shape[1:]).to(weight.dtype))
 
-    def rows(self, x: torch.Tensor, axis: int) -> torch.Tensor:
-        """Return what a layer read as rows of units, (r, n), float32, at most about ROWS of them."""
+    def rows(self, x: torch.Tensor, axis: int, each: int) -> torch.Tensor:
+        """Return what a layer read as rows of units, (r, n), at least float32; about `each` of every image at most.
+
+        Args:
+            x: input of the layer.
+            axis: of its channels.
+            each: rows of an image; at least one is taken, and one for each of a unit's columns.
+        """
         columns = self.columns.to(x.device)
-        x = _thinned(x.detach().movedim(axis, -1), columns.shape[1])
-        rows: torch.Tensor = x[..., columns].movedim(-2, -1).reshape(-1, len(columns)).float()
-        return rows
+        x = _thinned(x.detach().movedim(axis, -1), each)
+        rows = x[..., columns].movedim(-2, -1).reshape(-1, len(columns))
+        return rows.to(torch.promote_types(rows.dtype, torch.float32))
 
 
 def readings(spec: NetworkSpec, model: nn.Module) -> List[Reading]:
@@ -191,15 +196,13 @@ def _outputs(reading: Reading, weight: torch.Tensor, lost: torch.Tensor) -> torc
     return lost.reshape(len(lost), -1, *rest).sum([1, *range(3, 2 + len(rest))])
 
 
-def _thinned(x: torch.Tensor, block: int) -> torch.Tensor:
-    """Return a layer's input, (N, *positions, channels), with every few images and positions left out."""
-    for axis in range(x.ndim - 2, -1, -1):
-        count = block * x[..., 0].numel()
-        stride = (
-            min(x.shape[axis], -(-count // ROWS)) if axis == 0 else (APART if count > ROWS else 1)
-        )
-        if stride > 1:
-            index = [slice(None)] * x.ndim
-            index[axis] = slice(None, None, stride)
-            x = x[tuple(index)]
-    return x
+def _thinned(x: torch.Tensor, each: int) -> torch.Tensor:
+    """Return a layer's input, (N, *positions, channels), with about `each` positions of every image at most.
+
+    What is taken of an image does not depend on the others, so that processes which share a batch take what one would.
+    """
+    axes = range(1, x.ndim - 1)
+    count = math.prod(x.shape[axis] for axis in axes)
+    stride = math.ceil((count / each) ** (1.0 / len(axes))) if count > each else 1
+    index = [slice(None, None, stride if axis in axes else 1) for axis in range(x.ndim)]
+    return x[tuple(index)]

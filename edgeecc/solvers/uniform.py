@@ -67,3 +67,8 @@ def squared_norms(model: nn.Module, problem: Problem) -> list[FloatArray]:
     """Return per group the squared norm of the weights that read each unit."""
     parameters = dict(model.named_parameters())
     return UnitTable(problem.spec).sums(lambda name: parameters[name].detach() ** 2)
+
+
+def norm_shares(model: nn.Module, problem: Problem) -> list[FloatArray]:
+    """Return squared norms as shares of their group's: what importance is where no step has told it (ours)."""
+    return [norms / (norms.sum() + 1e-300) for norms in squared_norms(model, problem)]

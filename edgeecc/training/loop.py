@@ -125,6 +125,11 @@ class TorchTrainer:
         return other
 
     @property
+    def batch(self) -> int:
+        """Images of a training batch, over all processes."""
+        return min(self._config.images_per_batch, len(self._train))
+
+    @property
     def world(self) -> World:
         """The processes that train."""
         return self._world
@@ -164,11 +169,9 @@ class TorchTrainer:
         """Tell progress; see `Trainer.report`."""
         self._on_step(phase, step)
 
-    def mean(self, values: torch.Tensor) -> torch.Tensor:
-        """Return the mean of a tensor over the processes; see `Trainer.mean`."""
-        if self._world.size == 1:
-            return values
-        return self._world.all_reduce(values.clone()) / self._world.size
+    def total(self, values: torch.Tensor) -> torch.Tensor:
+        """Return the sum of a tensor over the processes; see `Trainer.total`."""
+        return values if self._world.size == 1 else self._world.all_reduce(values)
 
     def remember(self, name: str, state: Mapping[str, torch.Tensor]) -> None:
         """Write a state when the last one is old enough; see `Trainer.remember`."""

@@ -175,10 +175,11 @@ def job(url: Optional[str] = None) -> Iterator[World]:
         yield ALONE
         return
     store, rank, size = next(rendezvous(url or "env://", timeout=TIMEOUT))
-    dist.init_process_group(
-        BACKENDS if torch.cuda.is_available() else "gloo",
-        store=PrefixStore("collectives", store), rank=rank, world_size=size, timeout=TIMEOUT,
-    )  # fmt: skip
+    with noticing_loss():
+        dist.init_process_group(
+            BACKENDS if torch.cuda.is_available() else "gloo",
+            store=PrefixStore("collectives", store), rank=rank, world_size=size, timeout=TIMEOUT,
+        )  # fmt: skip
     notes = _Notes(PrefixStore("notes", store), rank, size)
     try:
         yield World(rank, size)

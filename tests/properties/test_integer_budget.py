@@ -88,9 +88,11 @@ def test_two_limits_hold_and_little_is_lost_to_the_best(
 
 def test_widths_are_whole_tiles() -> None:
     importance = [np.linspace(1.0, 2.0, width) for width in DENSE]
-    rungs = [ladder(a, tile=2) for a in importance]
+    rungs = [ladder(a, 2, width) for a, width in zip(importance, DENSE)]
     assert [rung.widths.tolist() for rung in rungs] == [[2, 4, 5], [2, 4, 6], [2, 4]]
     assert rungs[0].kept == pytest.approx([3.75, 6.5, 7.5])
+    assert ladder(importance[0], 2).widths.tolist() == [2, 4]
+    assert ladder(importance[0][:1], 2).widths.tolist() == [1]
     problem = Problem(SPEC, (Limit(MACS, 0.5 * MACS.predict(np.array(DENSE, dtype=float))),), 0)
     found = integer_widths(problem, rungs, np.array(DENSE, dtype=float))
     assert problem.fits(found)
@@ -101,5 +103,5 @@ def test_widths_are_whole_tiles() -> None:
 
 def test_where_the_lowest_rungs_are_too_much_they_are_returned() -> None:
     problem = Problem(SPEC, (Limit(MACS, MACS.predict(np.ones(3))),), 0)
-    rungs = [ladder(np.ones(width), tile=2) for width in DENSE]
+    rungs = [ladder(np.ones(width), 2, width) for width in DENSE]
     assert integer_widths(problem, rungs, np.array(DENSE, dtype=float)).tolist() == [2, 2, 2]

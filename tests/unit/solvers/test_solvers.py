@@ -292,3 +292,41 @@ def test_unknown_methods_and_settings_are_refused() -> None:
     for wrong in ({"batch_size": 0}, {"lr": 0.0}, {"weight_decay": -1.0}, {"distill": 1.5}):
         with pytest.raises(ConfigError):
             TrainConfig(**wrong)
+
+
+def test_several_limits_hold_together_each_with_its_dual(setting: tuple) -> None:
+    spec = setting[1]
+    dense = spec.vector(spec.dense_widths())
+    limits = tuple(
+        Limit(cost, share * cost.predict(dense))
+        for cost, share in ((mac_cost(spec), 0.5), (size_cost(spec), 0.4))
+    )
+    problem = Problem(spec, limits, 0)
+    _, solution, _ = solve(setting, problem, steps=60)
+    widths = spec.vector({name: len(units) for name, units in solution.keep.items()})
+    assert problem.fits(widths)
+    last = solution.history[-1].values
+    assert {"z.macs", "z.size", "load.macs", "load.size"} <= set(last)
+    assert max(last["load.macs"], last["load.size"]) <= 1.0
+    assert last["primal"] == 0.0
+    assert max(step.values["z.size"] for step in solution.history) > 0.0
+    loose = Problem(
+        spec, (limits[0], Limit(limits[1].cost, 2.0 * limits[1].cost.predict(dense))), 0
+    )
+    alone = solve(setting, Problem(spec, limits[:1], 0), steps=60)[1]
+    both = solve(setting, loose, steps=60)[1]
+    assert all(np.array_equal(alone.keep[name], both.keep[name]) for name in alone.keep)
+    with pytest.raises(ConfigError, match="one budget, not 2"):
+        solve(setting, problem, metric="adam")
+
+
+def test_the_last_widths_are_whole_tiles_where_the_budget_allows(setting: tuple) -> None:
+    model, spec, split = setting
+    for share, whole in ((0.5, True), (0.05, False)):
+        loop = TorchTrainer(copy.deepcopy(model), split, split, config=TrainConfig(batch_size=16))
+        problem = problem_of(spec, share)
+        solution = make_solver("ecc", EccConfig(tile=4, warmup=2)).solve(problem, loop, 20)
+        widths = {name: len(units) for name, units in solution.keep.items()}
+        assert problem.fits(spec.vector(widths))
+        tiles = all(widths[g.name] % 4 == 0 or widths[g.name] == g.width for g in spec.prunable)
+        assert tiles is whole

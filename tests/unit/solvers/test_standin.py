@@ -115,12 +115,18 @@ def made(name: str) -> tuple:
 def watched(
     model: nn.Module, spec: NetworkSpec, images: torch.Tensor, **more: object
 ) -> Importance:
-    importance = Importance(spec, model, decay=0.5, average=lambda values: values, **more)
+    importance = Importance(spec, model, decay=0.5, batch=64, total=lambda values: values, **more)
     with importance.watching(model):
         model.train()
         model(images).square().sum().backward()
         importance.take(model)
     return importance
+
+
+def covariance_of(importance: Importance) -> torch.Tensor:
+    moments = importance.state()["moments.0"].double()
+    moments = moments / moments[-1, -1]
+    return moments[:-1, :-1] - torch.outer(moments[-1, :-1], moments[-1, :-1])
 
 
 @pytest.mark.parametrize("name", sorted(LAYERS))
@@ -181,7 +187,7 @@ def test_settled_terms_are_along_the_residual(name: str) -> None:
     model(images).square().sum().backward()
     importance.take(model)
     found = importance.arrays()[0] - 0.5 * state["totals"][:6].numpy()
-    covariance = importance.state()["covariance.0"].double().numpy()
+    covariance = covariance_of(importance).numpy()
     ridge = standin.RIDGE * np.mean(np.diag(covariance))
     for unit in range(6):
         others = [i for i in range(6) if i != unit]
@@ -198,7 +204,7 @@ def test_importance_grows_with_the_residual_when_its_partner_goes() -> None:
     before = [np.ones(group.width, dtype=bool) for group in spec.prunable]
     importance.settle(before)
     old = importance.arrays()[0]
-    p = inverse(importance.state()["covariance.0"])
+    p = inverse(covariance_of(importance))
     after = [np.array([True] * 5 + [False])]
     stay, gone = torch.arange(5), torch.tensor([5])
     importance.let_go_(model, before, after)
@@ -236,7 +242,7 @@ def test_the_state_brings_everything_back() -> None:
     alive = [np.array([True] * 5 + [False])]
     importance.settle([np.ones(6, dtype=bool)])
     importance.let_go_(model, [np.ones(6, dtype=bool)], alive)
-    other = Importance(spec, model, decay=0.5, average=lambda values: values)
+    other = Importance(spec, model, decay=0.5, batch=64, total=lambda values: values)
     other.load_state({name: value.clone() for name, value in importance.state().items()})
     for one in (importance, other):
         one.take(model)
@@ -244,10 +250,29 @@ def test_the_state_brings_everything_back() -> None:
     np.testing.assert_array_equal(importance.as_they_go(alive)[0], other.as_they_go(alive)[0])
 
 
-def test_rows_are_spread_and_few() -> None:
+def test_rows_are_spread_and_few_and_those_of_an_image_are_its_own() -> None:
     model = nn.Sequential(nn.Conv2d(3, 6, 1), nn.ReLU(), nn.Conv2d(6, 4, 1))
     spec = trace(model, (torch.zeros(1, 3, 40, 40),), network="wide")
     reading: Reading = readings(spec, model)[0]
-    rows = reading.rows(torch.randn(32, 6, 40, 40), 1)
+    images = torch.randn(32, 6, 40, 30)
+    rows = reading.rows(images, 1, 128)
     assert rows.shape[1] == 6
-    assert 0.3 * standin.ROWS < len(rows) <= 1.2 * standin.ROWS
+    assert 0.4 * 32 * 128 < len(rows) <= 32 * 128
+    parts = [reading.rows(part, 1, 128) for part in (images[:5], images[5:])]
+    assert torch.equal(torch.cat(parts), rows)
+    assert len(reading.rows(images, 1, 1)) <= 2 * 32
+    assert reading.rows(images.double(), 1, 1).dtype is torch.float64
+    assert reading.rows(images.bfloat16(), 1, 1).dtype is torch.float32
+
+
+def test_two_processes_know_what_one_does() -> None:
+    model, spec, images = made("conv")
+    model.double(), model.train()
+    images = images.double()
+    whole = watched(model, spec, images)
+    parts = [Importance(spec, model, decay=0.5, batch=64, total=lambda v: v) for _ in range(2)]
+    for one, images_of_one in zip(parts, (images[:20], images[20:])):
+        with one.watching(model):
+            model(images_of_one)
+    found = sum(one.state()["moments.0"] for one in parts)
+    torch.testing.assert_close(found, whole.state()["moments.0"], rtol=1e-9, atol=0.0)
