@@ -25,7 +25,8 @@ from torch import nn
 
 from edgeecc.artifacts import write_tensors
 from edgeecc.compare import compare
-from edgeecc.comparison_request import CompareRequest
+from edgeecc.comparison.rates import RateSearch
+from edgeecc.comparison.request import CompareRequest
 from edgeecc.config import PruneConfig, TrainConfig
 from edgeecc.cost.exact import mac_cost
 from edgeecc.cost.product import ProductModel
@@ -34,7 +35,6 @@ from edgeecc.data.sources import load
 from edgeecc.graph.spec import NetworkSpec
 from edgeecc.networks.resnet_cifar import CifarResNet
 from edgeecc.networks.weights import load_into, load_state
-from edgeecc.rate_search import RateSearch
 from edgeecc.run_request import PruneRequest, task_of
 from edgeecc.solvers.table import METHODS
 from edgeecc.sources import open_network, trace_source

@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from edgeecc.artifacts import exclusive
-from edgeecc.cell_process import run_cells
-from edgeecc.cells import Cell, check_same, read_spent, row_of
-from edgeecc.comparison import Row, seconds_left
-from edgeecc.comparison_files import Findings, write_findings
-from edgeecc.comparison_plan import Ground, Planner, survey
-from edgeecc.comparison_request import CompareRequest
-from edgeecc.rate_search import Trial, at_the_edge, chosen_rates, search_json, trial_of
+from edgeecc.comparison.cells import Cell, check_same, read_spent, row_of
+from edgeecc.comparison.figures import Row, seconds_left
+from edgeecc.comparison.files import Findings, write_findings
+from edgeecc.comparison.plan import Ground, Planner, survey
+from edgeecc.comparison.processes import run_cells
+from edgeecc.comparison.rates import Trial, at_the_edge, chosen_rates, search_json, trial_of
+from edgeecc.comparison.request import CompareRequest
 
 logger = logging.getLogger(__name__)
 

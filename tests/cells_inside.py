@@ -8,12 +8,12 @@ from typing import Sequence
 import pytest
 
 from edgeecc import compare
-from edgeecc.cell_process import Job, OnCell, carry_out
-from edgeecc.cells import Cell
+from edgeecc.comparison.cells import Cell
+from edgeecc.comparison.processes import Job, OnCell, carry_out
 
 
 def run_cells(cells: Sequence[Cell], jobs: int, on_cell: OnCell) -> None:
-    """Do what `cell_process.run_cells` does, one cell after another."""
+    """Do what `processes.run_cells` does, one cell after another."""
     for cell in cells:
         on_cell(cell, False)
         with contextlib.suppress(SystemExit):

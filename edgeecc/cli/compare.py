@@ -166,8 +166,8 @@ def _budget(text: str, of: str) -> Budget:
 
 def _request(model: Path, budgets: Tuple[Any, ...], of: str, options: Dict[str, Any]) -> Any:
     """Return the request; its class needs torch."""
-    from edgeecc.comparison_request import CompareRequest, rates_by_method, settings_by_method
-    from edgeecc.rate_search import RateSearch
+    from edgeecc.comparison.rates import RateSearch
+    from edgeecc.comparison.request import CompareRequest, rates_by_method, settings_by_method
     from edgeecc.run_request import PruneRequest
 
     usual, rates = rates_by_method(options["rates"])
@@ -225,7 +225,7 @@ def _training(options: Dict[str, Any], rate: Optional[float]) -> TrainConfig:
 
 
 def _print(result: Dict[str, Any]) -> None:
-    from edgeecc.comparison_files import as_tables
+    from edgeecc.comparison.files import as_tables
 
     title = f"{result['score']} of {result['network']} on {result['data']} ({result['meter']})"
     (head, *rows), (cost_head, *cost_rows) = as_tables(result)

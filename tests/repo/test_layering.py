@@ -18,11 +18,9 @@ BASE = {
 }  # fmt: skip
 DOMAIN = {"graph", "networks", "data", "cost", "meters", "runtimes", "solvers", "training"}
 USE_CASES = {
-    "array_pricing", "budgets", "calibrate", "calibration_folder", "calibration_job", "catalogue", "cell_process",
-    "cells", "check_set", "compare", "comparison", "comparison_files", "comparison_plan", "comparison_request",
-    "comparison_text", "demo", "doctor", "export", "export_parts", "export_weights", "inspection", "plots", "pricing",
-    "prune", "rate_search", "rounds", "run_folder", "run_request", "sparsify", "sources", "verdict", "verify",
-    "weight_methods",
+    "array_pricing", "budgets", "calibrate", "calibration_folder", "calibration_job", "catalogue", "check_set",
+    "compare", "comparison", "demo", "doctor", "export", "export_parts", "export_weights", "inspection", "pricing",
+    "prune", "rounds", "run_folder", "run_request", "sparsify", "sources", "verdict", "verify", "weight_methods",
 }  # fmt: skip
 #: What a domain package may import of the other domain packages: the modules that only describe.
 SHARED = {
@@ -53,7 +51,7 @@ OWNED = {
     "torch_pruning": {"graph"},
     "sklearn": {"data"},
     "PIL": {"data"},
-    "matplotlib": {"plots"},
+    "matplotlib": {"comparison"},
 }
 pytestmark = pytest.mark.device
 

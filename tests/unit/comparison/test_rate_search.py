@@ -6,9 +6,16 @@ from dataclasses import fields
 
 import pytest
 
-from edgeecc.comparison import Row
+from edgeecc.comparison.figures import Row
+from edgeecc.comparison.rates import (
+    RateSearch,
+    Trial,
+    at_the_edge,
+    chosen_rates,
+    search_json,
+    trial_of,
+)
 from edgeecc.errors import ConfigError
-from edgeecc.rate_search import RateSearch, Trial, at_the_edge, chosen_rates, search_json, trial_of
 from edgeecc.units import parse_budget
 
 pytestmark = pytest.mark.device

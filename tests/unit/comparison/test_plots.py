@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from edgeecc.comparison import Row, summaries
-from edgeecc.comparison_files import Findings, chart, write_findings
+from edgeecc.comparison.figures import Row, summaries
+from edgeecc.comparison.files import Findings, chart, write_findings
+from edgeecc.comparison.plots import draw
 from edgeecc.errors import RuntimeUnavailableError
-from edgeecc.plots import draw
 from edgeecc.units import Metric
 
 METER = "model of virtual:tx2 (simulated)"

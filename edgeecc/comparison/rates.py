@@ -11,7 +11,7 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Dict, List, Mapping, Optional, Sequence, Tuple
 
-from edgeecc.comparison import Row, Status
+from edgeecc.comparison.figures import Row, Status
 from edgeecc.errors import ConfigError
 from edgeecc.units import Budget
 

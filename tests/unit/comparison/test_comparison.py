@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeecc.comparison import Row, best_method, seconds_left, spread, summaries
-from edgeecc.comparison_text import accuracy_table, cost_table, csv_text, markdown, spread_text
+from edgeecc.comparison.figures import Row, best_method, seconds_left, spread, summaries
+from edgeecc.comparison.text import accuracy_table, cost_table, csv_text, markdown, spread_text
 from edgeecc.units import Metric
 
 pytestmark = pytest.mark.device

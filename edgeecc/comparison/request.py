@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Dict, Mapping, Optional, Sequence, Tuple
 
+from edgeecc.comparison.rates import RateSearch
 from edgeecc.errors import ConfigError
-from edgeecc.rate_search import RateSearch
 from edgeecc.run_request import PruneRequest
 from edgeecc.solvers.table import method
 from edgeecc.units import Budget

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Dict, List, Mapping, Optional, cast
 
 from edgeecc.artifacts import read_json, write_json
-from edgeecc.comparison import Row, Status
+from edgeecc.comparison.figures import Row, Status
 from edgeecc.errors import ArtifactError
 from edgeecc.run_folder import RESULT_SCHEMA, RUN_SCHEMA, RunFolder
 from edgeecc.run_request import PruneRequest

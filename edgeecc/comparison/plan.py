@@ -9,13 +9,13 @@ from typing import Dict, List, Mapping, Optional, Tuple
 
 from edgeecc.artifacts import file_sha256
 from edgeecc.budgets import price_budgets
-from edgeecc.cells import Cell, json_ready
-from edgeecc.comparison_request import CompareRequest
+from edgeecc.comparison.cells import Cell, json_ready
+from edgeecc.comparison.rates import RateSearch
+from edgeecc.comparison.request import CompareRequest
 from edgeecc.config import EccConfig, TaskName, TrainConfig
 from edgeecc.errors import ConfigError
 from edgeecc.peer_config import with_settings
 from edgeecc.pricing import Price
-from edgeecc.rate_search import RateSearch
 from edgeecc.run_request import PruneRequest, settled, step_counts, task_of, usual_held_out
 from edgeecc.solvers.table import method
 from edgeecc.sources import NetworkSource, load_images, open_network, trace_source

@@ -20,7 +20,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
-from edgeecc.cells import Cell, Spent, read_spent, write_spent
+from edgeecc.comparison.cells import Cell, Spent, read_spent, write_spent
 from edgeecc.data.prefetch import usable_cores
 from edgeecc.errors import ArtifactError, EdgeeccError, brief
 

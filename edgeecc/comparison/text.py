@@ -7,7 +7,7 @@ import io
 from dataclasses import asdict, fields
 from typing import List, Optional, Sequence, Tuple
 
-from edgeecc.comparison import Row, Spread, Summary
+from edgeecc.comparison.figures import Row, Spread, Summary
 from edgeecc.units import Metric, format_quantity
 
 #: Columns of results.csv: the fields of a row, in their order.

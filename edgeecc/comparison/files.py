@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, cast
 
 from edgeecc.artifacts import write_bytes, write_json
-from edgeecc.comparison import Row, Summary, summaries
-from edgeecc.comparison_text import accuracy_table, cost_table, csv_text, markdown
+from edgeecc.comparison.figures import Row, Summary, summaries
+from edgeecc.comparison.plots import Chart, Point, draw
+from edgeecc.comparison.text import accuracy_table, cost_table, csv_text, markdown
 from edgeecc.errors import RuntimeUnavailableError
-from edgeecc.plots import Chart, Point, draw
 from edgeecc.units import UNITS, Metric, format_quantity
 
 logger = logging.getLogger(__name__)

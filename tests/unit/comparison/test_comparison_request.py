@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch  # noqa: F401  # requests are of the host tier
 
-from edgeecc.comparison_request import CompareRequest, rates_by_method, settings_by_method
+from edgeecc.comparison.rates import RateSearch
+from edgeecc.comparison.request import CompareRequest, rates_by_method, settings_by_method
 from edgeecc.config import TrainConfig
 from edgeecc.errors import ConfigError
-from edgeecc.rate_search import RateSearch
 from edgeecc.run_request import PruneRequest
 from edgeecc.units import parse_budget
 

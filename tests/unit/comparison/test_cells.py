@@ -13,9 +13,18 @@ from typing import List, Tuple
 import pytest
 import torch
 
-from edgeecc import cell_process
 from edgeecc.artifacts import write_bytes, write_json
-from edgeecc.cell_process import (
+from edgeecc.comparison import processes
+from edgeecc.comparison.cells import (
+    CELL_FILE,
+    Cell,
+    Spent,
+    check_same,
+    read_spent,
+    row_of,
+    write_spent,
+)
+from edgeecc.comparison.processes import (
     Clock,
     Job,
     carry_out,
@@ -24,7 +33,6 @@ from edgeecc.cell_process import (
     run_cells,
     threads_each,
 )
-from edgeecc.cells import CELL_FILE, Cell, Spent, check_same, read_spent, row_of, write_spent
 from edgeecc.errors import ArtifactError, ConfigError
 from edgeecc.run_folder import RESULT_SCHEMA, RUN_SCHEMA
 from edgeecc.run_request import PruneRequest
@@ -58,7 +66,7 @@ def test_a_run_of_its_own_is_no_cell(tmp_path: Path) -> None:
 def test_the_time_of_all_parts_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     one = cell(tmp_path)
     now = iter([100.0, 103.0, 103.5, 105.0, 105.0, 200.0, 200.0, 204.0])
-    monkeypatch.setattr(cell_process, "perf_counter", lambda: next(now))
+    monkeypatch.setattr(processes, "perf_counter", lambda: next(now))
     first = Clock(Job(one, 2, 0))
     assert read_spent(one.folder).seconds == 3.0
     first.tick()  # too early to be written
@@ -92,7 +100,7 @@ def test_peak_memory_is_that_of_this_program(monkeypatch: pytest.MonkeyPatch) ->
     before = peak_memory()
     block = bytearray(2**26)
     assert peak_memory() >= max(before, len(block))
-    monkeypatch.setattr(cell_process, "_STATUS", Path("/nowhere"))
+    monkeypatch.setattr(processes, "_STATUS", Path("/nowhere"))
     assert peak_memory() >= before
 
 
@@ -149,9 +157,9 @@ class InterruptError(Exception):
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # of forks beside threads
 def test_processes_end_each_in_its_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Forked here, where a fresh interpreter would take seconds each to load torch."""
-    monkeypatch.setattr(cell_process, "work", die)
+    monkeypatch.setattr(processes, "work", die)
     monkeypatch.setattr(
-        cell_process.multiprocessing, "get_context", lambda _: multiprocessing.context.ForkContext()
+        processes.multiprocessing, "get_context", lambda _: multiprocessing.context.ForkContext()
     )
     cells = [cell(tmp_path / name) for name in ("fine", "killed", "failed", "other")]
     told: List[Tuple[str, bool]] = []
