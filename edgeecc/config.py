@@ -197,7 +197,7 @@ class EccConfig:
     importance_decay: float = 0.95  # ours
     beta: float = 3.0  # the published command line for MobileNet
     warmup: int = 50  # ours
-    ramp: float = 1.0  # ours
+    ramp: float = 0.5  # ours: pruning to the last step leaves none to recover in
     rounds: int = 100  # ours: one a step for short runs
     stand_in: bool = True  # ours
     tile: int = 1

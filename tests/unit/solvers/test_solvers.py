@@ -60,6 +60,7 @@ def solve(
     method: str = "ecc",
     metric: str = "taylor",
     steps: int = 30,
+    ramp: float = 1.0,
     **trainer: object,
 ):
     model, _, split = setting
@@ -68,7 +69,7 @@ def solve(
     if table.method(method).chooses:
         trainer = {"held_out": 40, **trainer}
     loop = TorchTrainer(model, split, split, config=config, **trainer)
-    solution = made(method, metric, warmup=5).solve(problem, loop, steps)
+    solution = made(method, metric, warmup=5, ramp=ramp).solve(problem, loop, steps)
     return model, solution, loop
 
 
@@ -170,6 +171,16 @@ def test_the_schedule_is_geometric_and_ends_on_the_last_step(setting: tuple) -> 
     assert costs[-1] <= problem.limits[0].bound
     middle = costs[5 + 27] / dense
     assert middle == pytest.approx(0.3**0.5, abs=0.12)
+
+
+def test_the_budget_is_reached_early_and_the_rest_recovers(setting: tuple) -> None:
+    problem = problem_of(setting[1], 0.3)
+    _, solution, _ = solve(setting, problem, steps=60, ramp=0.4)
+    costs = [step.cost for step in solution.history]
+    reached = 5 + 22
+    assert costs[reached - 2] > problem.limits[0].bound
+    assert costs[reached - 1] <= problem.limits[0].bound
+    assert len(set(costs[reached - 1 :])) == 1
 
 
 def test_removed_units_stay_removed_in_fine_tuning(setting: tuple) -> None:
