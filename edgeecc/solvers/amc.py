@@ -30,15 +30,15 @@ from edgeecc.errors import ArtifactError, brief
 from edgeecc.graph.spec import FloatArray
 from edgeecc.peer_config import AmcConfig
 from edgeecc.solvers.amc_search import Search
-from edgeecc.solvers.amc_walk import Course, eased, lower_bounds
+from edgeecc.solvers.amc_walk import Course, lower_bounds
 from edgeecc.solvers.base import Problem, Solution, Step, Trainer
 from edgeecc.solvers.ddpg import under
 from edgeecc.solvers.feasibility import check_feasible
-from edgeecc.solvers.filling import give_back
 from edgeecc.solvers.finetune import FixedPattern
 from edgeecc.solvers.moments import Sample
 from edgeecc.solvers.thinned import Thinned
 from edgeecc.solvers.units import Alive, keep_of
+from edgeecc.solvers.widths import filled
 
 #: Name of what the search remembers.
 NAME = "amc"
@@ -97,7 +97,12 @@ class _Run:
                 np.sort(strength)[::-1] * width / max(float(strength.sum()), 1e-300)
                 for strength, width in zip(network.strength, network.available)
             ]
-            widths = give_back(widths, network.available, ranked, problem=problem)
+            widths = filled(
+                problem,
+                widths,
+                most=network.available,
+                worth=lambda g, width: float(ranked[g][width]),
+            )
         network.apply_(widths)
         self.alive = network.alive(widths)
         del network  # its factors take far more room than the weights
@@ -108,7 +113,7 @@ class _Run:
         spec = self._problem.spec
         dense = self._problem.load(spec.vector(spec.dense_widths()))
         left = self._config.alternations - alternation - 1
-        return eased(self._problem, dense ** (left / self._config.alternations)) if left else self._problem  # fmt: skip
+        return self._problem.eased(dense ** (left / self._config.alternations)) if left else self._problem  # fmt: skip
 
     def _prepared(self, problem: Problem) -> Tuple[Thinned, Search]:
         spec, config = problem.spec, self._config

@@ -8,13 +8,13 @@ share and rounds up afterwards, which can pass the budget.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Callable, List, Sequence, Tuple
 
 import numpy as np
 
 from edgeecc.graph.spec import FloatArray, LayerSpec
-from edgeecc.solvers.base import Limit, Problem
+from edgeecc.solvers.base import Problem
 
 #: Whether widths (G,) hold what is asked for.
 Holds = Callable[[FloatArray], bool]
@@ -88,12 +88,6 @@ class Course:
         before = widths[group - 1] / self.available[group - 1] if group else 1.0
         course = [1.0 - now / whole, (now - load(thin)) / whole, before]
         return np.append(self._static[group], course)
-
-
-def eased(problem: Problem, factor: float) -> Problem:
-    """Return the problem with every bound times the factor."""
-    limits = tuple(Limit(limit.cost, factor * limit.bound) for limit in problem.limits)
-    return replace(problem, limits=limits)
 
 
 def widest(holds: Holds, widths: FloatArray, group: int, most: float) -> float:

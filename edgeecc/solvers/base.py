@@ -7,7 +7,7 @@ resumes where it was: what a solver must remember lives in a dict of tensors tha
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Callable, Dict, List, Mapping, Optional, Protocol, Tuple
 
 import numpy as np
@@ -68,6 +68,11 @@ class Problem:
             f"load.{limit.cost.metric.value}": limit.cost.predict(widths) / limit.bound
             for limit in self.limits
         }
+
+    def eased(self, factor: float) -> Problem:
+        """Return the problem with every bound times the factor."""
+        limits = tuple(Limit(limit.cost, factor * limit.bound) for limit in self.limits)
+        return replace(self, limits=limits)
 
     def first_cost(self, widths: FloatArray) -> float:
         """Return the cost that progress tells, SI."""

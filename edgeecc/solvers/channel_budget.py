@@ -14,7 +14,7 @@ import numpy as np
 from edgeecc.graph.spec import FloatArray
 from edgeecc.solvers.base import Problem
 from edgeecc.solvers.sstep import SNAP, flow
-from edgeecc.solvers.widths import filled, within
+from edgeecc.solvers.widths import filled
 
 #: Kept share from which on noise over signal no longer grows, as in `allocation`.
 LEAST = 1e-3
@@ -65,7 +65,7 @@ def allotted(
     """
     finite = [np.minimum(values, 1e300) for values in worth]
     s, _ = flow(now, finite, energy=problem.load, slope=problem.load_gradient, target=target)
-    holds = within(problem, target)
+    holds = problem.eased(max(1.0, target)).fits
     widths = np.maximum(1.0, np.floor(s + SNAP))
     if not holds(widths):  # snapping up may cost a rounding error too much
         widths = np.maximum(1.0, np.floor(s))

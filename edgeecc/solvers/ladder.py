@@ -74,6 +74,17 @@ def integer_widths(problem: Problem, ladders: Sequence[Ladder], start: FloatArra
     return climb.widths()
 
 
+def repaired(problem: Problem, ladders: Sequence[Ladder], start: FloatArray) -> FloatArray:
+    """Return widths that hold every limit, near `start`: down where they do not, up where there is room.
+
+    Args: see `integer_widths`, which swaps too.
+    """
+    climb = _Climb(problem, ladders, start)
+    climb.down()
+    climb.up()
+    return climb.widths()
+
+
 def widths_around(problem: Problem, ladders: Sequence[Ladder], start: FloatArray) -> FloatArray:
     """Return widths just beyond the limits, near `start`: what holds them, filled up, and one rung more.
 

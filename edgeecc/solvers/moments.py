@@ -57,20 +57,12 @@ def mean_squares(
     model: nn.Module, layers: Sequence[str], sample: Sample
 ) -> Dict[str, torch.Tensor]:
     """Return the mean square of what each weight multiplies, (g, 1, d), of layers that are known and run."""
-    known = [name for name in layers if is_known(model.get_submodule(name))]
     total: Dict[str, torch.Tensor] = {}
-    rows: Dict[str, int] = {}
-    generator = torch.Generator().manual_seed(sample.seed)
-    with recorded(model, known) as calls:
-        for images in sample.chunks():
-            _run(model, images)
-            for name in known:
-                for x, y in calls[name]:
-                    read, _ = _rows(model.get_submodule(name), x, y, generator)
-                    total[name] = total.get(name, 0.0) + read.square().sum(1, keepdim=True)
-                    rows[name] = rows.get(name, 0) + read.shape[1]
-                calls[name].clear()
-    return {name: total[name] / count for name, count in rows.items()}
+    count: Dict[str, int] = {}
+    for name, read in _reads(model, layers, sample):
+        total[name] = total.get(name, 0.0) + read.square().sum(1, keepdim=True)
+        count[name] = count.get(name, 0) + read.shape[1]
+    return {name: total[name] / count[name] for name in total}
 
 
 def grams(model: nn.Module, layers: Sequence[str], sample: Sample) -> Dict[str, torch.Tensor]:
@@ -78,22 +70,27 @@ def grams(model: nn.Module, layers: Sequence[str], sample: Sample) -> Dict[str, 
 
     Returns: none for layers that are not known, do not run, or have more than INPUTS inputs to a filter.
     """
-    known = [
-        name
-        for name in layers
-        if is_known(model.get_submodule(name)) and _inputs(model.get_submodule(name)) <= INPUTS
-    ]
     total: Dict[str, torch.Tensor] = {}
+    fitting = [name for name in layers if is_known(model.get_submodule(name))]
+    fitting = [name for name in fitting if _inputs(model.get_submodule(name)) <= INPUTS]
+    for name, read in _reads(model, fitting, sample):
+        total[name] = total[name].baddbmm_(read.mT, read) if name in total else read.mT @ read
+    return total
+
+
+def _reads(
+    model: nn.Module, layers: Sequence[str], sample: Sample
+) -> Iterator[Tuple[str, torch.Tensor]]:
+    """Yield what each layer that is known reads, (g, p, d), call by call."""
+    known = [name for name in layers if is_known(model.get_submodule(name))]
     generator = torch.Generator().manual_seed(sample.seed)
     with recorded(model, known) as calls:
         for images in sample.chunks():
             _run(model, images)
             for name in known:
                 for x, y in calls[name]:
-                    read, _ = _rows(model.get_submodule(name), x, y, generator)
-                    total[name] = total[name].baddbmm_(read.mT, read) if name in total else read.mT @ read  # fmt: skip
+                    yield name, _rows(model.get_submodule(name), x, y, generator)[0]
                 calls[name].clear()
-    return total
 
 
 def moments(model: nn.Module, reference: nn.Module, name: str, sample: Sample) -> Optional[Moments]:

@@ -48,7 +48,7 @@ from edgeecc.solvers.prox import top
 from edgeecc.solvers.sparse import zero_
 from edgeecc.solvers.uniform import squared_norms
 from edgeecc.solvers.units import Alive, UnitTable, keep_of, widths_of
-from edgeecc.solvers.widths import filled, largest, shrunk, within
+from edgeecc.solvers.widths import filled, largest, shrunk
 
 #: Of the official code: keeps the ratio of a candidate that loses nothing apart from zero, and the load from it.
 _LOSS, _SAVED = 1e-6, 1e-5
@@ -134,7 +134,7 @@ class _Search:
 
     def _candidates(self, state: State, target: float) -> List[Alive]:
         """Return for each group that can hold the target alone which units live then; for none, all shrunk."""
-        holds, now = within(self._problem, target), widths_of(state.alive)
+        holds, now = self._problem.eased(max(1.0, target)).fits, widths_of(state.alive)
         self._trainer.model.load_state_dict(dict(state.weights))
         norms = squared_norms(self._trainer.model, self._problem)
         candidates = []

@@ -9,7 +9,6 @@ from typing import Tuple
 from edgeecc.graph.spec import FloatArray
 from edgeecc.peer_config import NetAdaptConfig
 from edgeecc.solvers.base import Problem
-from edgeecc.solvers.widths import within
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,7 @@ class Plan:
     def turn(self, problem: Problem, widths: FloatArray) -> int:
         """Return the first round whose target the widths (G,) do not hold, the last when they hold all."""
         for turn in range(1, self.rounds):
-            if not within(problem, self.target(turn))(widths):
+            if not problem.eased(max(1.0, self.target(turn))).fits(widths):
                 return turn
         return self.rounds
 

@@ -16,6 +16,7 @@ from edgeecc.solvers.base import Problem, Solution, Trainer
 from edgeecc.solvers.feasibility import check_feasible
 from edgeecc.solvers.prox import top
 from edgeecc.solvers.units import UnitTable, keep_of
+from edgeecc.solvers.widths import shrunk
 
 
 class UniformSolver:
@@ -45,22 +46,7 @@ class UniformSolver:
 
 def uniform_widths(problem: Problem) -> FloatArray:
     """Return the widths, (G,), of the largest common factor within the bound, rounded down and filled up."""
-    dense = problem.spec.vector(problem.spec.dense_widths())
-
-    def at(factor: float) -> FloatArray:
-        return np.maximum(1.0, np.floor(factor * dense + 1e-9))
-
-    low, high = 0.0, 1.0
-    for _ in range(60):
-        middle = 0.5 * (low + high)
-        low, high = (middle, high) if problem.fits(at(middle)) else (low, middle)
-    widths = at(low)
-    for group in np.argsort(widths / dense - low, kind="stable"):
-        trial = widths.copy()
-        trial[group] = min(dense[group], trial[group] + 1.0)
-        if problem.fits(trial):
-            widths = trial
-    return widths
+    return shrunk(problem.spec.vector(problem.spec.dense_widths()), problem.fits)
 
 
 def squared_norms(model: nn.Module, problem: Problem) -> list[FloatArray]:

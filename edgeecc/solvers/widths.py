@@ -13,13 +13,6 @@ from edgeecc.solvers.base import Problem
 Holds = Callable[[FloatArray], bool]
 
 
-def within(problem: Problem, target: float) -> Holds:
-    """Return what tells whether widths hold a target: a load, or for 1 the limits themselves."""
-    if target <= 1.0:
-        return problem.fits
-    return lambda widths: problem.load(widths) <= target
-
-
 def largest(widths: FloatArray, group: int, holds: Holds) -> int:
     """Return the largest width of a group, others as they are, below its present one that holds the target.
 

@@ -16,7 +16,6 @@ from edgeecc.solvers.amc_walk import (
     FEATURES,
     STATIC,
     Course,
-    eased,
     lower_bounds,
     rounded,
     static_features,
@@ -159,5 +158,5 @@ def test_the_even_walk_is_the_uniform_width_before_it_is_filled_up(name: str, sh
 def test_eased_bounds_scale_together() -> None:
     problem = problem_of(SPECS["residual"], 0.3, 0.4)
     dense = problem.spec.vector(problem.spec.dense_widths())
-    assert eased(problem, 2.0).load(dense) == pytest.approx(problem.load(dense) / 2.0)
-    assert eased(problem, 2.0).seed == problem.seed
+    assert problem.eased(2.0).load(dense) == pytest.approx(problem.load(dense) / 2.0)
+    assert problem.eased(2.0).seed == problem.seed

@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from edgeecc.solvers.widths import filled, largest, shrunk, within
+from edgeecc.solvers.widths import filled, largest, shrunk
 from tests.peers import problem_of, traced
 
 
@@ -18,13 +18,13 @@ def test_the_largest_width_within_a_target_is_that_of_brute_force(name: str, sha
     problem = problem_of(spec, share, share)
     widths = spec.vector(spec.dense_widths())
     for target in (1.0, 0.5 * (1.0 + problem.load(widths))):
-        holds = within(problem, target)
+        holds = problem.eased(target).fits
         for group, width in enumerate(widths):
             fitting = [0]
             for value in range(1, int(width)):
                 trial = widths.copy()
                 trial[group] = value
-                if problem.load(trial) <= target:
+                if holds(trial):
                     fitting.append(value)
             assert largest(widths, group, holds) == max(fitting)
 
