@@ -26,7 +26,7 @@ from torch import nn
 from edgeecc.artifacts import write_tensors
 from edgeecc.compare import compare
 from edgeecc.comparison.rates import RateSearch
-from edgeecc.comparison.request import CompareRequest
+from edgeecc.comparison.request import CompareRequest, settings_by_method
 from edgeecc.config import PruneConfig, TrainConfig
 from edgeecc.cost.exact import mac_cost
 from edgeecc.cost.product import ProductModel
@@ -163,6 +163,9 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--methods", nargs="+")
     parser.add_argument("--budgets", nargs="+")
+    parser.add_argument(
+        "--set", nargs="+", default=[], metavar="METHOD.NAME=VALUE", help="ablations; another --out"
+    )
     parser.add_argument("--jobs", type=int, default=1)
     args = parser.parse_args()
     case = CASES[args.case]
@@ -188,6 +191,7 @@ def main() -> None:
         methods=tuple(args.methods or case.methods),
         budgets=tuple(parse_budget(text, Metric.ENERGY) for text in args.budgets or case.budgets),
         seeds=tuple(args.seeds),
+        settings=settings_by_method(args.set),
         search=search,
         out=out / "comparison",
         jobs=args.jobs,

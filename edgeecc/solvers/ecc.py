@@ -94,7 +94,9 @@ class ScaleFreeHooks:
 
     def after_backward(self, model: nn.Module) -> None:
         """Take in the gradients, as long as there is something to choose."""
-        if not self.living.fits():
+        if self.living.fits():
+            self._importance.stop()
+        else:
             self._importance.take(model)
 
     def after_step(

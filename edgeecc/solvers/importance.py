@@ -59,6 +59,7 @@ class Watched:
         self.live = torch.arange(size)
         self.inverse: Optional[torch.Tensor] = None
         self.square = torch.zeros(size, dtype=torch.float64)
+        self.stopped = False
         self._scaled: Optional[torch.Tensor] = None
 
     def keep(self, live: torch.Tensor, inverse: torch.Tensor) -> None:
@@ -68,10 +69,12 @@ class Watched:
     @torch.no_grad()
     def look(self, x: torch.Tensor, axis: int) -> None:
         """Take in what the layer reads of a batch, its channels along an axis."""
+        if self.stopped:
+            return
         rows = self.reading.rows(x, axis, self._each)
         rows = torch.cat([rows, rows.new_ones(len(rows), 1)], 1)
         new = self._total(rows.mT @ rows)
-        self.moments = new if self.moments is None else DECAY * self.moments + new
+        self.moments = new if self.moments is None else DECAY * self.moments.to(new) + new
 
     def settle(self, alive: npt.NDArray[np.bool_]) -> None:
         """Bring mean and P up to date, for the units of the reading that live."""
@@ -91,7 +94,7 @@ class Watched:
             total[self.live] = (w * g).sum(1).double()
         else:
             if self._scaled is None:
-                self._scaled = (self.inverse / self.inverse.diagonal().unsqueeze(1)).to(g.dtype)
+                self._scaled = (self.inverse / self.inverse.diagonal().unsqueeze(1)).to(g)
             total[self.live] = (w * (self._scaled @ g)).sum(1).double()
         return total
 
@@ -112,7 +115,6 @@ class Importance:
         self, spec: NetworkSpec, model: nn.Module, *, decay: float, batch: int, total: Total,
         share: bool = True,
     ) -> None:  # fmt: skip
-        self._spec = spec
         self._decay = decay
         self._watched = (
             [Watched(reading, max(1, ROWS // batch), total) for reading in readings(spec, model)]
@@ -123,7 +125,6 @@ class Importance:
         self._plain = UnitTable(spec, owns=lambda piece: piece.role == "in" and piece not in known)
         self._totals = torch.zeros(sum(group.width for group in spec.prunable), dtype=torch.float64)
         self._first = np.cumsum([0] + [group.width for group in spec.prunable])
-        self._seen = 0
 
     @contextlib.contextmanager
     def watching(self, model: nn.Module) -> Iterator[None]:
@@ -133,7 +134,9 @@ class Importance:
             by_module.setdefault(watched.reading.module, []).append(watched)
         with contextlib.ExitStack() as stack:
             for name, several in by_module.items():
-                handle = model.get_submodule(name).register_forward_pre_hook(_watcher(several))
+                handle = model.get_submodule(name).register_forward_pre_hook(
+                    _watcher(several), with_kwargs=True
+                )
                 stack.callback(handle.remove)
             yield
 
@@ -156,7 +159,6 @@ class Importance:
             totals[at] += term
             watched.square = _averaged(watched.square.to(term.device), term**2, self._decay)
         self._totals = _averaged(self._totals.to(totals.device), totals**2, self._decay)
-        self._seen += 1
 
     def settle(self, alive: Alive) -> None:
         """Bring the residuals up to date with what layers read now, for the units that live."""
@@ -231,13 +233,14 @@ class Importance:
             if watched.reading.group == group and watched.inverse is not None
         ]
 
-    def known(self) -> bool:
-        """Return whether any batch was taken in."""
-        return self._seen > 0
+    def stop(self) -> None:
+        """Watch no longer: nothing is left to choose."""
+        for watched in self._watched:
+            watched.stopped = True
 
     def state(self) -> Dict[str, torch.Tensor]:
         """Return what must survive a kill."""
-        state = {"totals": self._totals, "seen": torch.tensor(self._seen)}
+        state = {"totals": self._totals}
         for index, watched in enumerate(self._watched):
             for name in Watched.KEPT:
                 value = getattr(watched, name)
@@ -247,7 +250,7 @@ class Importance:
 
     def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
         """Take back what `state` returned."""
-        self._totals, self._seen = state["totals"], int(state["seen"])
+        self._totals = state["totals"]
         for index, watched in enumerate(self._watched):
             for name in Watched.KEPT:
                 if f"{name}.{index}" in state:
@@ -255,10 +258,11 @@ class Importance:
 
 
 def _watcher(several: Sequence[Watched]) -> Any:  # a hook, whose type torch spells with Any
-    def see(module: nn.Module, args: Tuple[Any, ...]) -> None:
-        if module.training and args:
+    def see(module: nn.Module, args: Tuple[Any, ...], kwargs: Dict[str, Any]) -> None:
+        if module.training:
             for watched in several:
-                watched.look(args[0], -1 if isinstance(module, nn.Linear) else 1)
+                x = args[0] if args else kwargs["input"]
+                watched.look(x, -1 if isinstance(module, nn.Linear) else 1)
 
     return see
 

@@ -229,6 +229,31 @@ def test_layers_that_cannot_take_stand_ins_are_left_alone() -> None:
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
 
 
+def test_nothing_is_looked_at_when_nothing_is_left_to_choose() -> None:
+    model, spec, images = made("conv")
+    importance = watched(model, spec, images)
+    before = importance.state()["moments.0"].clone()
+    importance.stop()
+    with importance.watching(model):
+        model(images)
+    assert torch.equal(importance.state()["moments.0"], before)
+
+
+def test_inputs_given_by_name_are_seen() -> None:
+    class Named(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Conv2d(3, 6, 3), nn.Conv2d(6, 4, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.b(input=torch.relu(self.a(x)))
+
+    model = Named()
+    spec = trace(model, (torch.zeros(1, 3, 8, 8),), network="named")
+    found = watched(model, spec, torch.randn(8, 3, 8, 8))
+    assert found.state()["moments.0"].shape == (7, 7)
+
+
 def test_a_frozen_weight_is_told() -> None:
     model, spec, images = made("conv")
     model[2].weight.requires_grad_(False)
