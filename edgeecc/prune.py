@@ -191,6 +191,7 @@ def _finetune(
 
 def _before_finetuning(folder: RunFolder, trainer: TorchTrainer) -> float:
     """Return the score of the masked network as the solver left it, kept through interruptions of fine-tuning."""
+    trainer.world.barrier()  # the first process writes it
     known = read_json(folder.file("history.json"), HISTORY_SCHEMA).get("pruned_accuracy")
     # The history of an earlier version lacks it; the network still is as the solver left it here.
     return float(known) if isinstance(known, float) else trainer.evaluate()

@@ -40,6 +40,7 @@ class Watched:
     """What is known of one reading.
 
     Attributes:
+        shift: mean of the first batch, (n,); rows less it have moments without cancellation.
         moments: running sum of (x, 1)(x, 1)' over rows x of all processes, (n + 1, n + 1); None before the first batch.
         mean: as it was settled, (n,).
         live: living units of the reading, (m,).
@@ -48,12 +49,13 @@ class Watched:
     """
 
     #: What a checkpoint keeps, where it is known.
-    KEPT = ("moments", "mean", "live", "inverse", "square")
+    KEPT = ("shift", "moments", "mean", "live", "inverse", "square")
 
     def __init__(self, reading: Reading, each: int, total: Total) -> None:
         size = len(reading.columns)
         self.reading = reading
         self._each, self._total = each, total
+        self.shift: Optional[torch.Tensor] = None
         self.moments: Optional[torch.Tensor] = None
         self.mean: Optional[torch.Tensor] = None
         self.live = torch.arange(size)
@@ -72,18 +74,22 @@ class Watched:
         if self.stopped:
             return
         rows = self.reading.rows(x, axis, self._each)
-        rows = torch.cat([rows, rows.new_ones(len(rows), 1)], 1)
+        one = rows.new_ones(len(rows), 1)
+        if self.shift is None:
+            sums = self._total(torch.cat([rows, one], 1).sum(0))
+            self.shift = sums[:-1] / sums[-1]
+        rows = torch.cat([rows - self.shift.to(rows), one], 1)
         new = self._total(rows.mT @ rows)
         self.moments = new if self.moments is None else DECAY * self.moments.to(new) + new
 
     def settle(self, alive: npt.NDArray[np.bool_]) -> None:
         """Bring mean and P up to date, for the units of the reading that live."""
-        if self.moments is None:
+        if self.moments is None or self.shift is None:
             return
         moments = self.moments.double() / self.moments[-1, -1]
-        self.mean = moments[-1, :-1]
+        self.mean = self.shift.to(moments) + moments[-1, :-1]
         live = torch.from_numpy(np.flatnonzero(alive)).to(moments.device)
-        mean = self.mean[live]
+        mean = moments[-1, :-1][live]
         self.keep(live, inverse(moments[live][:, live] - torch.outer(mean, mean)))
 
     def term(self, weight: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:

@@ -18,6 +18,8 @@ from edgeecc.solvers.base import Problem
 
 #: A swap must gain at least this share of what it moves, so that rounding cannot make it go in circles.
 GAIN = 1e-9
+#: Price of a unit that costs nothing, as a share of the dearest.
+FREE = 1e-12
 
 
 @dataclass(frozen=True)
@@ -118,12 +120,12 @@ class _Climb:
     def down(self) -> None:
         """Go down until the limits hold or every group is on its lowest rung."""
         while not self._problem.fits(self.widths()):
-            price = self._problem.load_gradient(self.widths())
+            price = self._prices(self.widths())
             ratio = np.full(len(self._at), np.inf)
             for group, place in enumerate(self._at):
                 if place > 0:
                     width = float(np.diff(self._ladders[group].widths[place - 1 : place + 1])[0])
-                    ratio[group] = self._worth(group, place) / max(width * price[group], 1e-300)
+                    ratio[group] = self._worth(group, place) / (width * price[group])
             if not np.isfinite(ratio).any():
                 return
             self._at[int(np.argmin(ratio))] -= 1
@@ -178,20 +180,25 @@ class _Climb:
     def _dearest_up(self, at: IntArray, *, fitting: bool = True) -> Optional[int]:
         """Return the group whose next rung fits, where it must, and keeps most importance per load, or None."""
         widths = self._widths(at)
-        price = self._problem.load_gradient(widths)
+        price = self._prices(widths)
         best: Tuple[float, Optional[int]] = (-1.0, None)
         for group, rungs in enumerate(self._ladders):
             place = at[group] + 1
             if place >= len(rungs.widths):
                 continue
             step = float(rungs.widths[place] - widths[group])
-            ratio = self._worth(group, place) / max(step * price[group], 1e-300)
+            ratio = self._worth(group, place) / (step * price[group])
             if ratio > best[0]:
                 trial = widths.copy()
                 trial[group] += step
                 if not fitting or self._problem.fits(trial):
                     best = (ratio, group)
         return best[1]
+
+    def _prices(self, widths: FloatArray) -> FloatArray:
+        """Return the load of a unit of each group, (G,); what costs nothing costs very little here."""
+        slope = self._problem.load_gradient(widths)
+        return np.maximum(slope, FREE * float(slope.max(initial=0.0)) + FREE**2)
 
     def _worth(self, group: int, place: int) -> float:
         """Return the importance of the units between a rung and the one below."""

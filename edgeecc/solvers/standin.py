@@ -33,6 +33,8 @@ from edgeecc.solvers.unfold import is_known
 RIDGE = 1e-2
 #: Rows that a batch adds at most, where it has no more images; they are spread over its images and positions.
 ROWS = 4096
+#: Pivots of an inverse are known to so much of their size.
+ROUNDING = 1e-9
 #: Units of a reading at most: the covariance of more takes over 64 MiB.
 UNITS = 4096
 
@@ -159,9 +161,11 @@ def eliminated(
             shares, inverses, factors, diagonals, start
         ):
             column = matrix[:, unit] - factor[:, :step] @ factor[unit, :step]
-            factor[:, step] = column / np.sqrt(max(column[unit], 1e-300))
+            # What rounding leaves of a pivot that others tell whole, never less than nothing.
+            pivot = max(column[unit], ROUNDING * matrix[unit, unit])
+            factor[:, step] = column / np.sqrt(pivot)
             diagonal -= factor[:, step] ** 2
-            growth += share * (first / np.maximum(diagonal, 1e-12 * first) - 1.0)
+            growth += share * (first / np.maximum(diagonal, ROUNDING * first) - 1.0)
         now = np.where(left, importance * growth, now)
     result[left] = np.maximum(now[left], floor)
     return result

@@ -555,7 +555,7 @@ def test_bad_weights(damage: Any, text: str, home: Path) -> None:
         (
             [*FACTORY, *QUICK, "--device", "onnxruntime:cpu", "--workspace", "bare"],
             1,
-            "edgeecc calibrate",
+            "predicts latency, which no budget bounds",
         ),
     ],
 )

@@ -163,10 +163,10 @@ def test_a_cell_that_fails_lets_the_others_go_on(home: Path) -> None:
     failed = result["cells"][1]
     assert (failed["status"], failed["accuracy"]) == ("failed", None)
     assert "the lowest that can be met is" in failed["error"]
-    assert "uniform 0.1% seed 0 failed: budget" in (home / "failing/table.md").read_text()
+    assert "uniform 0.1% seed 0 failed: macs budget" in (home / "failing/table.md").read_text()
     before = times(home / "failing/cells/uniform-60pct-0")
     shown = run(*asked, "--methods", "uniform", code=1).stdout
-    assert "uniform 0.1% seed 0 failed: budget" in shown
+    assert "uniform 0.1% seed 0 failed: macs budget" in shown
     assert times(home / "failing/cells/uniform-60pct-0") == before
     parts = load_json(home / "failing/cells/uniform-0.1pct-0/cell.json")["spent"]["parts"]  # type: ignore[index]
     assert parts == 2

@@ -295,9 +295,29 @@ def test_two_processes_know_what_one_does() -> None:
     model.double(), model.train()
     images = images.double()
     whole = watched(model, spec, images)
-    parts = [Importance(spec, model, decay=0.5, batch=64, total=lambda v: v) for _ in range(2)]
-    for one, images_of_one in zip(parts, (images[:20], images[20:])):
+    shift = whole.state()["shift.0"]
+    parts = []
+    for images_of_one in (images[:20], images[20:]):
+        one = Importance(spec, model, decay=0.5, batch=64, total=lambda v: v)
+        one.load_state({**one.state(), "shift.0": shift})  # the mean of both, as processes share it
         with one.watching(model):
             model(images_of_one)
-    found = sum(one.state()["moments.0"] for one in parts)
-    torch.testing.assert_close(found, whole.state()["moments.0"], rtol=1e-9, atol=0.0)
+        parts.append(one.state()["moments.0"])
+    torch.testing.assert_close(sum(parts), whole.state()["moments.0"], rtol=1e-9, atol=1e-9)
+
+
+def test_large_means_leave_the_covariance_exact() -> None:
+    """In float32 a mean a thousand times the deviation would leave nothing of it."""
+    model = nn.Sequential(nn.Conv2d(3, 6, 1), nn.ReLU(), nn.Conv2d(6, 4, 1))
+    spec = trace(model, (torch.zeros(1, 3, 8, 8),), network="means")
+    with torch.no_grad():
+        model[0].bias.fill_(1000.0)
+    importance = watched(model, spec, torch.randn(64, 3, 8, 8))
+    with torch.no_grad():
+        x = model[0](torch.randn(2000, 3, 8, 8).double().float()).double()
+    importance.settle([np.ones(6, dtype=bool)])
+    found = importance.state()["inverse.0"].numpy()
+    assert (np.linalg.eigvalsh(found) > 0.0).all()
+    assert covariance_of(importance).diagonal().sum() == pytest.approx(
+        float(x.movedim(1, 0).reshape(6, -1).var(1).sum()), rel=0.1
+    )
