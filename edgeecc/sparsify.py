@@ -40,9 +40,7 @@ from edgeecc.sources import NetworkSource, load_images, open_network, trace_sour
 from edgeecc.training.compute import Compute, compute_of
 from edgeecc.training.parallel import ALONE, World
 from edgeecc.units import Metric
-from edgeecc.weight_methods import METHODS, remove_weights
-
-__all__ = ["METHODS", "sparsify"]
+from edgeecc.weight_methods import remove_weights
 
 DEFAULT_DEVICE = "systolic:eyeriss"
 

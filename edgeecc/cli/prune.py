@@ -29,6 +29,7 @@ from edgeecc.data.table import KNOWN
 from edgeecc.normalisation import parse_normalisation
 from edgeecc.peer_config import with_settings
 from edgeecc.schedule import parse_stage
+from edgeecc.solvers.table import METHODS
 from edgeecc.solvers.table import method as method_row
 from edgeecc.units import Metric
 
@@ -169,7 +170,7 @@ def method_options(command: Callable[..., Any]) -> Callable[..., Any]:
     "--method",
     default=_PRUNING.method,
     show_default=True,
-    help="Solver: ecc, uniform (channels); wsp, eap, magnitude (single weights).",
+    help=f"Solver: {', '.join(METHODS)} (channels); wsp, eap, magnitude (single weights).",
 )
 @click.option(
     "--input-mask",
@@ -235,12 +236,13 @@ def prune(
     parsed = parse_budget_options(budget, of)
     from edgeecc.prune import prune as prune_channels
     from edgeecc.run_request import PruneRequest
-    from edgeecc.sparsify import METHODS, sparsify
+    from edgeecc.sparsify import sparsify
     from edgeecc.training.parallel import job
+    from edgeecc.weight_methods import METHODS as WEIGHT_METHODS
 
     _drop_what_is_typed_over(ctx, options)
     request = PruneRequest(weights=model, budget=parsed, **_request_fields(options))
-    use_case = sparsify if request.pruning.method in METHODS else prune_channels
+    use_case = sparsify if request.pruning.method in WEIGHT_METHODS else prune_channels
     if use_case is sparsify and len(parsed) > 1:
         raise click.UsageError(
             f"{request.pruning.method} takes one budget, a share of energy; leave the others out"
