@@ -12,7 +12,7 @@ from torch import nn
 from edgeecc.config import TrainConfig
 from edgeecc.cost.exact import mac_cost, size_cost
 from edgeecc.data.splits import TensorSplit
-from edgeecc.graph.spec import NetworkSpec
+from edgeecc.graph.spec import FloatArray, NetworkSpec
 from edgeecc.graph.surgery import mask_tensors
 from edgeecc.graph.trace import trace
 from edgeecc.solvers.base import Limit, Problem, Solution, Solver
@@ -34,6 +34,11 @@ def traced(name: str) -> Tuple[nn.Module, NetworkSpec]:
 def dense(name: str) -> nn.Module:
     """Return a copy of that network."""
     return copy.deepcopy(traced(name)[0])
+
+
+def fresh(name: str) -> Tuple[nn.Module, NetworkSpec]:
+    """Return a copy of that network, which may be changed, and its spec."""
+    return dense(name), traced(name)[1]
 
 
 def problem_of(spec: NetworkSpec, *shares: float) -> Problem:
@@ -78,6 +83,12 @@ def check_solution(model: nn.Module, problem: Problem, solution: Solution) -> Di
     for name, mask in mask_tensors(spec, keep).items():
         assert not (model.state_dict()[name] * (1 - mask)).any()
     return widths
+
+
+def widths_of(problem: Problem, solution: Solution) -> FloatArray:
+    """Return the widths of a solution, (G,)."""
+    kept = problem.spec.checked_keep(solution.keep)
+    return problem.spec.vector({name: len(units) for name, units in kept.items()})
 
 
 def check_same(one: Tuple[nn.Module, Solution], other: Tuple[nn.Module, Solution]) -> None:

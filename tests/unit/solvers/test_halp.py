@@ -14,41 +14,26 @@ from torch import nn
 from torch.nn import functional as F
 
 from edgeecc.config import TrainConfig
-from edgeecc.cost.exact import mac_cost, size_cost
 from edgeecc.data.splits import TensorSplit
 from edgeecc.errors import BudgetInfeasibleError, ConfigError
 from edgeecc.graph.spec import NetworkSpec
 from edgeecc.graph.surgery import mask_tensors
-from edgeecc.graph.trace import trace
 from edgeecc.peer_config import HalpConfig
 from edgeecc.solvers.allotment import Allotter
-from edgeecc.solvers.base import Limit, Problem, Solution
+from edgeecc.solvers.base import Problem, Solution
 from edgeecc.solvers.gates import Gates, trained_parameters
 from edgeecc.solvers.halp import HalpHooks, HalpSolver, round_ends
 from edgeecc.training.loop import Checkpointing, TorchTrainer
-from tests import zoo
+from tests.peers import fresh, problem_of, widths_of
 
 Traced = Tuple[nn.Module, NetworkSpec]
 SIX = HalpConfig(rounds=6)
-
-
-def traced(name: str) -> Traced:
-    model, inputs = zoo.build(name)
-    return model, trace(model, inputs, network=name)
 
 
 def split() -> TensorSplit:
     generator = torch.Generator().manual_seed(0)
     images = torch.randn((160, 3, 8, 8), generator=generator)
     return TensorSplit(images, torch.randint(0, 5, (160,), generator=generator))
-
-
-def limits(spec: NetworkSpec, *shares: float) -> Problem:
-    """Return a problem of shares of the dense MACs and, where a second is given, bytes."""
-    dense = spec.vector(spec.dense_widths())
-    costs = (mac_cost(spec), size_cost(spec))
-    pairs = zip(costs, shares)
-    return Problem(spec, tuple(Limit(c, share * c.predict(dense)) for c, share in pairs), 0)
 
 
 def run(
@@ -60,17 +45,11 @@ def run(
     return model, HalpSolver(config).solve(problem, loop, steps)
 
 
-def widths_of(problem: Problem, solution: Solution) -> np.ndarray:
-    spec = problem.spec
-    kept = spec.checked_keep(solution.keep)
-    return spec.vector({name: len(units) for name, units in kept.items()})
-
-
 @pytest.mark.parametrize("name", ["residual", "depthwise", "inverted_residual"])
 @pytest.mark.parametrize("share", [0.8, 0.4, 0.1])
 def test_the_budget_holds_on_the_integer_widths(name: str, share: float) -> None:
-    network = traced(name)
-    problem = limits(network[1], share)
+    network = fresh(name)
+    problem = problem_of(network[1], share)
     model, solution = run(network, problem)
     assert solution.status == "converged"
     assert len(solution.history) == 24
@@ -80,8 +59,8 @@ def test_the_budget_holds_on_the_integer_widths(name: str, share: float) -> None
 
 
 def test_two_limits_hold_at_once() -> None:
-    network = traced("residual")
-    problem = limits(network[1], 0.45, 0.4)
+    network = fresh("residual")
+    problem = problem_of(network[1], 0.45, 0.4)
     _, solution = run(network, problem)
     widths = widths_of(problem, solution)
     loads = [one.cost.predict(widths) / one.bound for one in problem.limits]
@@ -90,8 +69,8 @@ def test_two_limits_hold_at_once() -> None:
 
 
 def test_a_budget_of_dense_changes_nothing() -> None:
-    network = traced("residual")
-    model, solution = run(network, limits(network[1], 1.0))
+    network = fresh("residual")
+    model, solution = run(network, problem_of(network[1], 1.0))
     assert solution.status == "already_within"
     before = network[0].state_dict().values()
     assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), before))
@@ -106,21 +85,21 @@ class NeverTrain:
 
 
 def test_an_infeasible_budget_is_refused_before_the_first_batch() -> None:
-    model, spec = traced("residual")
+    model, spec = fresh("residual")
     with pytest.raises(BudgetInfeasibleError, match="lowest that can be met is"):
-        HalpSolver(HalpConfig()).solve(limits(spec, 1e-3), NeverTrain(model), 10)
+        HalpSolver(HalpConfig()).solve(problem_of(spec, 1e-3), NeverTrain(model), 10)
 
 
 def test_weights_that_cannot_be_weighed_are_told_before_the_first_batch() -> None:
-    model, spec = traced("plain")
+    model, spec = fresh("plain")
     model.requires_grad_(False)
     with pytest.raises(ConfigError, match="makes the channels of c1 is trained"):
-        HalpSolver(HalpConfig()).solve(limits(spec, 0.5), NeverTrain(model), 10)
+        HalpSolver(HalpConfig()).solve(problem_of(spec, 0.5), NeverTrain(model), 10)
 
 
 def test_the_same_seed_gives_the_same_run() -> None:
-    network = traced("residual")
-    runs = [run(network, limits(network[1], 0.4)) for _ in range(2)]
+    network = fresh("residual")
+    runs = [run(network, problem_of(network[1], 0.4)) for _ in range(2)]
     states = [list(model.state_dict().values()) for model, _ in runs]
     assert all(torch.equal(a, b) for a, b in zip(*states))
 
@@ -131,8 +110,8 @@ class Killed(BaseException):
 
 @pytest.mark.parametrize("at", [5, 11])
 def test_a_killed_run_resumes_exactly(tmp_path: Path, at: int) -> None:
-    network = traced("residual")
-    problem = limits(network[1], 0.3)
+    network = fresh("residual")
+    problem = problem_of(network[1], 0.3)
     straight, expected = run(network, problem)
 
     def die(_: str, step: object) -> None:
@@ -154,8 +133,8 @@ def test_a_killed_run_resumes_exactly(tmp_path: Path, at: int) -> None:
 
 
 def test_the_load_falls_geometrically_and_the_rest_recovers() -> None:
-    network = traced("residual")
-    problem = limits(network[1], 0.25)
+    network = fresh("residual")
+    problem = problem_of(network[1], 0.25)
     _, solution = run(network, problem, steps=40, config=HalpConfig(rounds=10, ramp=0.5))
     bound, dense = problem.limits[0].bound, 4.0
     loads = [step.cost / bound for step in solution.history]
@@ -182,22 +161,22 @@ def test_rounds_are_spread_as_asked(config: HalpConfig, steps: int, ends: list) 
 
 
 def test_without_steps_norms_decide() -> None:
-    network = traced("residual")
-    problem = limits(network[1], 0.5)
+    network = fresh("residual")
+    problem = problem_of(network[1], 0.5)
     _, solution = run(network, problem, steps=0)
     assert solution.status == "cut_after_steps"
     assert problem.fits(widths_of(problem, solution))
 
 
 def test_widths_are_multiples_of_the_grain_while_the_budget_can_be_met() -> None:
-    network = traced("residual")
+    network = fresh("residual")
     spec = network[1]
-    coarse = limits(spec, 0.6)
+    coarse = problem_of(spec, 0.6)
     _, solution = run(network, coarse, config=HalpConfig(rounds=3, grain=4))
     dense = spec.vector(spec.dense_widths())
     widths = widths_of(coarse, solution)
     assert ((widths % 4 == 0) | (widths == dense)).all()
-    tight = limits(spec, 0.03)
+    tight = problem_of(spec, 0.03)
     _, solution = run(network, tight, config=HalpConfig(rounds=3, grain=4))
     assert tight.fits(widths_of(tight, solution))
 
@@ -210,7 +189,7 @@ def backward(model: nn.Module) -> None:
 
 def test_importance_is_the_slope_of_closing_a_batch_norm() -> None:
     """Scaling gamma and beta of one channel by 1 - e moves the loss by -e times the signed importance."""
-    model, spec = traced("plain")
+    model, spec = fresh("plain")
     model = model.double()
     images, labels = split().take(range(32))
     images = images.double()
@@ -233,7 +212,7 @@ def test_importance_is_the_slope_of_closing_a_batch_norm() -> None:
 
 
 def test_coupled_norms_are_summed_before_the_absolute_value() -> None:
-    model, spec = traced("rep_vgg")
+    model, spec = fresh("rep_vgg")
     backward(model)
     found = Gates(spec, trained_parameters(model)).importance(model)
     by_hand = {"c1": (model.n1, model.n2, model.n3, model.n4, model.n5)}
@@ -251,7 +230,7 @@ def test_coupled_norms_are_summed_before_the_absolute_value() -> None:
 
 
 def test_without_a_norm_filters_and_biases_tell() -> None:
-    model, spec = traced("residual")
+    model, spec = fresh("residual")
     backward(model)
     found = Gates(spec, trained_parameters(model)).importance(model)
     c1 = model.c1
@@ -261,7 +240,7 @@ def test_without_a_norm_filters_and_biases_tell() -> None:
 
 
 def test_filters_stand_in_for_frozen_norms() -> None:
-    model, spec = traced("plain")
+    model, spec = fresh("plain")
     model.b1.requires_grad_(False)
     backward(model)
     found = Gates(spec, trained_parameters(model)).importance(model)
@@ -270,11 +249,11 @@ def test_filters_stand_in_for_frozen_norms() -> None:
 
 
 def test_batches_that_are_not_finite_are_left_out() -> None:
-    model, spec = traced("plain")
+    model, spec = fresh("plain")
     gates = Gates(spec, trained_parameters(model))
     backward(model)
     first = gates.importance(model)
-    hooks = HalpHooks(limits(spec, 0.5), HalpConfig(), gates)
+    hooks = HalpHooks(problem_of(spec, 0.5), HalpConfig(), gates)
     hooks.after_backward(model)
     model.b1.weight.grad[0] = torch.nan
     assert gates.importance(model) is None
@@ -287,9 +266,9 @@ def test_batches_that_are_not_finite_are_left_out() -> None:
 @pytest.mark.parametrize("shares", [(0.5,), (0.2,), (0.5, 0.35)])
 def test_an_allotment_is_nearly_the_best_of_all(shares: Tuple[float, ...]) -> None:
     """In small steps, as rounds make them, next to nothing is better than what is found."""
-    _, spec = traced("projection")
+    _, spec = fresh("projection")
     generator = np.random.default_rng(3)
-    problem = limits(spec, *shares)
+    problem = problem_of(spec, *shares)
     ranked = [np.sort(generator.exponential(1.0, 5))[::-1] for _ in spec.prunable]
     target = max(1.0, 0.6 * problem.load(np.full(len(ranked), 5.0)))
     found = Allotter(problem, ranked, target=target).choose().widths

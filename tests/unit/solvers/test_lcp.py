@@ -12,12 +12,11 @@ import torch
 from torch import nn
 
 from edgeecc.config import TrainConfig
-from edgeecc.cost.exact import mac_cost, size_cost
+from edgeecc.cost.exact import mac_cost
 from edgeecc.data.splits import TensorSplit
 from edgeecc.errors import ArtifactError, BudgetInfeasibleError, ConfigError
 from edgeecc.graph.spec import NetworkSpec
 from edgeecc.graph.surgery import mask_tensors
-from edgeecc.graph.trace import trace
 from edgeecc.peer_config import LcpConfig
 from edgeecc.solvers.base import Limit, Problem, Solution
 from edgeecc.solvers.evolution import Tried, proposed
@@ -25,28 +24,16 @@ from edgeecc.solvers.lcp import LcpSolver, search_steps
 from edgeecc.solvers.ranking import Ranking, filter_norms
 from edgeecc.solvers.recalibration import recalibrate_
 from edgeecc.training.loop import Checkpointing, TorchTrainer
-from tests import zoo
+from tests.peers import fresh, problem_of, widths_of
 
 Traced = Tuple[nn.Module, NetworkSpec]
 SHORT = LcpConfig(evaluations=10, population=5, tournament=3, recalibrate=32)
-
-
-def traced(name: str) -> Traced:
-    model, inputs = zoo.build(name)
-    return model, trace(model, inputs, network=name)
 
 
 def split() -> TensorSplit:
     generator = torch.Generator().manual_seed(0)
     images = torch.randn((160, 3, 8, 8), generator=generator)
     return TensorSplit(images, torch.randint(0, 5, (160,), generator=generator))
-
-
-def limits(spec: NetworkSpec, *shares: float) -> Problem:
-    """Return a problem of shares of the dense MACs and, where a second is given, bytes."""
-    dense = spec.vector(spec.dense_widths())
-    pairs = zip((mac_cost(spec), size_cost(spec)), shares)
-    return Problem(spec, tuple(Limit(c, share * c.predict(dense)) for c, share in pairs), 0)
 
 
 def run(
@@ -58,17 +45,11 @@ def run(
     return model, LcpSolver(config).solve(problem, loop, steps)
 
 
-def widths_of(problem: Problem, solution: Solution) -> np.ndarray:
-    spec = problem.spec
-    kept = spec.checked_keep(solution.keep)
-    return spec.vector({name: len(units) for name, units in kept.items()})
-
-
 @pytest.mark.parametrize("name", ["residual", "depthwise", "inverted_residual"])
 @pytest.mark.parametrize("share", [0.8, 0.4, 0.1])
 def test_the_budget_holds_on_the_integer_widths(name: str, share: float) -> None:
-    network = traced(name)
-    problem = limits(network[1], share)
+    network = fresh(name)
+    problem = problem_of(network[1], share)
     model, solution = run(network, problem)
     assert problem.fits(widths_of(problem, solution))
     for parameter, mask in mask_tensors(problem.spec, solution.keep).items():
@@ -76,8 +57,8 @@ def test_the_budget_holds_on_the_integer_widths(name: str, share: float) -> None
 
 
 def test_two_limits_hold_at_once_and_nothing_more_fits() -> None:
-    network = traced("residual")
-    problem = limits(network[1], 0.45, 0.4)
+    network = fresh("residual")
+    problem = problem_of(network[1], 0.45, 0.4)
     _, solution = run(network, problem)
     widths = widths_of(problem, solution)
     dense = problem.spec.vector(problem.spec.dense_widths())
@@ -87,8 +68,8 @@ def test_two_limits_hold_at_once_and_nothing_more_fits() -> None:
 
 
 def test_a_budget_of_dense_changes_nothing() -> None:
-    network = traced("residual")
-    model, solution = run(network, limits(network[1], 1.0))
+    network = fresh("residual")
+    model, solution = run(network, problem_of(network[1], 1.0))
     assert solution.status == "already_within"
     before = network[0].state_dict().values()
     assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), before))
@@ -112,15 +93,15 @@ class NeverTrain:
 def test_what_cannot_be_done_is_refused_before_the_first_batch(
     share: float, config: LcpConfig, error: type
 ) -> None:
-    model, spec = traced("residual")
+    model, spec = fresh("residual")
     with pytest.raises(
         error, match=r"lowest that can be met is|exceed the 10 steps; raise --steps"
     ):
-        LcpSolver(config).solve(limits(spec, share), NeverTrain(model), 10)
+        LcpSolver(config).solve(problem_of(spec, share), NeverTrain(model), 10)
 
 
 def test_every_candidate_starts_dense_and_no_more_steps_are_trained_than_given() -> None:
-    network = traced("residual")
+    network = fresh("residual")
     dense = {name: value.clone() for name, value in network[0].state_dict().items()}
     phases: Dict[str, int] = {}
 
@@ -134,7 +115,7 @@ def test_every_candidate_starts_dense_and_no_more_steps_are_trained_than_given()
     loop = Counting(
         copy.deepcopy(network[0]), split(), split(), config=TrainConfig(batch_size=16), held_out=40
     )
-    LcpSolver(SHORT).solve(limits(network[1], 0.4), loop, 47)
+    LcpSolver(SHORT).solve(problem_of(network[1], 0.4), loop, 47)
     assert phases.pop("prune") == 27
     assert phases == {f"lcp-{turn}": 2 for turn in range(10)}
     assert search_steps(SHORT, 19) == 0
@@ -148,8 +129,8 @@ class Killed(BaseException):
     ("tau", "phase", "at"), [(0, "search", 3), (2, "search", 7), (2, "prune", 4)]
 )
 def test_a_killed_search_resumes_exactly(tmp_path: Path, tau: int, phase: str, at: int) -> None:
-    network = traced("residual")
-    problem = limits(network[1], 0.4)
+    network = fresh("residual")
+    problem = problem_of(network[1], 0.4)
     config = LcpConfig(evaluations=10, population=5, tournament=3, tau=tau, recalibrate=32)
     scores: List[float] = []
 
@@ -184,7 +165,7 @@ def test_a_journal_of_another_network_is_one_line() -> None:
 
 
 def test_filters_that_make_a_unit_count() -> None:
-    model, spec = traced("residual")
+    model, spec = fresh("residual")
     names = [group.name for group in spec.prunable]
     norms = dict(zip(names, filter_norms(model, spec)))
     coupled = sum(
@@ -199,8 +180,8 @@ def test_filters_that_make_a_unit_count() -> None:
 @pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize("share", [0.7, 0.3, 0.08])
 def test_bisection_removes_what_one_by_one_would(seed: int, share: float) -> None:
-    _, spec = traced("projection")
-    problem = limits(spec, share)
+    _, spec = fresh("projection")
+    problem = problem_of(spec, share)
     generator = np.random.default_rng(seed)
     norms = [generator.exponential(1.0, group.width) for group in spec.prunable]
     scale, shift = generator.exponential(1.0, len(norms)), generator.normal(0.0, 1.0, len(norms))
@@ -237,12 +218,12 @@ def one_by_one(
 
 
 def test_the_best_tenth_of_a_group_goes_last() -> None:
-    _, spec = traced("residual")
+    _, spec = fresh("residual")
     norms = [np.arange(1.0, group.width + 1) for group in spec.prunable]
     scale = np.ones(len(norms))
     shift = np.array([-100.0] + [0.0] * (len(norms) - 1))
     least = spec.vector(spec.least_widths())
-    half = Ranking(limits(spec, 0.5), norms, 0.5).widths(scale, shift)
+    half = Ranking(problem_of(spec, 0.5), norms, 0.5).widths(scale, shift)
     assert half[0] >= 4
     cost = mac_cost(spec)
     thinnest = Problem(spec, (Limit(cost, cost.predict(least)),), 0)
@@ -282,7 +263,7 @@ def test_the_shift_form_leaves_scales_alone() -> None:
 
 
 def test_recalibrated_norms_have_the_statistics_of_the_images() -> None:
-    model, _ = traced("plain")
+    model, _ = fresh("plain")
     images = split().take(range(100))[0]
     weights = [parameter.detach().clone() for parameter in model.parameters()]
     recalibrate_(model, images)
