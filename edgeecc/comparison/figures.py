@@ -5,6 +5,7 @@ A cell of a comparison is one method at one budget with one seed. Everything her
 
 from __future__ import annotations
 
+import math
 import statistics
 from dataclasses import dataclass, field
 from typing import Callable, Dict, List, Literal, Mapping, Optional, Sequence, Tuple
@@ -100,8 +101,10 @@ def spread(values: Sequence[float]) -> Optional[Spread]:
     """Return mean and sample standard deviation, None of no values."""
     if not values:
         return None
-    deviation = statistics.stdev(values) if len(values) > 1 else None
-    return Spread(statistics.fmean(values), deviation, len(values))
+    mean, count = statistics.fmean(values), len(values)
+    # Not statistics.stdev: in Python 3.8 it fails on a sum of squares that is too small for a float.
+    squares = math.fsum((value - mean) ** 2 for value in values)
+    return Spread(mean, math.sqrt(squares / (count - 1)) if count > 1 else None, count)
 
 
 def summaries(rows: Sequence[Row]) -> List[Summary]:
