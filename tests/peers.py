@@ -57,6 +57,13 @@ def images(classes: int, count: int = 120) -> TensorSplit:
     return TensorSplit(pixels, bright * classes // count)
 
 
+def noise() -> TensorSplit:
+    """Return random images with random labels of five classes."""
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.randn((160, 3, 8, 8), generator=generator)
+    return TensorSplit(pixels, torch.randint(0, 5, (160,), generator=generator))
+
+
 def solved(
     solver: Solver, name: str, problem: Problem, steps: int, **trainer: object
 ) -> Tuple[nn.Module, Solution]:

@@ -641,10 +641,12 @@ PRUNABLE = {
 
 
 def build(name: str) -> Tuple[nn.Module, Tuple[torch.Tensor, ...]]:
-    """Return a zoo network in eval mode with lively batch norms, and an example input."""
+    """Return a zoo network in eval mode with lively batch norms, and an example input: every time the same."""
     builder, shapes = ZOO[name]
     generator = torch.Generator().manual_seed(7)
-    model = builder().eval()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(7)
+        model = builder().eval()
     for module in model.modules():
         if isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d)):
             module.running_mean.normal_(0.0, 0.2, generator=generator)

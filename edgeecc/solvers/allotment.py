@@ -14,7 +14,7 @@ from typing import Sequence
 
 import numpy as np
 
-from edgeecc.graph.spec import FloatArray, IntArray
+from edgeecc.graph.spec import FloatArray
 from edgeecc.solvers import knapsack
 from edgeecc.solvers.base import Limit, Problem
 from edgeecc.solvers.ladder import ladder, repaired
@@ -96,9 +96,3 @@ class Allotter:
     def _value(self, widths: FloatArray) -> float:
         places = (int(np.searchsorted(r.widths, width)) for r, width in zip(self._rungs, widths))
         return sum(float(rungs.kept[place]) for rungs, place in zip(self._rungs, places))
-
-
-def top_units(importance: FloatArray, alive: np.typing.NDArray[np.bool_], width: int) -> IntArray:
-    """Return the indices of the `width` most important units among those alive, sorted."""
-    ranked = np.argsort(np.where(alive, -importance, np.inf), kind="stable")
-    return np.sort(ranked[:width]).astype(np.int64)

@@ -37,7 +37,7 @@ from edgeecc.solvers.feasibility import check_feasible
 from edgeecc.solvers.finetune import FixedPattern
 from edgeecc.solvers.moments import Sample
 from edgeecc.solvers.thinned import Thinned
-from edgeecc.solvers.units import Alive, keep_of
+from edgeecc.solvers.units import Alive, copied, keep_of
 from edgeecc.solvers.widths import filled
 
 #: Name of what the search remembers.
@@ -175,7 +175,7 @@ class _Run:
 
     def _fixed_state(self) -> Dict[str, torch.Tensor]:
         """Return what does not change during the search of an alternation: how it found the network."""
-        model = {name: value.detach().clone() for name, value in self._trainer.model.state_dict().items()}  # fmt: skip
+        model = copied(self._trainer.model)
         rows = [(step.step, step.loss, step.cost) for step in self.history]
         return {
             "alternation": torch.tensor(self.alternation),

@@ -34,7 +34,7 @@ from edgeecc.solvers.feasibility import check_feasible
 from edgeecc.solvers.importance import Importance
 from edgeecc.solvers.ladder import integer_widths, widths_around
 from edgeecc.solvers.living import Living
-from edgeecc.solvers.prox import survivors, top
+from edgeecc.solvers.prox import kept_mask
 from edgeecc.solvers.uniform import norm_shares
 from edgeecc.solvers.units import Alive, UnitTable, keep_of
 from edgeecc.solvers.widthstep import solve
@@ -137,7 +137,10 @@ class ScaleFreeHooks:
         self._y = np.array([values[int(s) - 1] / 2.0 for values, s in zip(ranked, self._s)])
         self._prune(
             [
-                _proximal(np.where(alive, a * scale, -1.0), s, y, self._config.rho1)
+                # A tie with y stays out beyond s.
+                kept_mask(
+                    np.where(alive, a * scale, -1.0), s, y * (1.0 + 1e-12), rho1=self._config.rho1
+                )
                 for alive, a, s, y in zip(self.living.alive, importance, self._s, self._y)
             ]
         )
@@ -218,13 +221,3 @@ def round_share(config: EccConfig, step: int, steps: int) -> Optional[float]:
     if done <= 0:
         return 0.0 if step == 1 or step % every == 0 else None
     return done / ramp if done % every == 0 else None
-
-
-def _proximal(
-    importance: FloatArray, s: float, y: float, rho1: float
-) -> np.typing.NDArray[np.bool_]:
-    """Return the units that the proximal step keeps, at least s of them; a tie with y stays out beyond s."""
-    kept = np.zeros(len(importance), dtype=bool)
-    kept[top(importance, int(s))] = True
-    kept[survivors(np.maximum(importance, 0.0), s, y * (1.0 + 1e-12), rho1=rho1)] = True
-    return kept

@@ -7,7 +7,6 @@ before the budget is met the rest is cut by importance per load, and the status 
 
 from __future__ import annotations
 
-import math
 from typing import Dict, List, Mapping
 
 import numpy as np
@@ -18,9 +17,10 @@ from edgeecc.config import EccConfig
 from edgeecc.errors import ConfigError
 from edgeecc.graph.spec import FloatArray
 from edgeecc.solvers.base import Problem
+from edgeecc.solvers.importance import untrained
 from edgeecc.solvers.ladder import integer_widths
 from edgeecc.solvers.living import Living
-from edgeecc.solvers.prox import survivors, top, trim
+from edgeecc.solvers.prox import kept_mask, trim
 from edgeecc.solvers.sstep import published_step
 from edgeecc.solvers.uniform import norm_shares
 from edgeecc.solvers.units import Alive, UnitTable
@@ -97,7 +97,7 @@ class PublishedHooks:
         for group, a in enumerate(self._live_importance()):
             a = np.maximum(a, 0.0)
             self._y[group] = trim(a, self._s[group], self._y[group], rho1=rho1, alpha=alpha)
-            chosen.append(_proximal(a, self._s[group], self._y[group], rho1, alpha))
+            chosen.append(kept_mask(a, self._s[group], self._y[group], rho1=rho1, alpha=alpha))
         self.living.let_die(chosen)
         limit, k = self.problem.limits[0], self.living.widths()
         cost, bound = limit.cost, limit.bound
@@ -130,20 +130,3 @@ class PublishedHooks:
         self._z = float(state["z"])
         self._importance = [state[f"importance.{i}"].numpy().copy() for i in range(len(self._s))]
         self.living.load_state(state)
-
-
-def untrained(name: str) -> ConfigError:
-    """Return the error for a weight that ECC must weigh and that gets no gradient."""
-    return ConfigError(
-        f"{name} gets no gradient, so ecc cannot weigh the channels it reads; unfreeze it or use --method uniform"
-    )
-
-
-def _proximal(
-    a: FloatArray, s: float, y: float, rho1: float, alpha: float
-) -> np.typing.NDArray[np.bool_]:
-    """Return the units that the proximal step keeps, at least floor(s) of them."""
-    kept = np.zeros(len(a), dtype=bool)
-    kept[top(a, min(max(1, math.floor(s + 1e-9)), len(a)))] = True
-    kept[survivors(np.maximum(a, 0.0), s, y, rho1=rho1, alpha=alpha)] = True
-    return kept

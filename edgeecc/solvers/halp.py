@@ -19,12 +19,13 @@ from torch import nn
 
 from edgeecc.graph.spec import FloatArray
 from edgeecc.peer_config import HalpConfig
-from edgeecc.solvers.allotment import Allotter, top_units
+from edgeecc.solvers.allotment import Allotter
 from edgeecc.solvers.base import Problem, Solution, Trainer
 from edgeecc.solvers.feasibility import check_feasible
 from edgeecc.solvers.gates import Gates, trained_parameters
-from edgeecc.solvers.uniform import squared_norms
-from edgeecc.solvers.units import Alive, UnitTable, keep_of, mask_weights_, widths_of
+from edgeecc.solvers.living import Living
+from edgeecc.solvers.uniform import norm_shares
+from edgeecc.solvers.units import UnitTable, keep_of
 
 
 class HalpSolver:
@@ -47,7 +48,7 @@ class HalpSolver:
         hooks = HalpHooks(problem, self._config, gates)
         history = trainer.train("prune", steps, hooks)
         status = hooks.finish(trainer.model)
-        return Solution(keep_of(spec, hooks.alive), status, tuple(history))
+        return Solution(keep_of(spec, hooks.living.alive), status, tuple(history))
 
 
 class HalpHooks:
@@ -60,16 +61,14 @@ class HalpHooks:
     """
 
     def __init__(self, problem: Problem, config: HalpConfig, gates: Gates) -> None:
-        self.alive: Alive = [np.ones(group.width, dtype=bool) for group in problem.spec.prunable]
+        self.living = Living(problem, UnitTable(problem.spec))
         self.gap = 0.0
         self._problem = problem
         self._config = config
         self._gates = gates
-        self._dense = problem.load(widths_of(self.alive))
+        self._dense = problem.load(self.living.widths())
         self._sums: List[FloatArray] = [np.zeros(group.width) for group in problem.spec.prunable]
         self._batches = 0
-        self._table = UnitTable(problem.spec)
-        self._masks: Dict[str, torch.Tensor] = {}
 
     def after_backward(self, model: nn.Module) -> None:
         """Add the importance of this batch; one that is not finite is left out."""
@@ -86,57 +85,45 @@ class HalpHooks:
         if step in ends and self._batches:
             share = (ends.index(step) + 1) / len(ends)
             self._round(self._dense ** (1.0 - share))
-        mask_weights_(model, optimizer, self._masks)
-        return {"cost": self._problem.first_cost(widths_of(self.alive)), "gap": self.gap}
+        self.living.mask_(model, optimizer)
+        return {"cost": self.living.cost(), "gap": self.gap}
 
     def finish(self, model: nn.Module) -> str:
         """Cut what no round has cut, for want of steps or of finite gradients, by shares of squared norms (ours)."""
-        if self._problem.fits(widths_of(self.alive)):
+        if self.living.fits():
             return "converged"
         if not self._batches:
-            norms = squared_norms(model, self._problem)
-            self._sums = [values / (values.sum() + 1e-30) for values in norms]
+            self._sums = norm_shares(model, self._problem)
             self._batches = 1
         self._round(1.0)
         return "cut_after_steps"
 
     def state(self) -> Dict[str, torch.Tensor]:
         """Return what must survive a kill."""
-        state = {
+        return {
             "batches": torch.tensor(self._batches),
             "gap": torch.tensor(self.gap, dtype=torch.float64),
+            **{f"sums.{index}": torch.from_numpy(total) for index, total in enumerate(self._sums)},
+            **self.living.state(),
         }
-        for index, (living, total) in enumerate(zip(self.alive, self._sums)):
-            state[f"alive.{index}"] = torch.from_numpy(living)
-            state[f"sums.{index}"] = torch.from_numpy(total)
-        return state
 
     def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
         """Take back what `state` returned."""
         self._batches, self.gap = int(state["batches"]), float(state["gap"])
-        self._sums = [state[f"sums.{i}"].numpy().copy() for i in range(len(self.alive))]
-        self._set_alive([state[f"alive.{i}"].numpy().astype(bool) for i in range(len(self.alive))])
+        self._sums = [state[f"sums.{i}"].numpy().copy() for i in range(len(self._sums))]
+        self.living.load_state(state)
 
     def _round(self, target: float) -> None:
         """Choose who of the living stays within a load, and begin to average anew."""
         average = [total / self._batches for total in self._sums]
-        ranked = [np.sort(values[living])[::-1] for values, living in zip(average, self.alive)]
+        ranked = [np.sort(values)[::-1] for values in self.living.of(average)]
         allotment = Allotter(
             self._problem, ranked, target=target, grain=self._config.grain
         ).choose()
-        chosen: Alive = []
-        for values, living, width in zip(average, self.alive, allotment.widths):
-            stays = np.zeros(len(values), dtype=bool)
-            stays[top_units(values, living, int(width))] = True
-            chosen.append(stays)
         self.gap = allotment.gap
-        self._set_alive(chosen)
+        self.living.let_die(self.living.chosen(average, allotment.widths))
         self._sums = [np.zeros_like(total) for total in self._sums]
         self._batches = 0
-
-    def _set_alive(self, alive: Alive) -> None:
-        self.alive = alive
-        self._masks = self._table.masks(alive)
 
 
 def round_ends(config: HalpConfig, steps: int) -> List[int]:

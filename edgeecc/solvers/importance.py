@@ -280,7 +280,12 @@ def _averaged(old: torch.Tensor, new: torch.Tensor, decay: float) -> torch.Tenso
 def _gradient(parameters: Mapping[str, nn.Parameter], name: str) -> torch.Tensor:
     gradient = parameters[name].grad
     if gradient is None:
-        raise ConfigError(
-            f"{name} gets no gradient, so ecc cannot weigh the channels it reads; unfreeze it or use --method uniform"
-        )
+        raise untrained(name)
     return gradient
+
+
+def untrained(name: str) -> ConfigError:
+    """Return the error for a weight that ECC must weigh and that gets no gradient."""
+    return ConfigError(
+        f"{name} gets no gradient, so ecc cannot weigh the channels it reads; unfreeze it or use --method uniform"
+    )

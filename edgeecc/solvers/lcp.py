@@ -12,8 +12,6 @@ their widths tell them apart; batch norms are renewed, without which few steps o
 
 from __future__ import annotations
 
-from typing import Dict
-
 import numpy as np
 import torch
 
@@ -26,7 +24,7 @@ from edgeecc.solvers.feasibility import check_feasible
 from edgeecc.solvers.finetune import FixedMasks
 from edgeecc.solvers.ranking import Ranking, filter_norms
 from edgeecc.solvers.recalibration import recalibrate_
-from edgeecc.solvers.units import UnitTable, keep_of
+from edgeecc.solvers.units import UnitTable, copied, keep_of
 
 #: Under which the search is remembered, and how its progress is called.
 NAME = "lcp"
@@ -72,9 +70,7 @@ class _Search:
         self._images = trainer.sample(config.recalibrate) if config.recalibrate else None
         self._spread = np.array([values.std() for values in norms])
         self._table = UnitTable(problem.spec)
-        self._dense: Dict[str, torch.Tensor] = {
-            name: value.detach().clone() for name, value in trainer.model.state_dict().items()
-        }
+        self._dense = copied(trainer.model)
 
     def run(self) -> FloatArray:
         """Return the widths, (G,), of the best candidate."""

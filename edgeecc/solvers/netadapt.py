@@ -40,14 +40,13 @@ from edgeecc.solvers.netadapt_state import (
     State,
     Trial,
     Weights,
-    copied,
     packed,
     unpacked,
 )
 from edgeecc.solvers.prox import top
 from edgeecc.solvers.sparse import zero_
 from edgeecc.solvers.uniform import squared_norms
-from edgeecc.solvers.units import Alive, UnitTable, keep_of, widths_of
+from edgeecc.solvers.units import Alive, UnitTable, copied, keep_of, widths_of
 from edgeecc.solvers.widths import filled, largest, shrunk
 
 #: Of the official code: keeps the ratio of a candidate that loses nothing apart from zero, and the load from it.

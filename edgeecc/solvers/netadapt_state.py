@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Dict, Mapping, Optional, Tuple
 
 import torch
-from torch import nn
 
 from edgeecc.solvers.units import Alive
 
@@ -60,11 +59,6 @@ class Progress:
     screened: Tuple[float, ...] = ()
     tried: int = 0
     best: Optional[Trial] = None
-
-
-def copied(model: nn.Module) -> Dict[str, torch.Tensor]:
-    """Return a copy of the state dict."""
-    return {name: value.detach().clone() for name, value in model.state_dict().items()}
 
 
 def packed(state: State, progress: Progress) -> Dict[str, torch.Tensor]:

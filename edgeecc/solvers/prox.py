@@ -60,6 +60,20 @@ def survivors(
     return np.sort(order[: int(np.argmin(kept)) if not kept.all() else len(order)]).astype(np.int64)
 
 
+def kept_mask(
+    importance: FloatArray, s: float, y: float, *, rho1: float, alpha: float = 1.0
+) -> np.typing.NDArray[np.bool_]:
+    """Return which units the proximal step keeps, (c,): its survivors, and floor(s) of the most important at least.
+
+    Args: see `trim`; importance of dead units may be negative, then they rank last.
+    """
+    least = min(max(1, math.floor(s + 1e-9)), len(importance))
+    kept = np.zeros(len(importance), dtype=bool)
+    kept[top(importance, least)] = True
+    kept[survivors(np.maximum(importance, 0.0), s, y, rho1=rho1, alpha=alpha)] = True
+    return kept
+
+
 def top(importance: FloatArray, count: int) -> IntArray:
     """Return the indices of the `count` most important units, sorted; ties go to the lower index."""
     return np.sort(np.argsort(-importance, kind="stable")[:count]).astype(np.int64)

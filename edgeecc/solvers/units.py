@@ -146,6 +146,11 @@ def mask_weights_(
                         moment.mul_(mask)
 
 
+def copied(model: nn.Module) -> Dict[str, torch.Tensor]:
+    """Return a copy of the state dict."""
+    return {name: value.detach().clone() for name, value in model.state_dict().items()}
+
+
 def keep_of(spec: NetworkSpec, alive: Sequence[np.typing.NDArray[np.bool_]]) -> Dict[str, IntArray]:
     """Return the units that stay, per group."""
     return {

@@ -14,7 +14,6 @@ from torch import nn
 from torch.nn import functional as F
 
 from edgeecc.config import TrainConfig
-from edgeecc.data.splits import TensorSplit
 from edgeecc.errors import BudgetInfeasibleError, ConfigError
 from edgeecc.graph.spec import NetworkSpec
 from edgeecc.graph.surgery import mask_tensors
@@ -24,16 +23,10 @@ from edgeecc.solvers.base import Problem, Solution
 from edgeecc.solvers.gates import Gates, trained_parameters
 from edgeecc.solvers.halp import HalpHooks, HalpSolver, round_ends
 from edgeecc.training.loop import Checkpointing, TorchTrainer
-from tests.peers import fresh, problem_of, widths_of
+from tests.peers import fresh, noise, problem_of, widths_of
 
 Traced = Tuple[nn.Module, NetworkSpec]
 SIX = HalpConfig(rounds=6)
-
-
-def split() -> TensorSplit:
-    generator = torch.Generator().manual_seed(0)
-    images = torch.randn((160, 3, 8, 8), generator=generator)
-    return TensorSplit(images, torch.randint(0, 5, (160,), generator=generator))
 
 
 def run(
@@ -41,7 +34,7 @@ def run(
 ) -> Tuple[nn.Module, Solution]:  # fmt: skip
     model = copy.deepcopy(network[0])
     training = TrainConfig(batch_size=16, lr=1e-3)
-    loop = TorchTrainer(model, split(), split(), config=training, **trainer)
+    loop = TorchTrainer(model, noise(), noise(), config=training, **trainer)
     return model, HalpSolver(config).solve(problem, loop, steps)
 
 
@@ -182,7 +175,7 @@ def test_widths_are_multiples_of_the_grain_while_the_budget_can_be_met() -> None
 
 
 def backward(model: nn.Module) -> None:
-    images, labels = split().take(range(32))
+    images, labels = noise().take(range(32))
     model.train()
     F.cross_entropy(model(images), labels).backward()
 
@@ -191,7 +184,7 @@ def test_importance_is_the_slope_of_closing_a_batch_norm() -> None:
     """Scaling gamma and beta of one channel by 1 - e moves the loss by -e times the signed importance."""
     model, spec = fresh("plain")
     model = model.double()
-    images, labels = split().take(range(32))
+    images, labels = noise().take(range(32))
     images = images.double()
     model.train()
     F.cross_entropy(model(images), labels).backward()

@@ -13,7 +13,6 @@ from torch import nn
 
 from edgeecc.config import TrainConfig
 from edgeecc.cost.exact import mac_cost
-from edgeecc.data.splits import TensorSplit
 from edgeecc.errors import ArtifactError, BudgetInfeasibleError, ConfigError
 from edgeecc.graph.spec import NetworkSpec
 from edgeecc.graph.surgery import mask_tensors
@@ -24,16 +23,10 @@ from edgeecc.solvers.lcp import LcpSolver, search_steps
 from edgeecc.solvers.ranking import Ranking, filter_norms
 from edgeecc.solvers.recalibration import recalibrate_
 from edgeecc.training.loop import Checkpointing, TorchTrainer
-from tests.peers import fresh, problem_of, widths_of
+from tests.peers import fresh, noise, problem_of, widths_of
 
 Traced = Tuple[nn.Module, NetworkSpec]
 SHORT = LcpConfig(evaluations=10, population=5, tournament=3, recalibrate=32)
-
-
-def split() -> TensorSplit:
-    generator = torch.Generator().manual_seed(0)
-    images = torch.randn((160, 3, 8, 8), generator=generator)
-    return TensorSplit(images, torch.randint(0, 5, (160,), generator=generator))
 
 
 def run(
@@ -41,7 +34,7 @@ def run(
 ) -> Tuple[nn.Module, Solution]:
     model = copy.deepcopy(network[0])
     training = TrainConfig(batch_size=16, lr=1e-3)
-    loop = TorchTrainer(model, split(), split(), config=training, held_out=40, **trainer)
+    loop = TorchTrainer(model, noise(), noise(), config=training, held_out=40, **trainer)
     return model, LcpSolver(config).solve(problem, loop, steps)
 
 
@@ -113,7 +106,7 @@ def test_every_candidate_starts_dense_and_no_more_steps_are_trained_than_given()
             return super().train(phase, steps, *args, **more)
 
     loop = Counting(
-        copy.deepcopy(network[0]), split(), split(), config=TrainConfig(batch_size=16), held_out=40
+        copy.deepcopy(network[0]), noise(), noise(), config=TrainConfig(batch_size=16), held_out=40
     )
     LcpSolver(SHORT).solve(problem_of(network[1], 0.4), loop, 47)
     assert phases.pop("prune") == 27
@@ -264,7 +257,7 @@ def test_the_shift_form_leaves_scales_alone() -> None:
 
 def test_recalibrated_norms_have_the_statistics_of_the_images() -> None:
     model, _ = fresh("plain")
-    images = split().take(range(100))[0]
+    images = noise().take(range(100))[0]
     weights = [parameter.detach().clone() for parameter in model.parameters()]
     recalibrate_(model, images)
     given = model.c1(images)
