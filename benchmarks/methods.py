@@ -27,7 +27,7 @@ from edgeecc.artifacts import write_tensors
 from edgeecc.compare import compare
 from edgeecc.comparison.rates import RateSearch
 from edgeecc.comparison.request import CompareRequest, settings_by_method
-from edgeecc.config import PruneConfig, TrainConfig
+from edgeecc.config import ComputeConfig, Precision, PruneConfig, TrainConfig
 from edgeecc.cost.exact import mac_cost
 from edgeecc.cost.product import ProductModel
 from edgeecc.cost.profile import Profile
@@ -57,6 +57,7 @@ class Case:
         steps, finetune_steps: of every run.
         batch: images a step.
         rates: learning rates that are tried for every method.
+        precision: of forward passes in training.
         search: budget of the trials.
         passes, dense_lr: of the dense training.
         start: makes the network that dense training starts from; None starts from random weights.
@@ -77,6 +78,7 @@ class Case:
     methods: Tuple[str, ...] = tuple(METHODS)
     start: Optional[Callable[[Path], nn.Module]] = None
     one_dense: bool = True
+    precision: Precision = "fp32"
 
 
 def _public(depth: int) -> Callable[[Path], nn.Module]:
@@ -96,7 +98,7 @@ _CIFAR = Case(
 CASES: Dict[str, Case] = {
     "fashion": Case(
         network="fashion_mobilenet", data="fashion-mnist", shape=(1, 28, 28), budgets=("50%", "34%", "20%", "12%"),
-        steps=600, finetune_steps=469, rates=(3e-3, 6e-3, 1e-2, 2e-2), search="20%", passes=12, dense_lr=4e-3,
+        steps=600, finetune_steps=469, rates=(5e-3, 1e-2, 2e-2, 4e-2), search="20%", passes=12, dense_lr=4e-3,
         one_dense=False,
     ),
     "cifar-mobilenet": _CIFAR,
@@ -184,6 +186,7 @@ def main() -> None:
         profile=out / "law.json",
         pruning=PruneConfig(steps=case.steps, finetune_steps=case.finetune_steps),
         training=TrainConfig(batch_size=case.batch),
+        compute=ComputeConfig(precision=case.precision),
     )
     search = RateSearch(case.rates, parse_budget(case.search, Metric.ENERGY), max(args.seeds) + 1)
     request = CompareRequest(

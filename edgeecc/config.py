@@ -184,7 +184,7 @@ class EccConfig:
         importance_decay: decay of the running importance ("taylor" only).
         beta: step of the widths ("adam" only), channels.
         warmup: steps before the first removal, in which importance settles, at most a tenth of all ("taylor").
-        ramp: share of the remaining steps in which the budget is reached ("taylor"); the rest recovers.
+        ramp: share of the steps in which the budget is reached ("taylor"); fine-tuning has the rest.
         rounds: of widths and masks in these steps at most, spread evenly ("taylor").
         stand_in: whether channels that stay take over what they can of those that go ("taylor").
         tile: channels that the device rounds a width up to; the last widths are whole tiles where the budget allows.
@@ -197,7 +197,7 @@ class EccConfig:
     importance_decay: float = 0.95  # ours
     beta: float = 3.0  # the published command line for MobileNet
     warmup: int = 50  # ours
-    ramp: float = 0.5  # ours: pruning to the last step leaves none to recover in
+    ramp: float = 0.5  # ours: the sooner the budget is reached, the longer what is kept can learn
     rounds: int = 100  # ours: one a step for short runs
     stand_in: bool = True  # ours
     tile: int = 1

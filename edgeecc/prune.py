@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from time import perf_counter
 from typing import Dict, Mapping, Tuple
 
@@ -19,6 +19,7 @@ from edgeecc.budgets import (
 )
 from edgeecc.config import TrainConfig
 from edgeecc.data.sources import DataBundle
+from edgeecc.errors import ArtifactError
 from edgeecc.graph.spec import FloatArray, IntArray, NetworkSpec
 from edgeecc.graph.surgery import mask_, slim, widen_
 from edgeecc.run_folder import HISTORY_SCHEMA, RunFolder
@@ -137,9 +138,9 @@ def _run(
     problem = ready.problem()
     solution = _solved(folder, request, ready, problem, trainer)
     pruned_accuracy = _before_finetuning(folder, trainer)
-    if solution.status != "already_within":
-        _finetune(request, ready, trainer, solution)
-    result = _result(request, ready, folder, solution.keep)
+    if _is_trained(solution):
+        _finetune(ready, trainer, solution)
+    result = _result(request, ready, folder, solution)
     result.update(
         scores_in(ready.data, dense, trainer.scores()),
         dense={"accuracy": next(iter(dense.values())), "cost": ready.budgets[0].dense_cost},
@@ -159,32 +160,40 @@ def _solved(
     """Solve, or take the solution that an interrupted run left; it is on disk before fine-tuning begins."""
     if folder.has("keep.json") and folder.has("pruned.safetensors"):
         metadata = restore_(ready.model, folder.file("pruned.safetensors"))
-        return Solution(folder.read_keep(ready.spec), metadata.get("status", ""), ())
+        keep = folder.read_keep(ready.spec)
+        return Solution(keep, metadata.get("status", ""), (), _left_in(metadata, folder))
     solver: Solver = make_solver(request.pruning.method, request.method_settings())
     solution = solver.solve(problem, trainer, ready.steps)
     keep = ready.spec.checked_keep(solution.keep)
     mask_(ready.model, ready.spec, keep)
-    folder.write_tensors("pruned.safetensors", tensors_of(ready.model), {"status": solution.status})
+    folder.write_tensors(
+        "pruned.safetensors",
+        tensors_of(ready.model),
+        {"status": solution.status, "left": str(solution.left)},
+    )
     history = [asdict(step) for step in solution.history]
     document = {"prune": history, "pruned_accuracy": trainer.evaluate()}
     folder.write_json("history.json", HISTORY_SCHEMA, document)
     folder.write_keep(keep)
-    return Solution(keep, solution.status, solution.history)
+    return replace(solution, keep=keep)
 
 
-def _finetune(
-    request: PruneRequest, ready: Prepared, trainer: TorchTrainer, solution: Solution
-) -> None:
+def _is_trained(solution: Solution) -> bool:
+    """Return whether there is anything to fine-tune."""
+    return solution.status != "already_within"
+
+
+def _finetune(ready: Prepared, trainer: TorchTrainer, solution: Solution) -> None:
     """Train what stays as a physically smaller network, which computes the same in less time, and write it back.
 
-    Batches go on where pruning stopped.
+    Batches go on where pruning stopped, and steps that it did not need are trained here.
     """
     small = slim(ready.model, ready.spec, solution.keep)
     trainer.on(small).train(
         "finetune",
-        _finetune_steps(request, ready),
+        ready.finetune_steps + solution.left,
         slim_hooks(ready.problem(), solution.keep),
-        first_batch=_steps(request, ready),
+        first_batch=ready.steps - solution.left,
     )
     widen_(ready.model, small, ready.spec, solution.keep)
 
@@ -197,19 +206,20 @@ def _before_finetuning(folder: RunFolder, trainer: TorchTrainer) -> float:
     return float(known) if isinstance(known, float) else trainer.evaluate()
 
 
-def _finetune_steps(request: PruneRequest, ready: Prepared) -> int:
-    """Return the steps of fine-tuning: a solver that trains nothing hands its steps on, so that all spend the same."""
-    return ready.finetune_steps + ready.steps - _steps(request, ready)
-
-
-def _steps(request: PruneRequest, ready: Prepared) -> int:
-    """Return the training steps that the solver spends."""
-    return ready.steps if method(request.pruning.method).trains else 0
+def _left_in(metadata: Mapping[str, str], folder: RunFolder) -> int:
+    """Return the steps that an interrupted run's solver left to fine-tuning."""
+    text = metadata.get("left", "")
+    if not text.isdecimal():
+        raise ArtifactError(
+            f"{folder.file('pruned.safetensors')} does not tell how many steps are left; --force starts over"
+        )
+    return int(text)
 
 
 def _result(
-    request: PruneRequest, ready: Prepared, folder: RunFolder, keep: Mapping[str, IntArray]
+    request: PruneRequest, ready: Prepared, folder: RunFolder, solution: Solution
 ) -> Dict[str, object]:  # fmt: skip
+    keep = solution.keep
     return {
         "run": str(folder.path),
         "method": request.pruning.method,
@@ -219,8 +229,8 @@ def _result(
         "widths": {
             group.name: [len(keep[group.name]), group.width] for group in ready.spec.prunable
         },
-        "steps": _steps(request, ready),
-        "finetune_steps": _finetune_steps(request, ready),
+        "steps": ready.steps - solution.left,
+        "finetune_steps": ready.finetune_steps + solution.left if _is_trained(solution) else 0,
         "status": "",
         "seconds": 0.0,
     }

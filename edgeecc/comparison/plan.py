@@ -164,6 +164,7 @@ class Planner:
             "settings": asdict(request.method_settings()),  # type: ignore[call-overload]  # a dataclass, as the table says
             "pruning": pruning,
             "training": asdict(request.training),
+            "precision": request.compute.precision,
             "price": {
                 "meter": ground.price.cost.meter,
                 "device": ground.price.device,

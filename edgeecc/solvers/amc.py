@@ -3,8 +3,9 @@
 Source: AMC (ECCV 2018) for the search; for its use under an energy budget ECC (CVPR 2019, section 4): 400 walks, and
 pruning and training alternate four times within the training steps that every method gets. The j-th of J
 alternations prunes to a load that falls geometrically from the dense network's to the budget's, then trains for
-1/J of the steps; AMC gives each of its rounds a search of its own at a target of its own, and ECC counts 400 walks
-in all, so each alternation has a fresh agent and 1/J of the walks and of the warm-up (ours where neither says).
+1/J of the steps, the last time in fine-tuning; AMC gives each of its rounds a search of its own at a target of its own,
+and ECC counts 400 walks in all, so each alternation has a fresh agent and 1/J of the walks and of the warm-up (ours
+where neither says).
 
 Deviations:
 - A step is a channel group, not a layer: what is read together shrinks together, also where layers share it.
@@ -58,19 +59,21 @@ class AmcSolver:
         self._config = config
 
     def solve(self, problem: Problem, trainer: Trainer, steps: int) -> Solution:
-        """Choose the units that stay, and train what is left with all the steps.
+        """Choose the units that stay; the last alternation's training is left to fine-tuning.
 
         Raises: BudgetInfeasibleError when no widths fit; ConfigError when no images are held out to choose by;
             ArtifactError when what an interrupted search remembers is of another one.
         """
         check_feasible(problem)
         if problem.is_met_by_dense():
-            return Solution(problem.spec.keep_all(), "already_within", ())
+            return Solution(problem.spec.keep_all(), "already_within", (), steps)
         trainer.held_out()  # refuses where there are no such images, before anything is collected
         run = _Run(problem, trainer, self._config, steps)
         for alternation in range(run.alternation, self._config.alternations):
             run.alternate_(alternation)
-        return Solution(keep_of(problem.spec, run.alive), "converged", tuple(run.history))
+        return Solution(
+            keep_of(problem.spec, run.alive), "converged", tuple(run.history), run.left()
+        )
 
 
 class _Run:
@@ -87,7 +90,7 @@ class _Run:
             self._take_up_(recalled)
 
     def alternate_(self, alternation: int) -> None:
-        """Prune to the alternation's load and train for its share of the steps."""
+        """Prune to the alternation's load, and train for its share of the steps unless it is the last."""
         self.alternation = alternation
         problem = self.problem(alternation)
         network, search = self._prepared(problem)
@@ -106,7 +109,8 @@ class _Run:
         network.apply_(widths)
         self.alive = network.alive(widths)
         del network  # its factors take far more room than the weights
-        self._train()
+        if alternation + 1 < self._config.alternations:
+            self._train()
 
     def problem(self, alternation: int) -> Problem:
         """Return what the alternation prunes to: in the last one the problem itself."""
@@ -164,6 +168,10 @@ class _Run:
             self.history += [
                 replace(s, step=first + s.step, steps=self._steps, values={}) for s in done
             ]
+
+    def left(self) -> int:
+        """Return the steps of the last alternation."""
+        return self._part(self._steps)
 
     def _before(self, count: int) -> int:
         """Return how much of a count the alternations before this one have."""

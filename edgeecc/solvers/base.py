@@ -188,18 +188,23 @@ class Solution:
         keep: units that stay, per prunable group; their cost is within the bound.
         status: "converged", "already_within" or what else ended the solve, in the solver's words.
         history: the steps as reported.
+        left: training steps of those given that were not needed; fine-tuning has them, which trains a slim network.
     """
 
     keep: Mapping[str, IntArray]
     status: str
     history: Tuple[Step, ...]
+    left: int = 0
 
 
 class Solver(Protocol):
     """A pruning method."""
 
     def solve(self, problem: Problem, trainer: Trainer, steps: int) -> Solution:
-        """Choose the units that stay, within the bound, using at most `steps` training steps."""
+        """Choose the units that stay, within the bound, using at most `steps` training steps.
+
+        What is left when they are chosen is handed back, so that all methods train equally long.
+        """
 
 
 #: Called with each reported step.

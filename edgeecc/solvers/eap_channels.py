@@ -49,22 +49,24 @@ class EapChannelsSolver:
         self._config = config
 
     def solve(self, problem: Problem, trainer: Trainer, steps: int) -> Solution:
-        """Prune within the bound in exactly `steps` training steps.
+        """Prune within the bound; the last sweep ends it.
 
         Raises: BudgetInfeasibleError before the first batch when no widths fit.
         """
         check_feasible(problem)
         spec = problem.spec
         if problem.is_met_by_dense():
-            return Solution(spec.keep_all(), "already_within", ())
+            return Solution(spec.keep_all(), "already_within", (), steps)
         sample = Sample(trainer.sample(self._config.images), problem.seed)
         sweeper = Sweeper(problem, copy.deepcopy(trainer.model), sample, self._config.beyond)
-        hooks = EapChannelsHooks(sweeper, self._config.sweeps)
-        history = trainer.train("prune", steps, hooks)
-        if not steps:
+        due = sweep_steps(self._config.sweeps, steps)
+        hooks = EapChannelsHooks(sweeper, due)
+        needed = due[-1] if due else 0
+        history = trainer.train("prune", needed, hooks)
+        if not due:
             hooks.sweep_(trainer.model, 1.0)
-        status = "converged" if steps else "cut_without_training"
-        return Solution(keep_of(spec, hooks.alive), status, tuple(history))
+        status = "converged" if due else "cut_without_training"
+        return Solution(keep_of(spec, hooks.alive), status, tuple(history), steps - needed)
 
 
 class Sweeper:
@@ -164,20 +166,26 @@ def by_load(problem: Problem) -> Sequence[int]:
     return [int(group) for group in np.argsort(-np.array(carried), kind="stable")]
 
 
+def sweep_steps(sweeps: int, steps: int) -> List[int]:
+    """Return the steps, 1-based, in which a sweep is due: evenly over all of them, no more than there are."""
+    count = min(sweeps, steps)
+    return [turn * steps // count + 1 for turn in range(count)]
+
+
 class EapChannelsHooks:
     """Sweeps inside training steps, and removed channels removed between them; `Hooks`.
 
-    Sweeps are spaced evenly. The first is step 1, which moves no weight: training begins on the pruned network.
-    The load that sweep j of J leaves is at most dense^(1 - j/J).
+    The first step moves no weight: training begins on the pruned network. The load that sweep j of J leaves is at
+    most dense^(1 - j/J).
 
     Args:
         sweeper: makes them.
-        sweeps: at least 1; no more are made than there are steps.
+        due: steps in which a sweep is due, the first of them 1.
     """
 
-    def __init__(self, sweeper: Sweeper, sweeps: int) -> None:
+    def __init__(self, sweeper: Sweeper, due: Sequence[int]) -> None:
         spec = sweeper.problem.spec
-        self._sweeper, self._sweeps, self._done = sweeper, sweeps, 0
+        self._sweeper, self._due, self._done = sweeper, list(due), 0
         self._dense = sweeper.problem.load(spec.vector(spec.dense_widths()))
         self._masks: Dict[str, torch.Tensor] = {}
         self.alive: Alive = [np.ones(group.width, dtype=bool) for group in spec.prunable]
@@ -192,10 +200,10 @@ class EapChannelsHooks:
         self, model: nn.Module, optimizer: torch.optim.Optimizer, step: int, steps: int
     ) -> Mapping[str, float]:  # fmt: skip
         """Put the zeros back, and sweep when it is time."""
+        del steps
         mask_weights_(model, optimizer, self._masks)
-        sweeps = min(self._sweeps, steps)
-        if self._done < sweeps and step > self._done * steps // sweeps:
-            self.sweep_(model, (self._done + 1) / sweeps)
+        if step in self._due:
+            self.sweep_(model, (self._done + 1) / len(self._due))
             mask_weights_(model, optimizer, self._masks)
         return {"cost": self._sweeper.problem.first_cost(widths_of(self.alive))}
 

@@ -47,7 +47,7 @@ class EccSolver:
         self._config = config
 
     def solve(self, problem: Problem, trainer: Trainer, steps: int) -> Solution:
-        """Prune within every limit in exactly `steps` training steps.
+        """Prune within every limit: as published in `steps` training steps, scale-free in the share `ramp` of them.
 
         Raises: BudgetInfeasibleError before the first batch when no widths fit; ConfigError for several limits with
             the published form.
@@ -55,17 +55,19 @@ class EccSolver:
         check_feasible(problem)
         spec = problem.spec
         if problem.is_met_by_dense():
-            return Solution(spec.keep_all(), "already_within", ())
+            return Solution(spec.keep_all(), "already_within", (), steps)
+        needed = steps
         if self._config.metric == "adam":
             published = PublishedHooks(problem, self._config)
             history = trainer.train("prune", steps, published)
             status, living = published.finish(trainer.model), published.living
         else:
+            needed = math.ceil(steps * self._config.ramp)
             hooks = ScaleFreeHooks(problem, self._config, trainer)
             with hooks.watching():
-                history = trainer.train("prune", steps, hooks)
+                history = trainer.train("prune", needed, hooks)
             status, living = hooks.finish(), hooks.living
-        return Solution(keep_of(spec, living.alive), status, tuple(history))
+        return Solution(keep_of(spec, living.alive), status, tuple(history), steps - needed)
 
 
 class ScaleFreeHooks:
@@ -209,11 +211,11 @@ class ScaleFreeHooks:
 def round_share(config: EccConfig, step: int, steps: int) -> Optional[float]:
     """Return how far the schedule is at a step, 0 before the first removal and 1 at the budget; None: no round is due.
 
-    Rounds are spread evenly over the steps in which the budget is reached, at most `rounds` of them; in the warm-up
-    before, they only settle what importance is taken against.
+    Rounds are spread evenly over the steps, at most `rounds` of them; in the warm-up before, they only settle what
+    importance is taken against.
     """
     warm = min(config.warmup, steps // 10)
-    ramp = max(1, math.floor((steps - warm) * config.ramp))
+    ramp = max(1, steps - warm)
     every = max(1, ramp // config.rounds)
     done = step - warm
     if done >= ramp:

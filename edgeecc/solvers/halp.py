@@ -2,7 +2,7 @@
 
 Between rounds the first-order importance of every unit (`gates`) is averaged over the batches. Round t of T aims at
 the load dense^(1 - t/T), the geometric schedule, and chooses by a knapsack (`allotment`) which of the living units
-stay. All rounds fall into the first part of the steps; in the rest the network recovers.
+stay. All rounds fall into the first part of the steps; fine-tuning has the rest.
 
 Deviations: the knapsack is solved as a choice of one width per group, where the published code fills it greedily in
 the order of each layer; costs are the load at the middle of a round's move, so that layers which share a width are
@@ -11,7 +11,7 @@ priced together; the first convolution may be pruned like any other.
 
 from __future__ import annotations
 
-from typing import Dict, List, Mapping
+from typing import Dict, List, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -35,7 +35,7 @@ class HalpSolver:
         self._config = config
 
     def solve(self, problem: Problem, trainer: Trainer, steps: int) -> Solution:
-        """Prune within the bound in exactly `steps` training steps.
+        """Prune within the bound; the last round ends it.
 
         Raises: BudgetInfeasibleError before the first batch when no widths fit; ConfigError where nothing that makes
             a unit is trained.
@@ -43,12 +43,14 @@ class HalpSolver:
         check_feasible(problem)
         spec = problem.spec
         if problem.is_met_by_dense():
-            return Solution(spec.keep_all(), "already_within", ())
+            return Solution(spec.keep_all(), "already_within", (), steps)
         gates = Gates(spec, trained_parameters(trainer.model))
-        hooks = HalpHooks(problem, self._config, gates)
-        history = trainer.train("prune", steps, hooks)
+        ends = round_ends(self._config, steps) if steps else []
+        hooks = HalpHooks(problem, self._config, gates, ends)
+        needed = ends[-1] if ends else 0
+        history = trainer.train("prune", needed, hooks)
         status = hooks.finish(trainer.model)
-        return Solution(keep_of(spec, hooks.living.alive), status, tuple(history))
+        return Solution(keep_of(spec, hooks.living.alive), status, tuple(history), steps - needed)
 
 
 class HalpHooks:
@@ -58,14 +60,18 @@ class HalpHooks:
         problem: its limits.
         config: see `HalpConfig`.
         gates: tell importance.
+        ends: steps after which rounds come.
     """
 
-    def __init__(self, problem: Problem, config: HalpConfig, gates: Gates) -> None:
+    def __init__(
+        self, problem: Problem, config: HalpConfig, gates: Gates, ends: Sequence[int]
+    ) -> None:
         self.living = Living(problem, UnitTable(problem.spec))
         self.gap = 0.0
         self._problem = problem
         self._config = config
         self._gates = gates
+        self._ends = list(ends)
         self._dense = problem.load(self.living.widths())
         self._sums: List[FloatArray] = [np.zeros(group.width) for group in problem.spec.prunable]
         self._batches = 0
@@ -81,9 +87,9 @@ class HalpHooks:
         self, model: nn.Module, optimizer: torch.optim.Optimizer, step: int, steps: int
     ) -> Mapping[str, float]:  # fmt: skip
         """Make a round where one is due, and keep removed units removed."""
-        ends = round_ends(self._config, steps)
-        if step in ends and self._batches:
-            share = (ends.index(step) + 1) / len(ends)
+        del steps
+        if step in self._ends and self._batches:
+            share = (self._ends.index(step) + 1) / len(self._ends)
             self._round(self._dense ** (1.0 - share))
         self.living.mask_(model, optimizer)
         return {"cost": self.living.cost(), "gap": self.gap}

@@ -2,8 +2,7 @@
 
 One ranking of all units by a scale and a shift per group (`ranking`) is found by evolution (`evolution`): each
 candidate prunes the dense network within the limits, trains `tau` steps, renews the statistics of its batch norms
-and is scored on held-out images; then the dense weights come back. What steps the search leaves are spent on
-training under the best pattern.
+and is scored on held-out images; then the dense weights come back.
 
 Deviations: the key is that of a coupled group, one pair for the whole chain; the evolution is scored by held-out
 images, where the published code takes the validation loss; candidates train on the same batches, so that only
@@ -38,7 +37,7 @@ class LcpSolver:
         self._config = config
 
     def solve(self, problem: Problem, trainer: Trainer, steps: int) -> Solution:
-        """Prune within the bound in exactly `steps` training steps, those of the search included.
+        """Prune within the bound; the search trains, what is left of `steps` goes to fine-tuning.
 
         Raises: BudgetInfeasibleError before the first batch when no widths fit; ConfigError where the search alone
             would take more steps or no images are held out.
@@ -46,15 +45,13 @@ class LcpSolver:
         check_feasible(problem)
         spec = problem.spec
         if problem.is_met_by_dense():
-            return Solution(spec.keep_all(), "already_within", ())
+            return Solution(spec.keep_all(), "already_within", (), steps)
         tau = search_steps(self._config, steps)
         search = _Search(problem, trainer, self._config, tau)
         widths = search.run()
-        masks = search.masks_(widths)
-        left = steps - tau * self._config.evaluations
-        history = trainer.train("prune", left, masks)
+        search.masks_(widths)
         keep = keep_of(spec, search.ranking.alive(widths))
-        return Solution(keep, "converged", tuple(history))
+        return Solution(keep, "converged", (), steps - tau * self._config.evaluations)
 
 
 class _Search:

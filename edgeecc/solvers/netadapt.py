@@ -17,7 +17,6 @@ Deviations, each so that the method ends within the bound or is not starved of s
   untrained, or rounds are fewer and larger (`scarce`).
 - The last target is the bound itself. Room that is left goes to units that earlier rounds removed: what makes
   them comes back as it was at the start, and their readers begin at zero, so that nothing changes until training.
-- Steps that no candidate spent train the final network.
 """
 
 from __future__ import annotations
@@ -62,14 +61,14 @@ class NetAdaptSolver:
         self._config = config
 
     def solve(self, problem: Problem, trainer: Trainer, steps: int) -> Solution:
-        """Prune within the bound; all candidates and what follows take `steps` training steps together.
+        """Prune within the bound; all candidates together take at most `steps` training steps.
 
         Raises: BudgetInfeasibleError before the first batch when no widths fit; ConfigError where no images are
             held out.
         """
         check_feasible(problem)
         if problem.is_met_by_dense():
-            return Solution(problem.spec.keep_all(), "already_within", ())
+            return Solution(problem.spec.keep_all(), "already_within", (), steps)
         return _Search(problem, trainer, steps, self._config).run()
 
 
@@ -88,7 +87,7 @@ class _Search:
         self._plan = planned(load, steps, len(spec.prunable), config)
 
     def run(self) -> Solution:
-        """Go through the rounds that are left, then train what came of them."""
+        """Go through the rounds that are left."""
         remembered = self._trainer.recall(_NAME)
         state, progress = self._start() if remembered is None else unpacked(remembered)
         while not self._problem.fits(widths_of(state.alive)):
@@ -207,7 +206,7 @@ class _Search:
         self._trainer.report("prune", Step(done, self._steps, loss, cost, {"score": score}))
 
     def _finish(self, state: State) -> Solution:
-        """Give room back, and train with what steps are left."""
+        """Give room back."""
         spec, steps, model = self._problem.spec, self._steps, self._trainer.model
         model.load_state_dict(dict(state.weights))
         alive = self._widened(state.alive)
@@ -218,13 +217,7 @@ class _Search:
             Step(int(done), steps, loss, cost, {"score": score})
             for done, loss, cost, score in state.history
         ]
-        settled = self._trainer.train(
-            "settle", state.left, self._hooks(alive), first_batch=state.seen
-        )
-        history += [
-            replace(step, step=steps - state.left + step.step, steps=steps) for step in settled
-        ]
-        return Solution(keep_of(spec, alive), "converged", tuple(history))
+        return Solution(keep_of(spec, alive), "converged", tuple(history), state.left)
 
     def _widened(self, alive: Alive) -> Alive:
         """Return the living units with those that the room left brings back: the strongest of the dense network."""

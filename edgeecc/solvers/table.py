@@ -29,13 +29,11 @@ class Method:
         solver: `package.module:Class`, made with the settings.
         settings: makes its default settings.
         chooses: whether it chooses by training images that must be held out of training.
-        trains: whether it spends its training steps; one that does not hands them on to fine-tuning.
     """
 
     solver: str
     settings: Callable[[], object] = NoSettings
     chooses: bool = False
-    trains: bool = True
 
 
 METHODS: Dict[str, Method] = {
@@ -45,7 +43,7 @@ METHODS: Dict[str, Method] = {
     "halp": Method("edgeecc.solvers.halp:HalpSolver", HalpConfig),
     "lcp": Method("edgeecc.solvers.lcp:LcpSolver", LcpConfig, chooses=True),
     "netadapt": Method("edgeecc.solvers.netadapt:NetAdaptSolver", NetAdaptConfig, chooses=True),
-    "uniform": Method("edgeecc.solvers.uniform:UniformSolver", trains=False),
+    "uniform": Method("edgeecc.solvers.uniform:UniformSolver"),
 }
 
 

@@ -26,22 +26,21 @@ class UniformSolver:
         del settings
 
     def solve(self, problem: Problem, trainer: Trainer, steps: int) -> Solution:
-        """Choose widths and units; uses no training step, the caller may spend them on fine-tuning.
+        """Choose widths and units; no training step is needed.
 
         Raises: BudgetInfeasibleError when no widths fit.
         """
-        del steps
         check_feasible(problem)
         spec = problem.spec
         if problem.is_met_by_dense():
-            return Solution(spec.keep_all(), "already_within", ())
+            return Solution(spec.keep_all(), "already_within", (), steps)
         widths = uniform_widths(problem)
         alive = []
         for norms, width in zip(squared_norms(trainer.model, problem), widths):
             living = np.zeros(len(norms), dtype=bool)
             living[top(norms, int(width))] = True
             alive.append(living)
-        return Solution(keep_of(spec, alive), "converged", ())
+        return Solution(keep_of(spec, alive), "converged", (), steps)
 
 
 def uniform_widths(problem: Problem) -> FloatArray:

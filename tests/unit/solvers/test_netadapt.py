@@ -111,7 +111,7 @@ def test_two_limits_hold_at_once() -> None:
 
 @pytest.mark.parametrize("steps", [0, 3, 20, 70])
 @pytest.mark.parametrize("scarce", ["screen", "coarsen"])
-def test_training_takes_just_the_steps_it_is_given(
+def test_training_takes_no_more_steps_than_it_is_given_and_hands_the_rest_back(
     monkeypatch: pytest.MonkeyPatch, steps: int, scarce: str
 ) -> None:
     spent: List[int] = []
@@ -123,9 +123,9 @@ def test_training_takes_just_the_steps_it_is_given(
 
     monkeypatch.setattr(TorchTrainer, "train", counted)
     _, solution = net("plain", steps=steps, config=NetAdaptConfig(decay=0.8, scarce=scarce))
-    assert sum(spent) == steps
+    assert sum(spent) + solution.left == steps
     assert [step.step for step in solution.history] == sorted(s.step for s in solution.history)
-    assert solution.history[-1].step == steps
+    assert solution.history[-1].step == sum(spent)
 
 
 def test_equal_scores_go_by_what_is_saved(monkeypatch: pytest.MonkeyPatch) -> None:
