@@ -3,9 +3,9 @@
 Scale-free, `metric="taylor"` (ours): importance in units of loss, costs divided by their bounds, and an explicit
 schedule. A training step moves the weights by Adam on the distillation loss; every few steps a round follows:
 
-1. s: `widthstep.solve` finds the bounds of this round's targets, dense * b^(t/T) for each limit's share b of its
-   dense cost, and a dual z for each limit; `ladder` fills what whole channels leave of a target. y stands at its
-   trim, half the importance of the last unit inside s.
+1. s: `widthstep.solve` finds the bounds of this round's targets and a dual z for each limit; of every cost what can
+   be reduced falls geometrically to its limit (`target`). `ladder` fills what whole channels leave of a target. y
+   stands at its trim, half the importance of the last unit inside s.
 2. W: the proximal step of `prox` keeps the units within their bounds. Before the others go, those that stay take
    over what can be told from them (`standin`), a primal step in closed form.
 3. Removed units stay removed: weights and optimiser moments are masked after every step.
@@ -83,7 +83,6 @@ class ScaleFreeHooks:
             share=config.stand_in,
         )  # fmt: skip
         dense = self.living.widths()
-        self._dense = np.array([limit.cost.predict(dense) for limit in problem.limits])
         self._dense_widths = dense
         self._s = dense
         self._y = np.zeros_like(dense)
@@ -163,10 +162,10 @@ class ScaleFreeHooks:
         self._importance.let_go_(self._model, before, self.living.alive)
 
     def _targets(self, share: float) -> Problem:
-        """Return the problem of a round: limits of dense * b^share where a limit is a share b < 1 of dense."""
+        """Return the problem of a round."""
         limits = [
-            Limit(limit.cost, max(limit.bound, dense * (limit.bound / dense) ** share))
-            for limit, dense in zip(self._problem.limits, self._dense)
+            Limit(limit.cost, target(limit, self._dense_widths, share))
+            for limit in self._problem.limits
         ]
         return replace(self._problem, limits=tuple(limits))
 
@@ -206,6 +205,24 @@ class ScaleFreeHooks:
             {name[len(mine) :]: value for name, value in state.items() if name.startswith(mine)}
         )
         self.living.load_state(state)
+
+
+def target(limit: Limit, dense_widths: FloatArray, share: float) -> float:
+    """Return what a cost shall come to `share` of the way from dense (0) to its limit (1), SI.
+
+    What can be reduced falls geometrically, so that every round takes the same part of what is left; if the whole
+    cost did, the last rounds would have to take most of it where much of a cost is fixed (ours).
+
+    Args:
+        limit: at least the cost of widths of 1.
+        dense_widths: (G,).
+        share: in [0, 1].
+    """
+    dense, least = limit.cost.predict(dense_widths), np.ones_like(dense_widths)
+    if dense <= limit.bound:
+        return limit.bound
+    fixed = limit.cost.predict(least) - float(limit.cost.gradient(least).max())
+    return float(fixed + (dense - fixed) * ((limit.bound - fixed) / (dense - fixed)) ** share)
 
 
 def round_share(config: EccConfig, step: int, steps: int) -> Optional[float]:
