@@ -1,8 +1,8 @@
 """ECC beside every peer at equal batches, distillation, fine-tuning and tuning: accuracy, mean and spread over seeds.
 
 One case a call. Dense networks are made first, where they are not there yet; then `edgeecc compare` searches the
-learning rate of every method with the same number of trials, at one budget, on a seed of its own and judged on held-out
-training images, and runs methods x budgets x seeds. What has finished is never run again.
+learning rate of every method with the same number of trials, at one budget, on a seed of its own and judged on
+training images of their own, and runs methods x budgets x seeds. What has finished is never run again.
 
 Energy is a tenth fixed and nine tenths in proportion to each layer's multiply-accumulates, dense = 1 J: a model, not a
 measurement.

@@ -175,16 +175,24 @@ def _findings(  # keyword-only, what the cells came from
         "rates": dict(rates),
         "settings": {name: list(texts) for name, texts in request.settings.items()},
         "jobs": request.jobs,
-        "search": _search(request, trials),
+        "search": _search(request, ground, trials),
     }  # fmt: skip
     return Findings(out, head, rows, metric, ground.dense_cost)
 
 
-def _search(request: CompareRequest, trials: Sequence[Trial]) -> Optional[Dict[str, object]]:
-    if request.search is None:
+def _search(
+    request: CompareRequest, ground: Ground, trials: Sequence[Trial]
+) -> Optional[Dict[str, object]]:
+    search = request.search
+    if search is None:
         return None
-    budget = request.search.budget_of(request.budgets)
-    return search_json(request.search, budget, request.search.seed_of(request.seeds), trials)
+    return search_json(
+        search,
+        trials,
+        budget=search.budget_of(request.budgets),
+        seed=search.seed_of(request.seeds),
+        judged=search.judged_of(ground.images),
+    )
 
 
 def _without_rate(name: str, budget: str, seed: int) -> Row:

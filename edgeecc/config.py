@@ -270,6 +270,7 @@ class PruneConfig:
         input_mask: whether "wsp" also masks the inputs of convolutions.
         held_out: training images that are never trained on, for a method that chooses by a score; None holds out
             as many as the method needs.
+        judged: training images that are neither trained on nor chosen by, only scored at the end.
         pattern: N:M that "wsp" keeps along the input channels of every layer that can have it; None leaves them free.
     """
 
@@ -281,9 +282,10 @@ class PruneConfig:
     input_mask: bool = False
     pattern: Optional[str] = None
     held_out: Optional[int] = None
+    judged: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("steps", "finetune_steps", "held_out"):
+        for name in ("steps", "finetune_steps", "held_out", "judged"):
             value = getattr(self, name)
             if value is not None and value < 0:
                 raise ConfigError(f"{name} {value} must be at least 0")

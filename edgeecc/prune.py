@@ -145,7 +145,7 @@ def _run(
         scores_in(ready.data, dense, trainer.scores()),
         dense={"accuracy": next(iter(dense.values())), "cost": ready.budgets[0].dense_cost},
         pruned_accuracy=pruned_accuracy,
-        held_out_score=trainer.held_out() if ready.held_out else None,
+        judged_score=trainer.judged(),
         status=solution.status,
         compute=trainer.computed(),
         seconds=perf_counter() - started,
@@ -253,6 +253,7 @@ def _identity(request: PruneRequest, ready: Prepared) -> Dict[str, object]:
         "paper_groups": request.paper_groups,
         "settings": _settings(request),
         "held_out": ready.held_out,
+        "judged": request.pruning.judged,
         "training": asdict(ready.training),
         "precision": request.compute.precision,
     }

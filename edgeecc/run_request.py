@@ -192,6 +192,7 @@ def make_trainer(  # noqa: PLR0913  # keyword-only, one each
         task=task.fitted(data.train) if training.class_weights else task,
         checkpointing=checkpointing,
         held_out=held_out,
+        judged=request.pruning.judged,
         on_step=on_step,
         compute=compute,
         world=world,

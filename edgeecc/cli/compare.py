@@ -52,12 +52,17 @@ def comparison_options(command: Any) -> Any:
             type=int,
             help="Training images kept out of every training.  [default: a tenth, at most 2,000]",
         ),
+        click.option(
+            "--search-images",
+            type=int,
+            help="Training images that trials are judged on, and no method sees.  [default: a sixth, at most 10,000]",
+        ),
         click.option("--search-seed", type=int, help="Seed of the trials.  [default: one more than the largest]"),
         click.option("--search-budget", help="Budget of the trials.  [default: the middle one]"),
         click.option(
             "--search-lr",
             type=ListType(float),
-            help="Try these learning rates for every method; the best on held-out training images is taken.",
+            help="Try these learning rates for every method; the best on training images of their own is taken.",
         ),
         click.option(
             "--set",
@@ -194,9 +199,11 @@ def _request(model: Path, budgets: Tuple[Any, ...], of: str, options: Dict[str, 
     if options["search_lr"]:
         text = options["search_budget"]
         budget = None if text is None else _budget(text, of)
-        search = RateSearch(options["search_lr"], budget, options["search_seed"])
-    elif options["search_budget"] or options["search_seed"] is not None:
-        raise ConfigError("--search-budget and --search-seed go with --search-lr")
+        search = RateSearch(
+            options["search_lr"], budget, options["search_seed"], options["search_images"]
+        )
+    elif any(options[f"search_{name}"] is not None for name in ("budget", "seed", "images")):
+        raise ConfigError("--search-budget, --search-seed and --search-images go with --search-lr")
     return CompareRequest(
         template,
         methods=options["methods"],

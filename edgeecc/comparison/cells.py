@@ -169,7 +169,7 @@ def _row(
         dense_accuracy=document["dense"]["accuracy"],
         pruned_accuracy=figures["pruned_accuracy"],
         accuracy=figures["accuracy"],
-        held_out_score=figures["held_out_score"],
+        judged_score=figures["judged_score"],
         dense_cost=document["dense"]["cost"],
         cost=figures["cost"],
         bound=document["budget"]["value"],

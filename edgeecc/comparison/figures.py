@@ -26,7 +26,7 @@ class Row:
         score: name of the score.
         dense_accuracy, pruned_accuracy, accuracy: score of the dense network, of the masked one before and after
             fine-tuning, on validation data, 0..1.
-        held_out_score: score after fine-tuning on the training images that were held out.
+        judged_score: of a trial, after fine-tuning, on training images that were neither trained on nor chosen by.
         dense_cost, cost, bound: SI.
         widths: group -> channels kept and dense.
         lr: learning rate.
@@ -48,7 +48,7 @@ class Row:
     dense_accuracy: Optional[float] = None
     pruned_accuracy: Optional[float] = None
     accuracy: Optional[float] = None
-    held_out_score: Optional[float] = None
+    judged_score: Optional[float] = None
     dense_cost: Optional[float] = None
     cost: Optional[float] = None
     bound: Optional[float] = None

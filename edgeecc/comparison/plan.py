@@ -13,7 +13,6 @@ from edgeecc.comparison.cells import Cell, json_ready
 from edgeecc.comparison.rates import RateSearch
 from edgeecc.comparison.request import CompareRequest
 from edgeecc.config import EccConfig, TaskName, TrainConfig
-from edgeecc.errors import ConfigError
 from edgeecc.peer_config import with_settings
 from edgeecc.pricing import Price
 from edgeecc.run_request import PruneRequest, settled, step_counts, task_of, usual_held_out
@@ -105,18 +104,17 @@ class Planner:
         ]
 
     def trials(self, folder: Path, search: RateSearch) -> List[Tuple[Cell, float]]:
-        """Return the trials of the search: every rate for every method.
-
-        Raises: ConfigError where no images are held out to judge them by.
-        """
-        if not self._ground.held_out:
-            raise ConfigError(
-                "a search of learning rates judges on held-out training images; give --held-out of at least 1"
-            )
+        """Return the trials of the search: every rate for every method."""
         asked = self._request
+        judged = search.judged_of(self._ground.images)
         budget, seed = search.budget_of(asked.budgets), search.seed_of(asked.seeds)
         return [
-            (self.cell(folder / f"{name}-{rate!r}", name, budget, seed=seed, rate=rate), rate)
+            (
+                self.cell(
+                    folder / f"{name}-{rate!r}", name, budget, seed=seed, rate=rate, judged=judged
+                ),
+                rate,
+            )
             for rate in search.rates
             for name in asked.methods
         ]
@@ -126,8 +124,10 @@ class Planner:
         usual = self._ground.training.learning_rate
         return {name: self._request.rates.get(name, usual) for name in self._request.methods}
 
-    def cell(self, run: Path, name: str, budget: Budget, *, seed: int, rate: float) -> Cell:
-        """Return one cell.
+    def cell(  # keyword-only, one each
+        self, run: Path, name: str, budget: Budget, *, seed: int, rate: float, judged: int = 0
+    ) -> Cell:  # fmt: skip
+        """Return one cell; of a trial with the images that it is judged on.
 
         Raises: ArtifactError when its weights cannot be read; ConfigError for settings that its method lacks.
         """
@@ -140,7 +140,9 @@ class Planner:
             profile=() if self._profile is None else self._profile,
             run=run,
             force=False,
-            pruning=replace(template.pruning, method=name, held_out=self._ground.held_out),
+            pruning=replace(
+                template.pruning, method=name, held_out=self._ground.held_out, judged=judged
+            ),
             training=replace(self._ground.training, seed=seed, lr=rate),
             ecc=made if isinstance(made, EccConfig) else template.ecc,
             settings=None if isinstance(made, EccConfig) else made,

@@ -1,8 +1,8 @@
 """A search for each method's learning rate: the same rates, and so the same number of trials, for every method.
 
-A trial is a cell like any other, at one budget and with a seed that is not compared. It is judged after
-fine-tuning on the training images that are held out of every training, never on validation data (ours: a
-method whose rate is tuned harder than another's would win by it).
+A trial is a cell like any other, at one budget and with a seed that is not compared. It is judged after fine-tuning
+on training images of its own, that were neither trained on nor chosen by, never on validation data (ours: a method
+whose rate is tuned harder than another's would win by it). Rates lie half a point apart, so these images are many.
 """
 
 from __future__ import annotations
@@ -15,6 +15,9 @@ from edgeecc.comparison.figures import Row, Status
 from edgeecc.errors import ConfigError
 from edgeecc.units import Budget
 
+#: Images that trials are judged on: these tell scores a third of a point apart.
+JUDGED = 10_000
+
 
 @dataclass(frozen=True)
 class RateSearch:
@@ -24,21 +27,31 @@ class RateSearch:
         rates: learning rates, at least two.
         budget: at which; None takes the middle one of the comparison.
         seed: of the trials; None takes the one after the largest of the comparison.
+        judged: training images that trials are judged on; None takes a sixth, at most 10,000.
     """
 
     rates: Tuple[float, ...]
     budget: Optional[Budget] = None
     seed: Optional[int] = None
+    judged: Optional[int] = None
 
     def __post_init__(self) -> None:
         if len(set(self.rates)) < max(2, len(self.rates)):
             raise ConfigError("a search of learning rates needs at least two, each once")
         if not all(0.0 < rate < math.inf for rate in self.rates):
             raise ConfigError("learning rates must be positive")
+        if self.judged is not None and self.judged < 1:
+            raise ConfigError(
+                f"{self.judged} images judge nothing; give --search-images of at least 1"
+            )
 
     def budget_of(self, budgets: Sequence[Budget]) -> Budget:
         """Return the budget of the trials; of an even number the earlier of the two in the middle."""
         return self.budget or budgets[(len(budgets) - 1) // 2]
+
+    def judged_of(self, images: int) -> int:
+        """Return how many of the training images trials are judged on, at least 1."""
+        return max(1, min(JUDGED, images // 6)) if self.judged is None else self.judged
 
     def seed_of(self, seeds: Sequence[int]) -> int:
         """Return the seed of the trials.
@@ -60,24 +73,24 @@ class Trial:
     method: str
     lr: float
     status: Status
-    held_out_score: Optional[float]
+    judged_score: Optional[float]
     seconds: Optional[float]
     error: Optional[str]
 
 
 def trial_of(row: Row, rate: float) -> Trial:
     """Return what a trial may be judged by."""
-    return Trial(row.method, rate, row.status, row.held_out_score, row.seconds, row.error)
+    return Trial(row.method, rate, row.status, row.judged_score, row.seconds, row.error)
 
 
 def chosen_rates(trials: Sequence[Trial]) -> Dict[str, float]:
-    """Return method -> the rate with the highest held-out score; the first of equals, none where all failed."""
+    """Return method -> the rate with the highest score; the first of equals, none where all failed."""
     best: Dict[str, Trial] = {}
     for trial in trials:
-        if trial.held_out_score is None:
+        if trial.judged_score is None:
             continue
         leader = best.get(trial.method)
-        if leader is None or trial.held_out_score > (leader.held_out_score or 0.0):
+        if leader is None or trial.judged_score > (leader.judged_score or 0.0):
             best[trial.method] = trial
     return {method: trial.lr for method, trial in best.items()}
 
@@ -89,15 +102,15 @@ def at_the_edge(rates: Sequence[float], chosen: Mapping[str, float]) -> List[str
 
 
 def search_json(
-    search: RateSearch, budget: Budget, seed: int, trials: Sequence[Trial]
+    search: RateSearch, trials: Sequence[Trial], *, budget: Budget, seed: int, judged: int
 ) -> Dict[str, object]:
-    """Return the search as results.json tells it."""
+    """Return the search as results.json tells it: its trials at a budget, with a seed, judged on so many images."""
     chosen = chosen_rates(trials)
     return {
         "rates": list(search.rates),
         "budget": budget.text,
         "seed": seed,
-        "judged_on": "training images held out of training",
+        "judged_images": judged,
         "trials": [asdict(trial) for trial in trials],
         "chosen": chosen,
         "at_the_edge": at_the_edge(search.rates, chosen),

@@ -68,6 +68,7 @@ class TorchTrainer:
         config: see `TrainConfig`.
         checkpointing: None saves nothing.
         held_out: training images that are never trained on, for methods that choose by a score.
+        judged: further ones, that no method sees.
         on_step: progress.
         compute: where and how; the network moves to its device.
         world: the processes that share each batch; all of them must do the same with their trainers.
@@ -85,6 +86,7 @@ class TorchTrainer:
         task: Task = CLASSIFICATION,
         checkpointing: Optional[Checkpointing] = None,
         held_out: int = 0,
+        judged: int = 0,
         on_step: OnPhaseStep = lambda phase, step: None,
         compute: Compute = PLAIN,
         world: World = ALONE,
@@ -94,6 +96,9 @@ class TorchTrainer:
         self._val = val
         self._task = task
         self._held_out: Optional[Split] = None
+        self._judged: Optional[Split] = None
+        if judged:
+            train, self._judged = held_apart(train, judged, config.seed)
         if held_out:
             train, self._held_out = held_apart(train, held_out, config.seed)
         self._train = train
@@ -158,6 +163,12 @@ class TorchTrainer:
         if self._held_out is None:
             raise ConfigError("this method chooses by held-out images; hold some out of training")
         return next(iter(self._scores_of(self._model, self._held_out).values()))
+
+    def judged(self) -> Optional[float]:
+        """Return the deciding score on the images that are neither trained on nor chosen by; None without any."""
+        if self._judged is None:
+            return None
+        return next(iter(self._scores_of(self._model, self._judged).values()))
 
     def sample(self, most: int) -> torch.Tensor:
         """Return at most so many training images; fewer where they would take more than SAMPLE_BYTES."""

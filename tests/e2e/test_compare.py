@@ -116,7 +116,7 @@ def test_methods_budgets_and_seeds_are_compared_and_never_run_twice(home: Path) 
         assert cell["seconds"] > 0.0
         assert cell["peak_memory_bytes"] > 2**20
         assert 0.0 <= cell["pruned_accuracy"] <= 1.0
-        assert 0.0 <= cell["held_out_score"] <= 1.0
+        assert cell["judged_score"] is None
         folder = (
             home / f"all/cells/{cell['method']}-{cell['budget'].replace('%', 'pct')}-{cell['seed']}"
         )
@@ -193,11 +193,11 @@ def test_rates_are_searched_with_equal_trials_and_without_validation_data(home: 
     assert [(trial["method"], trial["lr"]) for trial in right["trials"]] == [
         ("ecc", 1e-9), ("uniform", 1e-9), ("ecc", 3e-3), ("uniform", 3e-3),
     ]  # fmt: skip
-    scores = [[trial["held_out_score"] for trial in one["trials"]] for one in (right, wrong)]
+    scores = [[trial["judged_score"] for trial in one["trials"]] for one in (right, wrong)]
     assert scores[0] == scores[1]
     best = {
         name: max(
-            (trial["held_out_score"], -trial["lr"], trial["lr"])
+            (trial["judged_score"], -trial["lr"], trial["lr"])
             for trial in right["trials"]
             if trial["method"] == name
         )[2]
@@ -205,6 +205,9 @@ def test_rates_are_searched_with_equal_trials_and_without_validation_data(home: 
     }
     assert right["chosen"] == wrong["chosen"] == found["right"]["rates"] == best
     assert right["seed"] == 1
+    assert right["judged_images"] == 238
+    trial = load_json(home / "search-right/search/ecc-0.003/run.json")["request"]
+    assert (trial["held_out"], trial["judged"]) == (143, 238)  # type: ignore[index]
     assert (home / "search-right/search/ecc-0.003/result.json").is_file()
     assert {cell["method"]: cell["lr"] for cell in found["right"]["cells"]} == best
     assert found["right"]["cells"][0]["accuracy"] != found["wrong"]["cells"][0]["accuracy"]
@@ -226,8 +229,8 @@ def test_a_method_without_a_rate_that_works_is_told() -> None:
     result = run_json(*asked, "--out", "hopeless", code=1)
     assert result["cells"][0]["error"] == "no rate of --search-lr could be trained with"
     assert result["search"]["chosen"] == {}
-    said = complaint(*asked, "--out", "blind", "--held-out", "0")
-    assert "give --held-out of at least 1" in said
+    said = complaint(*asked, "--out", "blind", "--search-images", "0")
+    assert "give --search-images of at least 1" in said
 
 
 @pytest.mark.parametrize(
@@ -332,5 +335,5 @@ def test_a_comparison_that_is_stopped_and_killed_goes_on_exactly(home: Path) -> 
     assert row["seconds"] > spent["seconds"] > 0.0  # type: ignore[index]
     straight = CliRunner().invoke(cli, [*asked, "--out", "straight"])
     expected = json.loads(straight.stdout)["cells"][0]
-    for name in ("widths", "accuracy", "pruned_accuracy", "held_out_score", "cost"):
+    for name in ("widths", "accuracy", "pruned_accuracy", "cost"):
         assert row[name] == expected[name], name

@@ -23,11 +23,11 @@ BUDGETS = [parse_budget(text) for text in ("60%", "40%", "20%")]
 
 
 def trial(method: str, rate: float, score: object) -> Trial:
-    row = Row(method, "50%", 9, "finished", accuracy=1.0 - rate, held_out_score=score)  # type: ignore[arg-type]
+    row = Row(method, "50%", 9, "finished", accuracy=1.0 - rate, judged_score=score)  # type: ignore[arg-type]
     return trial_of(row, rate)
 
 
-def test_the_best_held_out_score_decides_and_validation_is_not_even_there() -> None:
+def test_the_best_judged_score_decides_and_validation_is_not_even_there() -> None:
     trials = [
         trial("a", 0.1, 0.5),
         trial("a", 0.2, 0.7),
@@ -45,8 +45,11 @@ def test_a_method_whose_trials_all_failed_has_no_rate() -> None:
 def test_a_rate_at_the_edge_is_told() -> None:
     rates = (1e-3, 3e-3, 1e-2)
     assert at_the_edge(rates, {"a": 1e-3, "b": 3e-3, "c": 1e-2}) == ["a", "c"]
-    told = search_json(RateSearch(rates), BUDGETS[1], 3, [trial("a", 1e-2, 0.4)])
+    told = search_json(
+        RateSearch(rates), [trial("a", 1e-2, 0.4)], budget=BUDGETS[1], seed=3, judged=9
+    )
     assert (told["at_the_edge"], told["chosen"], told["seed"]) == (["a"], {"a": 1e-2}, 3)
+    assert told["judged_images"] == 9
 
 
 def test_trials_take_the_middle_budget_and_a_seed_of_their_own() -> None:
@@ -56,6 +59,14 @@ def test_trials_take_the_middle_budget_and_a_seed_of_their_own() -> None:
     assert search.seed_of([0, 4]) == 5
     with pytest.raises(ConfigError, match="seed 4 of the search is compared too"):
         RateSearch((1e-3, 1e-2), seed=4).seed_of([0, 4])
+
+
+def test_trials_are_judged_on_a_part_of_the_training_images() -> None:
+    search = RateSearch((1e-3, 1e-2))
+    assert [search.judged_of(images) for images in (4, 600, 10**6)] == [1, 100, 10_000]
+    assert RateSearch((1e-3, 1e-2), judged=7).judged_of(600) == 7
+    with pytest.raises(ConfigError, match="0 images judge nothing"):
+        RateSearch((1e-3, 1e-2), judged=0)
 
 
 @pytest.mark.parametrize("rates", [(1e-3,), (1e-3, 1e-3), (0.0, 1e-3), (float("inf"), 1.0)])
