@@ -105,6 +105,7 @@ class TrainConfig:
     Args:
         batch_size: images per batch; None takes 128 for classification, 4 for segmentation.
         lr: learning rate of Adam (alpha of the paper); None takes 1e-3 for images up to 64x64, else 1e-4.
+        rise: share of every phase in which the learning rate rises linearly to its value, 0..1.
         weight_decay: coupled L2 on weights.
         distill: share q of the distillation loss, 0..1.
         seed: seed of the batch order, 0..2^32-1.
@@ -115,6 +116,7 @@ class TrainConfig:
 
     batch_size: Optional[int] = None
     lr: Optional[float] = None  # ours; the paper used 1e-5 over 300,000 steps on ImageNet
+    rise: float = 0.05  # ours; without it Adam's first steps undo what was learned
     weight_decay: float = 1e-4  # ECC section 4.2
     distill: float = 0.5  # ECC section 4.2
     seed: int = 0
@@ -136,6 +138,8 @@ class TrainConfig:
         _check_seed(self.seed)
         if not 0.0 <= self.distill <= 1.0:
             raise ConfigError(f"distillation share {self.distill} must lie in 0..1")
+        if not 0.0 <= self.rise <= 1.0:
+            raise ConfigError(f"rise {self.rise} must lie in 0..1, a share of the steps")
 
     @property
     def learning_rate(self) -> float:

@@ -223,7 +223,7 @@ def _pruning(options: Dict[str, Any]) -> PruneConfig:
 
 
 def _training(options: Dict[str, Any], rate: Optional[float]) -> TrainConfig:
-    names = ("batch_size", "weight_decay", "distill", "optimizer", "class_weights")
+    names = ("batch_size", "rise", "weight_decay", "distill", "optimizer", "class_weights")
     return TrainConfig(
         lr=rate,
         finetune=tuple(parse_stage(text) for text in options["finetune"]),

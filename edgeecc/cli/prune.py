@@ -65,6 +65,13 @@ def training_options(command: Callable[..., Any]) -> Callable[..., Any]:
             help="Share of the distance to the dense network's outputs in the loss.",
         ),
         click.option(
+            "--rise",
+            type=float,
+            default=_TRAINING.rise,
+            show_default=True,
+            help="Share of every phase in which the learning rate rises to its value.",
+        ),
+        click.option(
             "--weight-decay",
             type=float,
             default=_TRAINING.weight_decay,
@@ -296,6 +303,7 @@ def _request_fields(options: Dict[str, Any]) -> Dict[str, Any]:
         lr=options["lr"],
         weight_decay=options["weight_decay"],
         distill=options["distill"],
+        rise=options["rise"],
         seed=options["seed"],
         optimizer=options["optimizer"],
         finetune=tuple(parse_stage(text) for text in options["finetune"]),

@@ -16,7 +16,7 @@ from torch import nn
 from edgeecc.config import TrainConfig
 from edgeecc.data.splits import Batch, Batches, Split, held_apart
 from edgeecc.errors import ConfigError
-from edgeecc.schedule import Stage, rate_and_share
+from edgeecc.schedule import Stage, rate_and_share, risen
 from edgeecc.solvers.base import Hooks, Step
 from edgeecc.training import checkpoint
 from edgeecc.training.classification import CLASSIFICATION
@@ -226,7 +226,7 @@ class TorchTrainer:
                     stages, index, steps, rate * config.learning_rate, config.distill
                 )
                 for group in optimizer.param_groups:
-                    group["lr"] = lr
+                    group["lr"] = risen(lr, index, steps, config.rise)
                 seed_(self._compute.device, config.seed, first_batch + index, self._world.rank)
                 batch = self._batches.batch(first_batch + index)
                 step = self._step(

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeecc.errors import ConfigError
-from edgeecc.schedule import Stage, parse_stage, rate_and_share
+from edgeecc.schedule import Stage, parse_stage, rate_and_share, risen
 
 pytestmark = pytest.mark.device
 
@@ -62,3 +62,11 @@ def test_every_step_has_its_stage(stages: list, more: int, rate: float, share: f
             assert lr == top
         elif index:
             assert lr < found[index - 1][0]
+
+
+@pytest.mark.parametrize(("steps", "rise"), [(40, 0.25), (40, 0.0), (3, 0.1), (1, 1.0), (7, 1.0)])
+def test_a_rate_rises_evenly_to_its_value_and_stays(steps: int, rise: float) -> None:
+    found = [risen(0.3, index, steps, rise) for index in range(steps)]
+    rising = max(1, round(rise * steps))
+    assert found[:rising] == pytest.approx([0.3 * (index + 1) / rising for index in range(rising)])
+    assert found[rising - 1 :] == [0.3] * (steps - rising + 1)

@@ -107,7 +107,7 @@ def test_the_budget_holds_in_the_exact_model(
     assert exact < relaxed  # padding is not paid for
     assert exact == pytest.approx(history[-1].cost)
     assert exact >= 0.99 * problem.bound  # nothing that the budget pays for is thrown away
-    assert work.evaluate() > work.dense_scores()["top-1"] - 0.05
+    assert work.evaluate() > work.dense_scores()["top-1"] - 0.1
 
 
 @pytest.mark.parametrize("share", [1.0, 0.6, 0.5])
