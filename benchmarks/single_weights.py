@@ -96,7 +96,9 @@ def run(
         force=True,
         pruning=replace(pruning, steps=steps, finetune_steps=case.steps, checkpoint_s=1e9),
         wsp=wsp,
-        training=TrainConfig(batch_size=BATCH, lr=args.lr, seed=seed, optimizer=args.optimizer),
+        training=TrainConfig(
+            batch_size=BATCH, lr=args.lr, seed=seed, optimizer=args.optimizer, rise=0.0
+        ),
     )
     row: Dict[str, Any] = {"case": args.case, "method": name, "budget": budget, "seed": seed}
     row["settings"] = [args.lr, args.optimizer]
