@@ -17,7 +17,7 @@ import argparse
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Callable, Dict, Optional, Tuple
+from typing import Callable, Dict, Optional, Tuple, get_args
 
 import nets
 import torch
@@ -57,7 +57,6 @@ class Case:
         steps, finetune_steps: of every run.
         batch: images a step.
         rates: learning rates that are tried for every method.
-        precision: of forward passes in training.
         search: budget of the trials.
         passes, dense_lr: of the dense training.
         start: makes the network that dense training starts from; None starts from random weights.
@@ -78,7 +77,6 @@ class Case:
     methods: Tuple[str, ...] = tuple(METHODS)
     start: Optional[Callable[[Path], nn.Module]] = None
     one_dense: bool = True
-    precision: Precision = "fp32"
 
 
 def _public(depth: int) -> Callable[[Path], nn.Module]:
@@ -169,6 +167,12 @@ def main() -> None:
         "--set", nargs="+", default=[], metavar="METHOD.NAME=VALUE", help="ablations; another --out"
     )
     parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument(
+        "--precision",
+        choices=get_args(Precision),
+        default="fp32",
+        help="of forward passes in training",
+    )
     args = parser.parse_args()
     case = CASES[args.case]
     out = args.out / args.case
@@ -186,7 +190,7 @@ def main() -> None:
         profile=out / "law.json",
         pruning=PruneConfig(steps=case.steps, finetune_steps=case.finetune_steps),
         training=TrainConfig(batch_size=case.batch),
-        compute=ComputeConfig(precision=case.precision),
+        compute=ComputeConfig(precision=args.precision),
     )
     search = RateSearch(case.rates, parse_budget(case.search, Metric.ENERGY), max(args.seeds) + 1)
     request = CompareRequest(
