@@ -396,6 +396,33 @@ def test_ctrl_c_exits_with_130_and_keeps_the_samples(home: Path) -> None:
     assert resumed["resumed_from"] == 60
 
 
+def test_fine_tuning_that_was_stopped_goes_on_with_the_steps_it_was_left(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    command = ["prune", "net.pth", *FACTORY, *QUICK, "--budget", "60%", "--of", "macs"]
+    command += ["--steps", "8", "--finetune-steps", "3", "--run"]
+    whole = run_json(*command, "runs/unstopped")
+    assert (whole["steps"], whole["finetune_steps"]) == (4, 7)
+    with monkeypatch.context() as stopped:
+        stopped.setattr("edgeecc.prune._finetune", _interrupted)
+        run(*command, "runs/stopped", code=130)
+    path = Path("runs/stopped/pruned.safetensors")
+    tensors, metadata = read_tensors(path)
+    assert metadata["left"] == "4"
+    write_tensors(path, tensors, {"status": "converged"})
+    assert "does not tell how many steps are left; --force starts over" in complaint(
+        *command, "runs/stopped"
+    )
+    write_tensors(path, tensors, metadata)
+    went_on = run_json(*command, "runs/stopped")
+    for name in ("steps", "finetune_steps", "accuracy", "pruned_accuracy", "widths", "cost"):
+        assert went_on[name] == whole[name], name
+
+
+def _interrupted(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
 def test_a_finished_run_is_not_overwritten() -> None:
     command = (
         "prune",

@@ -67,6 +67,59 @@ def test_held_out_images_are_never_sampled_or_trained_on() -> None:
     assert 0.0 <= loop.held_out() <= 1.0
 
 
+def test_images_that_judge_are_neither_trained_on_nor_chosen_by() -> None:
+    seen: List[torch.Tensor] = []
+
+    class Watched(nn.Sequential):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            seen.append(x)
+            return super().forward(x)
+
+    loop = TorchTrainer(
+        Watched(*network()),
+        split(),
+        split(),
+        config=TrainConfig(batch_size=4),
+        held_out=8,
+        judged=12,
+    )
+
+    def shown(act: object) -> set:
+        seen.clear()
+        act()  # type: ignore[operator]
+        return set((40 * torch.cat(seen)[:, 0, 0, 0]).round().int().tolist())
+
+    judged, chosen = shown(loop.judged), shown(loop.held_out)
+    trained = shown(lambda: loop.train("a", 20, Free()))
+    assert [len(one) for one in (judged, chosen, trained)] == [12, 8, 20]
+    assert len(judged | chosen | trained) == 40
+    assert trainer(network()).judged() is None
+
+
+def test_the_rate_rises_at_the_start_of_every_phase() -> None:
+    class Rates(Free):
+        def __init__(self) -> None:
+            self.seen: List[float] = []
+
+        def after_step(
+            self, model: nn.Module, optimizer: torch.optim.Optimizer, *_: object
+        ) -> Mapping[str, float]:
+            self.seen.append(optimizer.param_groups[0]["lr"])
+            return {"cost": 1.0}
+
+    def rates(phase: str, rise: float) -> List[float]:
+        hooks, config = Rates(), TrainConfig(batch_size=4, lr=0.1, rise=rise)
+        TorchTrainer(network(), split(), split(), config=config).train(phase, 8, hooks)
+        return hooks.seen
+
+    assert rates("prune", 0.5) == pytest.approx([0.025, 0.05, 0.075, *[0.1] * 5])
+    still, rising = rates("finetune", 0.0), rates("finetune", 0.5)
+    assert still == sorted(still, reverse=True)
+    assert rising == pytest.approx([rate * min(1.0, n / 4) for n, rate in enumerate(still, 1)])
+    with pytest.raises(ConfigError, match="rise 1.5 must lie in"):
+        TrainConfig(rise=1.5)
+
+
 @pytest.mark.parametrize("count", [21, -1])
 def test_too_many_held_out_images_are_refused(count: int) -> None:
     with pytest.raises(DataError, match="hold out 1 to 20"):
