@@ -94,12 +94,13 @@ def training_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--finetune-steps",
             type=int,
-            help="Steps with the pattern fixed.  [default: two passes, >= 300]",
+            help="Steps of fine-tuning, what was removed staying removed.  [default: two passes, >= 300]",
         ),
         click.option(
             "--steps",
             type=int,
-            help="Steps while pruning.  [default: two passes over the data, >= 300]",
+            help="Steps for pruning; fine-tuning has those that it does not need.  [default: two passes over the data, "
+            ">= 300]",
         ),
     ):
         command = decorate(command)
