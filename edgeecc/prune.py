@@ -38,7 +38,7 @@ from edgeecc.run_request import (
     weights_digest,
     write_result,
 )
-from edgeecc.solvers.base import Problem, Solution, Solver
+from edgeecc.solvers.base import ALREADY_WITHIN, Problem, Solution, Solver
 from edgeecc.solvers.feasibility import check_feasible
 from edgeecc.solvers.finetune import slim_hooks
 from edgeecc.solvers.table import make_solver, method
@@ -180,7 +180,7 @@ def _solved(
 
 def _is_trained(solution: Solution) -> bool:
     """Return whether there is anything to fine-tune."""
-    return solution.status != "already_within"
+    return solution.status != ALREADY_WITHIN
 
 
 def _finetune(ready: Prepared, trainer: TorchTrainer, solution: Solution) -> None:

@@ -86,13 +86,13 @@ def rate_and_share(
     )
 
 
-def risen(rate: float, index: int, steps: int, rise: float) -> float:
-    """Return the learning rate of step `index` of a phase of `steps`, counted from 0, that is to rise to `rate`.
+def risen(rate: float, index: int, rising: int) -> float:
+    """Return the learning rate of step `index`, counted from 0, where it is to rise to `rate` in `rising` steps.
 
     Adam's first steps, before it knows the gradients, move every weight by the whole rate: where it is high they undo
-    what the weights have learned. So it rises linearly over a share `rise` of the phase (ours).
+    what the weights have learned. So it rises linearly at first (ours).
     """
-    return rate * min(1.0, (index + 1) / max(1, round(rise * steps)))
+    return rate * min(1.0, (index + 1) / max(1, rising))
 
 
 def _number(text: str, stage: str) -> float:

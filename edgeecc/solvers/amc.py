@@ -32,7 +32,7 @@ from edgeecc.graph.spec import FloatArray
 from edgeecc.peer_config import AmcConfig
 from edgeecc.solvers.amc_search import Search
 from edgeecc.solvers.amc_walk import Course, lower_bounds
-from edgeecc.solvers.base import Problem, Solution, Step, Trainer
+from edgeecc.solvers.base import Problem, Solution, Step, Trainer, untouched
 from edgeecc.solvers.ddpg import under
 from edgeecc.solvers.feasibility import check_feasible
 from edgeecc.solvers.finetune import FixedPattern
@@ -66,7 +66,7 @@ class AmcSolver:
         """
         check_feasible(problem)
         if problem.is_met_by_dense():
-            return Solution(problem.spec.keep_all(), "already_within", (), steps)
+            return untouched(problem, steps)
         trainer.held_out()  # refuses where there are no such images, before anything is collected
         run = _Run(problem, trainer, self._config, steps)
         for alternation in range(run.alternation, self._config.alternations):

@@ -17,6 +17,9 @@ from torch import nn
 from edgeecc.cost.base import CostModel
 from edgeecc.graph.spec import FloatArray, IntArray, NetworkSpec
 
+#: Status of a network that holds every limit as it is.
+ALREADY_WITHIN = "already_within"
+
 
 @dataclass(frozen=True)
 class Limit:
@@ -186,7 +189,7 @@ class Solution:
 
     Args:
         keep: units that stay, per prunable group; their cost is within the bound.
-        status: "converged", "already_within" or what else ended the solve, in the solver's words.
+        status: "converged", ALREADY_WITHIN or what else ended the solve, in the solver's words.
         history: the steps as reported.
         left: training steps of those given that were not needed; fine-tuning has them, which trains a slim network.
     """
@@ -195,6 +198,11 @@ class Solution:
     status: str
     history: Tuple[Step, ...]
     left: int = 0
+
+
+def untouched(problem: Problem, steps: int) -> Solution:
+    """Return the solution of a problem that the dense network meets: nothing goes, and every step is left."""
+    return Solution(problem.spec.keep_all(), ALREADY_WITHIN, (), steps)
 
 
 class Solver(Protocol):

@@ -30,16 +30,17 @@ from torch import nn
 
 from edgeecc.graph.spec import FloatArray
 from edgeecc.peer_config import EapChannelsConfig
-from edgeecc.solvers.base import Problem, Solution, Trainer
+from edgeecc.solvers.base import Problem, Solution, Trainer, untouched
 from edgeecc.solvers.channel_budget import allotted, noise, worths
 from edgeecc.solvers.channel_error import chosen, eliminated, kept_shares, quadratic, total
 from edgeecc.solvers.feasibility import check_feasible
+from edgeecc.solvers.living import Living
 from edgeecc.solvers.local_fit import fit
 from edgeecc.solvers.moments import Sample
 from edgeecc.solvers.readers import Reader, readers
 from edgeecc.solvers.sparse import zero_
 from edgeecc.solvers.unfold import from_matrix
-from edgeecc.solvers.units import Alive, UnitTable, keep_of, mask_weights_, widths_of
+from edgeecc.solvers.units import Alive, UnitTable, keep_of, widths_of
 
 
 class EapChannelsSolver:
@@ -56,7 +57,7 @@ class EapChannelsSolver:
         check_feasible(problem)
         spec = problem.spec
         if problem.is_met_by_dense():
-            return Solution(spec.keep_all(), "already_within", (), steps)
+            return untouched(problem, steps)
         sample = Sample(trainer.sample(self._config.images), problem.seed)
         sweeper = Sweeper(problem, copy.deepcopy(trainer.model), sample, self._config.beyond)
         due = sweep_steps(self._config.sweeps, steps)
@@ -66,7 +67,7 @@ class EapChannelsSolver:
         if not due:
             hooks.sweep_(trainer.model, 1.0)
         status = "converged" if due else "cut_without_training"
-        return Solution(keep_of(spec, hooks.alive), status, tuple(history), steps - needed)
+        return Solution(keep_of(spec, hooks.living.alive), status, tuple(history), steps - needed)
 
 
 class Sweeper:
@@ -187,8 +188,7 @@ class EapChannelsHooks:
         spec = sweeper.problem.spec
         self._sweeper, self._due, self._done = sweeper, list(due), 0
         self._dense = sweeper.problem.load(spec.vector(spec.dense_widths()))
-        self._masks: Dict[str, torch.Tensor] = {}
-        self.alive: Alive = [np.ones(group.width, dtype=bool) for group in spec.prunable]
+        self.living = Living(sweeper.problem, sweeper.table)
 
     def after_backward(self, model: nn.Module) -> None:
         """Drop the gradients of the network that is not yet pruned."""
@@ -201,33 +201,23 @@ class EapChannelsHooks:
     ) -> Mapping[str, float]:  # fmt: skip
         """Put the zeros back, and sweep when it is time."""
         del steps
-        mask_weights_(model, optimizer, self._masks)
+        self.living.mask_(model, optimizer)
         if step in self._due:
             self.sweep_(model, (self._done + 1) / len(self._due))
-            mask_weights_(model, optimizer, self._masks)
-        return {"cost": self._sweeper.problem.first_cost(widths_of(self.alive))}
+            self.living.mask_(model, optimizer)
+        return {"cost": self.living.cost()}
 
     def sweep_(self, model: nn.Module, share: float) -> None:
         """Sweep in place down to a share of the way from the dense load to the limits."""
         target = 1.0 if share >= 1.0 else self._dense ** (1.0 - share)
-        self._set(self._sweeper.sweep_(model, self.alive, target))
+        self.living.let_die(self._sweeper.sweep_(model, self.living.alive, target))
         self._done += 1
 
     def state(self) -> Dict[str, torch.Tensor]:
         """Return which units live, and how many sweeps were made."""
-        state = {
-            f"alive.{index}": torch.from_numpy(living).to(torch.uint8)
-            for index, living in enumerate(self.alive)
-        }
-        state["done"] = torch.tensor([self._done])
-        return state
+        return {"done": torch.tensor([self._done]), **self.living.state()}
 
     def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
         """Take back what `state` returned."""
         self._done = int(state["done"])
-        self._set(
-            [state[f"alive.{index}"].numpy().astype(bool) for index in range(len(self.alive))]
-        )
-
-    def _set(self, alive: Alive) -> None:
-        self.alive, self._masks = alive, self._sweeper.table.masks(alive)
+        self.living.load_state(state)

@@ -28,7 +28,7 @@ from torch import nn
 
 from edgeecc.config import EccConfig
 from edgeecc.graph.spec import FloatArray
-from edgeecc.solvers.base import Limit, Problem, Solution, Trainer
+from edgeecc.solvers.base import Limit, Problem, Solution, Trainer, untouched
 from edgeecc.solvers.ecc_published import PublishedHooks
 from edgeecc.solvers.feasibility import check_feasible
 from edgeecc.solvers.importance import Importance
@@ -55,7 +55,7 @@ class EccSolver:
         check_feasible(problem)
         spec = problem.spec
         if problem.is_met_by_dense():
-            return Solution(spec.keep_all(), "already_within", (), steps)
+            return untouched(problem, steps)
         needed = steps
         if self._config.metric == "adam":
             published = PublishedHooks(problem, self._config)

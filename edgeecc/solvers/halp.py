@@ -20,7 +20,7 @@ from torch import nn
 from edgeecc.graph.spec import FloatArray
 from edgeecc.peer_config import HalpConfig
 from edgeecc.solvers.allotment import Allotter
-from edgeecc.solvers.base import Problem, Solution, Trainer
+from edgeecc.solvers.base import Problem, Solution, Trainer, untouched
 from edgeecc.solvers.feasibility import check_feasible
 from edgeecc.solvers.gates import Gates, trained_parameters
 from edgeecc.solvers.living import Living
@@ -43,9 +43,9 @@ class HalpSolver:
         check_feasible(problem)
         spec = problem.spec
         if problem.is_met_by_dense():
-            return Solution(spec.keep_all(), "already_within", (), steps)
+            return untouched(problem, steps)
         gates = Gates(spec, trained_parameters(trainer.model))
-        ends = round_ends(self._config, steps) if steps else []
+        ends = round_ends(self._config, steps)
         hooks = HalpHooks(problem, self._config, gates, ends)
         needed = ends[-1] if ends else 0
         history = trainer.train("prune", needed, hooks)
@@ -137,6 +137,8 @@ def round_ends(config: HalpConfig, steps: int) -> List[int]:
 
     Rounds that do not fit the steps are left out, and the rest share the way to the budget.
     """
+    if not steps:
+        return []
     if config.interval:
         rounds = min(config.rounds, steps // config.interval)
         return [config.interval * (turn + 1) for turn in range(rounds)] or [steps]

@@ -17,7 +17,7 @@ import torch
 from edgeecc.errors import ConfigError
 from edgeecc.graph.spec import FloatArray
 from edgeecc.peer_config import LcpConfig
-from edgeecc.solvers.base import Problem, Solution, Step, Trainer
+from edgeecc.solvers.base import Problem, Solution, Step, Trainer, untouched
 from edgeecc.solvers.evolution import Tried, proposed
 from edgeecc.solvers.feasibility import check_feasible
 from edgeecc.solvers.finetune import FixedMasks
@@ -45,7 +45,7 @@ class LcpSolver:
         check_feasible(problem)
         spec = problem.spec
         if problem.is_met_by_dense():
-            return Solution(spec.keep_all(), "already_within", (), steps)
+            return untouched(problem, steps)
         tau = search_steps(self._config, steps)
         search = _Search(problem, trainer, self._config, tau)
         widths = search.run()

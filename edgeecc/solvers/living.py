@@ -11,7 +11,7 @@ from torch import nn
 from edgeecc.graph.spec import FloatArray
 from edgeecc.solvers.base import Problem
 from edgeecc.solvers.ladder import Ladder, ladder
-from edgeecc.solvers.prox import top
+from edgeecc.solvers.prox import top_mask
 from edgeecc.solvers.units import Alive, UnitTable, beside_weights, mask_weights_, widths_of
 
 
@@ -53,12 +53,10 @@ class Living:
 
     def chosen(self, importance: List[FloatArray], widths: FloatArray) -> Alive:
         """Return the `widths` most important living units of each group."""
-        kept = []
-        for living, a, width in zip(self.alive, importance, widths):
-            stays = np.zeros(len(a), dtype=bool)
-            stays[top(np.where(living, a, -1.0), int(width))] = True
-            kept.append(stays)
-        return kept
+        return [
+            top_mask(np.where(living, a, -1.0), int(width))
+            for living, a, width in zip(self.alive, importance, widths)
+        ]
 
     def let_die(self, alive: Alive) -> None:
         """Let the units die that are not among `alive`."""

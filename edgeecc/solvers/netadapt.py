@@ -30,7 +30,7 @@ from torch import nn
 
 from edgeecc.graph.spec import FloatArray, NetworkSpec
 from edgeecc.peer_config import NetAdaptConfig
-from edgeecc.solvers.base import Problem, Solution, Step, Trainer
+from edgeecc.solvers.base import Problem, Solution, Step, Trainer, untouched
 from edgeecc.solvers.feasibility import check_feasible
 from edgeecc.solvers.finetune import FixedMasks
 from edgeecc.solvers.netadapt_plan import planned, shared_out
@@ -42,7 +42,7 @@ from edgeecc.solvers.netadapt_state import (
     packed,
     unpacked,
 )
-from edgeecc.solvers.prox import top
+from edgeecc.solvers.prox import top_mask
 from edgeecc.solvers.sparse import zero_
 from edgeecc.solvers.uniform import squared_norms
 from edgeecc.solvers.units import Alive, UnitTable, copied, keep_of, widths_of
@@ -68,7 +68,7 @@ class NetAdaptSolver:
         """
         check_feasible(problem)
         if problem.is_met_by_dense():
-            return Solution(problem.spec.keep_all(), "already_within", (), steps)
+            return untouched(problem, steps)
         return _Search(problem, trainer, steps, self._config).run()
 
 
@@ -241,9 +241,7 @@ def _strongest(
     norms: FloatArray, among: np.typing.NDArray[np.bool_], width: float
 ) -> np.typing.NDArray[np.bool_]:
     """Return the `width` units of the largest norm among some."""
-    chosen = np.zeros(len(norms), dtype=bool)
-    chosen[top(np.where(among, norms, -1.0), int(width))] = True
-    return chosen
+    return top_mask(np.where(among, norms, -1.0), int(width))
 
 
 def revive_(

@@ -68,10 +68,16 @@ def kept_mask(
     Args: see `trim`; importance of dead units may be negative, then they rank last.
     """
     least = min(max(1, math.floor(s + 1e-9)), len(importance))
-    kept = np.zeros(len(importance), dtype=bool)
-    kept[top(importance, least)] = True
+    kept = top_mask(importance, least)
     kept[survivors(np.maximum(importance, 0.0), s, y, rho1=rho1, alpha=alpha)] = True
     return kept
+
+
+def top_mask(importance: FloatArray, count: int) -> np.typing.NDArray[np.bool_]:
+    """Return which are the `count` most important units, (c,); see `top`."""
+    chosen = np.zeros(len(importance), dtype=bool)
+    chosen[top(importance, count)] = True
+    return chosen
 
 
 def top(importance: FloatArray, count: int) -> IntArray:

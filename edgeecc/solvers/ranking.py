@@ -15,7 +15,7 @@ from torch import nn
 
 from edgeecc.graph.spec import FloatArray, IntArray, NetworkSpec
 from edgeecc.solvers.base import Problem
-from edgeecc.solvers.prox import top
+from edgeecc.solvers.prox import top_mask
 from edgeecc.solvers.units import Alive, UnitTable
 
 
@@ -71,12 +71,7 @@ class Ranking:
 
     def alive(self, widths: FloatArray) -> Alive:
         """Return the units of largest norm at widths (G,)."""
-        chosen: Alive = []
-        for values, width in zip(self._norms, widths):
-            stays = np.zeros(len(values), dtype=bool)
-            stays[top(values, int(width))] = True
-            chosen.append(stays)
-        return chosen
+        return [top_mask(values, int(width)) for values, width in zip(self._norms, widths)]
 
     def _left(self, removed: IntArray) -> FloatArray:
         return np.asarray(self._dense - np.bincount(removed, minlength=len(self._dense)))

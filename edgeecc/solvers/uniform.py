@@ -7,14 +7,13 @@ that were rounded down most.
 
 from __future__ import annotations
 
-import numpy as np
 from torch import nn
 
 from edgeecc.graph.spec import FloatArray
 from edgeecc.peer_config import NoSettings
-from edgeecc.solvers.base import Problem, Solution, Trainer
+from edgeecc.solvers.base import Problem, Solution, Trainer, untouched
 from edgeecc.solvers.feasibility import check_feasible
-from edgeecc.solvers.prox import top
+from edgeecc.solvers.prox import top_mask
 from edgeecc.solvers.units import UnitTable, keep_of
 from edgeecc.solvers.widths import shrunk
 
@@ -33,13 +32,12 @@ class UniformSolver:
         check_feasible(problem)
         spec = problem.spec
         if problem.is_met_by_dense():
-            return Solution(spec.keep_all(), "already_within", (), steps)
+            return untouched(problem, steps)
         widths = uniform_widths(problem)
-        alive = []
-        for norms, width in zip(squared_norms(trainer.model, problem), widths):
-            living = np.zeros(len(norms), dtype=bool)
-            living[top(norms, int(width))] = True
-            alive.append(living)
+        alive = [
+            top_mask(norms, int(width))
+            for norms, width in zip(squared_norms(trainer.model, problem), widths)
+        ]
         return Solution(keep_of(spec, alive), "converged", (), steps)
 
 

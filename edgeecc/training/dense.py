@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from edgeecc.data.splits import Batches, Split
+from edgeecc.schedule import risen
 from edgeecc.training.classification import CLASSIFICATION
 from edgeecc.training.task import Task
 
@@ -36,9 +37,9 @@ def train_dense_(  # noqa: PLR0913  # keyword-only, one sample or state each
     optimizer = torch.optim.Adam(model.parameters(), lr=lr, weight_decay=1e-4)
     model.train()
     for step in range(steps):
-        warm = min(1.0, (step + 1) / max(1, steps // 20))
+        rate = risen(lr, step, steps // 20)
         for group in optimizer.param_groups:
-            group["lr"] = lr * warm * 0.5 * (1.0 + math.cos(math.pi * step / steps))
+            group["lr"] = rate * 0.5 * (1.0 + math.cos(math.pi * step / steps))
         images, labels = batches.batch(step)
         loss = task.loss(task.output_of(model(images)), labels)
         optimizer.zero_grad(set_to_none=True)

@@ -226,7 +226,7 @@ class TorchTrainer:
                     stages, index, steps, rate * config.learning_rate, config.distill
                 )
                 for group in optimizer.param_groups:
-                    group["lr"] = risen(lr, index, steps, config.rise)
+                    group["lr"] = risen(lr, index, round(config.rise * steps))
                 seed_(self._compute.device, config.seed, first_batch + index, self._world.rank)
                 batch = self._batches.batch(first_batch + index)
                 step = self._step(

@@ -66,7 +66,7 @@ def test_every_step_has_its_stage(stages: list, more: int, rate: float, share: f
 
 @pytest.mark.parametrize(("steps", "rise"), [(40, 0.25), (40, 0.0), (3, 0.1), (1, 1.0), (7, 1.0)])
 def test_a_rate_rises_evenly_to_its_value_and_stays(steps: int, rise: float) -> None:
-    found = [risen(0.3, index, steps, rise) for index in range(steps)]
+    found = [risen(0.3, index, round(rise * steps)) for index in range(steps)]
     rising = max(1, round(rise * steps))
     assert found[:rising] == pytest.approx([0.3 * (index + 1) / rising for index in range(rising)])
     assert found[rising - 1 :] == [0.3] * (steps - rising + 1)
