@@ -1,4 +1,4 @@
-"""Held-out error of the cost models on virtual:tx2, tiles and noise on: two forms, two fits, over seeds.
+"""Held-out error of the cost models on virtual:tx2, tiles and noise on: forms and fits, over seeds.
 
 Errors are against noisy readings, as on a device. The last two columns are against the law without noise, which
 a device does not tell: dense, and the mean over variants with every width between half and whole.
@@ -25,7 +25,10 @@ from edgeecc.graph.spec import FloatArray
 from edgeecc.meters.virtual import TX2, law_energy_j
 from edgeecc.sources import open_network, trace_source
 
-CASES = tuple((form, fit) for form in ("bilinear", "bilinear+linear") for fit in ("nnls", "adam"))
+CASES = (
+    *((form, fit) for form in ("bilinear", "bilinear+linear") for fit in ("nnls", "adam")),
+    ("auto", "nnls"),
+)
 WIDE_VARIANTS = 100
 
 
@@ -49,7 +52,7 @@ def evaluate(name: str, seeds: Sequence[int], samples: int) -> None:
             rows: List[Tuple[float, ...]] = []
             for seed in seeds:
                 job = Job(spec, graph, TX2.name, Path(folder) / str(seed))
-                config = CalibrateConfig(samples=samples, seed=seed, model=form, fit=fit)  # type: ignore[arg-type]  # CASES
+                config = CalibrateConfig(samples=samples, seed=seed, model=form, fit=fit)  # type: ignore[arg-type]  # a fit of CASES
                 calibrate(job, config, MeasureProtocol())
                 profile = Profile.load(job.folder / "profile.json")
                 assert profile.heldout is not None

@@ -21,8 +21,9 @@ from edgeecc.artifacts import write_bytes
 from edgeecc.calibrate import Job, calibrate
 from edgeecc.calibration_folder import network_folder
 from edgeecc.config import CalibrateConfig, MeasureProtocol
-from edgeecc.cost.product import ProductModel, layer_terms, spec_groups
+from edgeecc.cost.product import ProductModel
 from edgeecc.cost.profile import Profile
+from edgeecc.cost.terms import layer_terms, spec_groups
 from edgeecc.errors import ArtifactError
 from edgeecc.graph.spec import NetworkSpec
 from edgeecc.sources import open_network, trace_source

@@ -56,6 +56,7 @@ class PricedBudget:
             "meter": self.price.cost.meter,
             "device": self.price.device,
             "margin": self.price.margin,
+            "confidence": self.price.confidence,
         }
 
 
@@ -76,6 +77,7 @@ def price_budgets(
             profiles.get(budget.metric),
             request.workspace,
             request.pruning.margin,
+            request.pruning.confidence,
         )
         found = price(traced, source, query)
         dense = found.cost.predict(traced.spec.vector(traced.spec.dense_widths()))

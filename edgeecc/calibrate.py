@@ -10,14 +10,17 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import perf_counter
-from typing import Callable, Dict, List, Optional, Protocol, Sequence
+from typing import Callable, Dict, List, Optional, Protocol, Sequence, Tuple
 
 import onnx
 
 from edgeecc.artifacts import exclusive, write_bytes
 from edgeecc.calibration_folder import device_metric
 from edgeecc.config import CalibrateConfig, MeasureProtocol
+from edgeecc.cost.choose import Tried, choose
 from edgeecc.cost.fit import HeldoutError, fit, heldout_error, split
+from edgeecc.cost.forms import Form
+from edgeecc.cost.product import ProductModel
 from edgeecc.cost.profile import Profile
 from edgeecc.cost.samples import (
     DENSE,
@@ -31,12 +34,11 @@ from edgeecc.cost.samples import (
 from edgeecc.errors import ConfigError
 from edgeecc.graph.onnx_slice import SlicePlan
 from edgeecc.graph.onnx_work import work
-from edgeecc.graph.spec import NetworkSpec, Widths
+from edgeecc.graph.spec import FloatArray, NetworkSpec, Widths
 from edgeecc.meters.base import ClockMeter, Measurement, measure
 from edgeecc.meters.virtual import LAWS, VirtualDevice
 from edgeecc.runtimes.onnxrt import DEVICE as ORT_DEVICE
 from edgeecc.runtimes.onnxrt import OnnxRuntime
-from edgeecc.units import Metric
 
 #: Longest time between commits: what a kill can lose.
 COMMIT_S = 0.5
@@ -121,14 +123,24 @@ def calibrate(
             rate = (config.samples - before) / max(1e-9, perf_counter() - started)
             rows = [row for row in store.rows() if row.number < config.samples]
             check_widths(rows, job.spec, config.seed, source=job.folder / "samples.db")
-        profile = _fit(job, config, protocol, rows, meter)
+        profile, tried = _fit(job, config, protocol, rows, meter)
         profile.save(job.folder / "profile.json")
         write_bytes(job.folder / "PROTOCOL.md", _protocol_text(profile).encode())
     return {
         "profile": str(job.folder / "profile.json"),
         "samples": config.samples,
         "heldout_error": asdict(profile.heldout) if profile.heldout else None,
-        "model": config.model,
+        "margin": asdict(profile.margin()),
+        "model": profile.form,
+        "tried": [
+            {
+                "model": one.form.text,
+                "terms": one.terms,
+                "error": one.error,
+                "standard_error": one.standard_error,
+            }
+            for one in tried
+        ],
         "meter": meter,
         "variants_per_s": rate,
         "resumed_from": before,
@@ -215,35 +227,42 @@ def _row(number: int, spec: NetworkSpec, widths: Widths, found: Measurement) -> 
 
 def _fit(
     job: Job, config: CalibrateConfig, protocol: MeasureProtocol, rows: Sequence[Row], meter: str
-) -> Profile:  # fmt: skip
+) -> Tuple[Profile, List[Tried]]:  # fmt: skip
+    """Return the profile, and the forms that were tried for it."""
     samples = [row for row in rows if row.number >= 0]
     widths, values = as_arrays(samples)
     train, held = split(len(samples), config.heldout, config.seed)
-    metric: Metric = device_metric(job.device)
-    model = fit(
-        job.spec,
-        widths[train],
-        values[train],
-        form=config.model,
-        method=config.fit,
-        meter=meter,
-        metric=metric,
-    )
+
+    def fitted(form: Form, widths: FloatArray, values: FloatArray) -> ProductModel:
+        return fit(
+            job.spec, widths, values, form=form, method=config.fit, meter=meter, metric=device_metric(job.device),
+        )  # fmt: skip
+
+    tried: List[Tried] = []
+    if config.model == "auto":
+        tried = choose(
+            job.spec, widths[train], values[train],
+            predict=lambda form, at, known, wanted: fitted(form, at, known).predict_many(wanted), seed=config.seed,
+        )  # fmt: skip
+    form = tried[0].form if tried else Form.parse(config.model)
+    model = fitted(form, widths[train], values[train])
     anchors = {row.number: row.value for row in rows if row.number < 0}
-    return Profile(
+    profile = Profile(
         network=job.spec.network,
         device=job.device,
         fingerprint=job.spec.fingerprint(),
         model=model,
-        form=config.model,
+        form=form.text,
         fit=config.fit,
         meter=meter,
         heldout=heldout_error(model, widths[held], values[held]),
+        ratios=tuple(sorted((values[held] / model.predict_many(widths[held])).tolist())),
         samples={"train": len(train), "heldout": len(held)},
         seed=config.seed,
         protocol=asdict(protocol),
         anchors={"dense": anchors[DENSE], "thinnest": anchors[THINNEST]},
     )
+    return profile, tried
 
 
 def _protocol_text(profile: Profile) -> str:

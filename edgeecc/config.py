@@ -7,6 +7,7 @@ resolved values go into every artefact.
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from typing import Dict, Literal, Optional, Tuple, get_args
 
@@ -14,7 +15,6 @@ from edgeecc.errors import ConfigError
 from edgeecc.pattern import parse as parse_pattern
 from edgeecc.schedule import Stage
 
-ModelForm = Literal["bilinear", "bilinear+linear"]
 FitMethod = Literal["nnls", "adam"]
 Importance = Literal["taylor", "adam"]
 Optimizer = Literal["adam", "sgd"]
@@ -24,6 +24,8 @@ TaskName = Literal["classification", "segmentation"]
 Accelerator = Literal["auto", "cpu", "cuda"]
 Precision = Literal["fp32", "bf16", "fp16"]
 
+#: Forms of cost models, beside "auto"; `cost.forms` says what they sum.
+COST_MODEL = re.compile(r"bilinear(\+linear)?(?:\+tiles:([1-9]\d{0,3}))?(\+spans)?")
 #: Label of pixels that belong to no class: neither trained on nor counted (Cityscapes' convention).
 IGNORE_LABEL = 255
 
@@ -65,7 +67,7 @@ class CalibrateConfig:
     Args:
         samples: width variants to measure.
         seed: seed of the widths, the split and simulated noise.
-        model: form of the cost model.
+        model: form of the cost model, see `COST_MODEL`; "auto" is chosen by cross-validation.
         fit: "nnls" (closed form) or "adam" (the paper's).
         heldout: share of the samples kept for the error.
     """
@@ -74,7 +76,7 @@ class CalibrateConfig:
         1000  # ours: 9 to 53 coefficients are settled by then (docs); the paper measured 10,000
     )
     seed: int = 0
-    model: ModelForm = "bilinear"
+    model: str = "auto"
     fit: FitMethod = "nnls"
     heldout: float = 0.2  # ECC section 4.1: 8,000 / 2,000
 
@@ -85,9 +87,9 @@ class CalibrateConfig:
             )
         if not 0.0 < self.heldout < 1.0:
             raise ConfigError(f"heldout share {self.heldout} must lie in (0, 1)")
-        if self.model not in ("bilinear", "bilinear+linear"):
+        if self.model != "auto" and not COST_MODEL.fullmatch(self.model):
             raise ConfigError(
-                f"unknown cost model {self.model!r}; known are bilinear, bilinear+linear"
+                f"unknown cost model {self.model!r}; known are auto and bilinear[+linear][+tiles:N][+spans]"
             )
         if self.fit not in ("nnls", "adam"):
             raise ConfigError(f"unknown fit {self.fit!r}; known are nnls, adam")
@@ -191,7 +193,8 @@ class EccConfig:
         ramp: share of the steps in which the budget is reached ("taylor"); fine-tuning has the rest.
         rounds: of widths and masks in these steps at most, spread evenly ("taylor").
         stand_in: whether channels that stay take over what they can of those that go ("taylor").
-        tile: channels that the device rounds a width up to; the last widths are whole tiles where the budget allows.
+        tile: channels that the last widths are multiples of where the budget allows; 0: as the cost model's tiles make
+            it worth.
     """
 
     metric: Importance = "taylor"
@@ -204,7 +207,7 @@ class EccConfig:
     ramp: float = 0.5  # ours: the sooner the budget is reached, the longer what is kept can learn
     rounds: int = 100  # ours: one a step for short runs
     stand_in: bool = True  # ours
-    tile: int = 1
+    tile: int = 0
 
     def __post_init__(self) -> None:
         if self.metric not in ("taylor", "adam"):
@@ -216,8 +219,10 @@ class EccConfig:
             raise ConfigError(
                 f"warmup {self.warmup} must be at least 0 and ramp {self.ramp} lie in (0, 1]"
             )
-        if self.rounds < 1 or self.tile < 1:
-            raise ConfigError(f"rounds {self.rounds} and tile {self.tile} must be at least 1")
+        if self.rounds < 1 or self.tile < 0:
+            raise ConfigError(
+                f"rounds {self.rounds} must be at least 1 and tile {self.tile} at least 0"
+            )
         if not 0.0 <= self.importance_decay < 1.0:
             raise ConfigError(f"importance_decay {self.importance_decay} must lie in [0, 1)")
 
@@ -268,8 +273,9 @@ class PruneConfig:
         method: solver, by its name in the table.
         steps: training steps while pruning; None scales with the data set.
         finetune_steps: training steps with the zero pattern fixed; None scales with the data set.
-        margin: share by which the cost model's error is held off the budget; None takes the profile's
-            held-out 95th percentile.
+        margin: share by which the cost model's error is held off the budget; None takes what `confidence` asks.
+        confidence: with which a measurement is to hold the budget, in (0, 1), by the profile's held-out samples;
+            None takes 0.95, or what so few samples can tell.
         checkpoint_s: seconds between checkpoints.
         input_mask: whether "wsp" also masks the inputs of convolutions.
         held_out: training images that are never trained on, for a method that chooses by a score; None holds out
@@ -282,6 +288,7 @@ class PruneConfig:
     steps: Optional[int] = None
     finetune_steps: Optional[int] = None
     margin: Optional[float] = None
+    confidence: Optional[float] = None
     checkpoint_s: float = 20.0  # ours: loses little, costs under 1 % of the time
     input_mask: bool = False
     pattern: Optional[str] = None
@@ -293,6 +300,18 @@ class PruneConfig:
             value = getattr(self, name)
             if value is not None and value < 0:
                 raise ConfigError(f"{name} {value} must be at least 0")
+        self._check_weights()
+        if self.margin is not None and not 0.0 <= self.margin < 1.0:
+            raise ConfigError(f"margin {self.margin} must lie in [0, 1)")
+        if self.confidence is not None and not 0.0 < self.confidence < 1.0:
+            raise ConfigError(f"confidence {self.confidence} must lie in (0, 1), such as 0.95")
+        if self.confidence is not None and self.margin is not None:
+            raise ConfigError("--confidence and --margin say the same in two ways; leave one out")
+        if self.checkpoint_s <= 0.0:
+            raise ConfigError(f"checkpoint_s {self.checkpoint_s} must be positive")
+
+    def _check_weights(self) -> None:
+        """Check what goes with methods that remove single weights only."""
         if self.input_mask and self.method != "wsp":
             raise ConfigError(f"input masks go with --method wsp, not with {self.method}")
         if self.input_mask and self.steps == 0:
@@ -303,10 +322,6 @@ class PruneConfig:
                 raise ConfigError(
                     f"a pattern goes with --method wsp or magnitude, not with {self.method}"
                 )
-        if self.margin is not None and not 0.0 <= self.margin < 1.0:
-            raise ConfigError(f"margin {self.margin} must lie in [0, 1)")
-        if self.checkpoint_s <= 0.0:
-            raise ConfigError(f"checkpoint_s {self.checkpoint_s} must be positive")
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from edgeecc.calibrate import Job, calibrate
 from edgeecc.calibration_folder import find_profile, network_folder
 from edgeecc.config import CalibrateConfig, MeasureProtocol
 from edgeecc.cost.base import CostModel
+from edgeecc.cost.conformal import Margin
 from edgeecc.cost.exact import mac_cost, size_cost
 from edgeecc.cost.profile import Profile
 from edgeecc.errors import ArtifactError, ConfigError
@@ -30,14 +31,16 @@ class Price:
     Args:
         cost: the model.
         device: device that it was calibrated on; empty for exact counts.
-        margin: share by which the model's held-out error is held off a budget.
+        margin: share by which the model's error is held off a budget.
         profile: the profile behind it; None for exact counts.
+        confidence: with which that margin is enough for a measurement; None: nobody can say.
     """
 
     cost: CostModel
     device: str
     margin: float
     profile: Optional[Profile]
+    confidence: Optional[float] = None
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,8 @@ class PriceQuery:
         device: device name; None takes the metric's default.
         profile: a profile file; None looks in the workspace, then among the shipped ones.
         workspace: folder that holds calibration/.
-        margin: share to hold off; None takes the profile's held-out 95th percentile.
+        margin: share to hold off; None takes what the profile's held-out samples say for `confidence`.
+        confidence: with which a measurement is to hold the budget; see `cost.conformal.margin_of`.
     """
 
     metric: Metric
@@ -57,6 +61,7 @@ class PriceQuery:
     profile: Optional[Path]
     workspace: Path
     margin: Optional[float] = None
+    confidence: Optional[float] = None
 
 
 def price(traced: Traced, source: NetworkSource, query: PriceQuery) -> Price:
@@ -80,10 +85,10 @@ def price(traced: Traced, source: NetworkSource, query: PriceQuery) -> Price:
             f"the budget is in {unit} but the profile of {profile.device} predicts {found}; choose another"
         )
     cost = profile.cost_for(spec)
-    margin = query.margin if query.margin is not None else profile.margin
+    margin = profile.margin(query.confidence) if query.margin is None else Margin(query.margin)
     dense = format_quantity(cost.predict(spec.vector(spec.dense_widths())), query.metric)
     logger.info("dense %s costs %s (%s)", source.reference, dense, cost.meter)
-    return Price(cost, profile.device, margin, profile)
+    return Price(cost, profile.device, margin.share, profile, margin.confidence)
 
 
 def _profile(traced: Traced, source: NetworkSource, query: PriceQuery, device: str) -> Profile:

@@ -127,9 +127,10 @@ def _check_options(request: PruneRequest, device_kind: str) -> None:
         raise ConfigError(
             f"a budget of {method} is a share of the dense network's energy; give --budget 20%"
         )
-    if request.profiles or request.pruning.margin is not None:
+    off = (request.pruning.margin, request.pruning.confidence)
+    if request.profiles or off != (None, None):
         raise ConfigError(
-            f"the energy of single weights is counted, not fitted; {method} takes no --profile and no --margin"
+            f"single weights are counted, not fitted; {method} takes no --profile, --margin or --confidence"
         )
 
 

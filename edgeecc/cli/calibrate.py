@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Dict, Optional
+from typing import Any, Dict, List, Optional
 
 import click
 
@@ -37,10 +37,10 @@ _CONFIG, _PROTOCOL = CalibrateConfig(), MeasureProtocol()
 @device_option("virtual:tx2")
 @click.option(
     "--model",
-    type=click.Choice(["bilinear", "bilinear+linear"]),
     default=_CONFIG.model,
     show_default=True,
-    help="Form of the cost model.",
+    metavar="FORM",
+    help="Form of the cost model: bilinear[+linear][+tiles:N][+spans], or auto: the one that cross-validation prefers.",
 )
 @click.option(
     "--fit",
@@ -115,8 +115,27 @@ def _print(result: Dict[str, Any]) -> None:
         "profile": result["profile"],
         "samples": f"{result['samples']} ({result['meter']})",
         "held-out error": f"mean {error['mean']:.2%}, p95 {error['p95']:.2%}, max {error['max']:.2%}",
-        "model": result["model"],
+        "held off a budget": _held_off(result["margin"]),
+        "model": _chosen(result["model"], result["tried"]),
         "speed": f"{result['variants_per_s']:.1f} variants a second",
     }
     for line in key_values(pairs):
         click.echo(line)
+
+
+def _held_off(margin: Dict[str, Any]) -> str:
+    if margin["confidence"] is None:
+        return f"{margin['share']:.2%}"
+    return f"{margin['share']:.2%}, for {margin['confidence']:.3g} confidence"
+
+
+def _chosen(form: str, tried: List[Dict[str, Any]]) -> str:
+    if not tried:
+        return form
+    best = min(tried, key=lambda one: float(one["error"]))
+    level = sum(one["error"] - best["error"] <= one["standard_error"] for one in tried)
+    if level == 1:
+        return f"{form}, the best of {len(tried)} tried"
+    return (
+        f"{form}, the plainest of {level} that cannot be told from the best, of {len(tried)} tried"
+    )

@@ -122,9 +122,14 @@ def comparison_options(command: Any) -> Any:
     "--profile", type=click.Path(path_type=Path), help="Profile file, in place of the device's own."
 )
 @click.option(
+    "--confidence",
+    type=float,
+    help="With which a measurement is to hold every budget.  [default: 0.95, or what the held-out samples tell]",
+)
+@click.option(
     "--margin",
     type=float,
-    help="Share held off every budget.  [default: the profile's held-out p95 error]",
+    help="Share held off every budget, in place of --confidence.",
 )
 @training_options
 @click.option(
@@ -218,7 +223,7 @@ def _request(model: Path, budgets: Tuple[Any, ...], of: str, options: Dict[str, 
 
 
 def _pruning(options: Dict[str, Any]) -> PruneConfig:
-    names = ("steps", "finetune_steps", "margin", "checkpoint_s", "held_out")
+    names = ("steps", "finetune_steps", "margin", "confidence", "checkpoint_s", "held_out")
     return PruneConfig(**{name: options[name] for name in names})
 
 

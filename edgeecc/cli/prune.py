@@ -199,9 +199,14 @@ def method_options(command: Callable[..., Any]) -> Callable[..., Any]:
     help="With wsp: at most N of every M weights along the input channels, 2:4 for TensorRT's sparse kernels.",
 )
 @click.option(
+    "--confidence",
+    type=float,
+    help="With which a measurement is to hold every budget.  [default: 0.95, or what the held-out samples tell]",
+)
+@click.option(
     "--margin",
     type=float,
-    help="Share held off every budget.  [default: for each its profile's held-out p95 error]",
+    help="Share held off every budget, in place of --confidence.",
 )
 @training_options
 @method_options
@@ -284,6 +289,7 @@ def _request_fields(options: Dict[str, Any]) -> Dict[str, Any]:
         steps=options["steps"],
         finetune_steps=options["finetune_steps"],
         margin=options["margin"],
+        confidence=options["confidence"],
         checkpoint_s=options["checkpoint_s"],
         input_mask=options["input_mask"],
         pattern=options["pattern"],

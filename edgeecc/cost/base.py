@@ -27,6 +27,10 @@ class CostModel(Protocol):
     def dense(self) -> Tuple[int, ...]:
         """Dense widths, in the order of the width vector."""
 
+    @property
+    def tile(self) -> int:
+        """Channels that the device mostly works in together, so that fewer cost no less; 1 where each has its cost."""
+
     def predict(self, widths: FloatArray) -> float:
         """Return the cost at `widths`, shape (G,), real-valued within 1..c_g."""
 

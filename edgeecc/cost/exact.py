@@ -6,7 +6,8 @@ import math
 
 import numpy as np
 
-from edgeecc.cost.product import ProductModel, Term, layer_terms, spec_groups
+from edgeecc.cost.product import ProductModel
+from edgeecc.cost.terms import Term, layer_terms, spec_groups
 from edgeecc.graph.spec import NetworkSpec
 from edgeecc.units import Metric
 
@@ -29,7 +30,7 @@ def mac_cost(spec: NetworkSpec) -> ProductModel:
 
 def size_cost(spec: NetworkSpec) -> ProductModel:
     """Return the bytes of all parameters and buffers in float32 as a function of the widths."""
-    terms = [Term(p.name, spec.parameter_form(p)) for p in spec.parameters if p.shape]
+    terms = [Term.of(p.name, spec.parameter_form(p)) for p in spec.parameters if p.shape]
     dense = [ELEMENT_BYTES * math.prod(p.shape) for p in spec.parameters if p.shape]
     return ProductModel(
         Metric.SIZE,

@@ -9,20 +9,15 @@ down by half (see docs/cost_models.md, where it is measured).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Sequence, Tuple
+from typing import Tuple
 
 import numpy as np
 
-from edgeecc.config import FitMethod, ModelForm
+from edgeecc.config import FitMethod
+from edgeecc.cost.forms import Form
 from edgeecc.cost.nnls import nnls
-from edgeecc.cost.product import (
-    Features,
-    ProductModel,
-    Term,
-    layer_terms,
-    linear_terms,
-    spec_groups,
-)
+from edgeecc.cost.product import ProductModel
+from edgeecc.cost.terms import Features, spec_groups
 from edgeecc.errors import ConfigError
 from edgeecc.graph.spec import FloatArray, IntArray, NetworkSpec
 from edgeecc.units import Metric
@@ -37,12 +32,6 @@ class HeldoutError:
     max: float
 
 
-def terms_of(spec: NetworkSpec, form: ModelForm) -> Sequence[Term]:
-    """Return the terms of a cost model form."""
-    terms = layer_terms(spec)
-    return [*terms, *linear_terms(spec)] if form == "bilinear+linear" else terms
-
-
 def split(count: int, heldout: float, seed: int) -> Tuple[IntArray, IntArray]:
     """Return (training, held-out) sample indices: a shuffle by `seed`, its first share held out (ECC section 4.1)."""
     order = np.random.default_rng([seed, 0x5EED]).permutation(count)
@@ -51,7 +40,7 @@ def split(count: int, heldout: float, seed: int) -> Tuple[IntArray, IntArray]:
 
 
 def fit(  # noqa: PLR0913  # keyword-only, one sample or state each
-    spec: NetworkSpec, widths: FloatArray, values: FloatArray, *, form: ModelForm, method: FitMethod, meter: str,
+    spec: NetworkSpec, widths: FloatArray, values: FloatArray, *, form: Form, method: FitMethod, meter: str,
     metric: Metric,
 ) -> ProductModel:  # fmt: skip
     """Fit a cost model.
@@ -60,14 +49,15 @@ def fit(  # noqa: PLR0913  # keyword-only, one sample or state each
         spec: the network.
         widths: (N, G).
         values: (N,), metric unit, positive.
-        form, method: see `CalibrateConfig`.
+        form: which terms it sums.
+        method: see `CalibrateConfig`.
         meter: meter of the values; the model's own is "model of METER".
         metric: what was measured.
     Raises: ConfigError when a value is not positive.
     """
     if not (np.isfinite(values).all() and (values > 0.0).all()):
         raise ConfigError("a measured value is not positive; look at the samples")
-    terms, groups = terms_of(spec, form), spec_groups(spec)
+    terms, groups = form.terms(spec), spec_groups(spec)
     design = np.column_stack([np.ones(len(widths)), Features(groups, terms)(widths)])
     if method == "nnls":
         # Relative residuals: the error that is reported and that a budget feels is relative.

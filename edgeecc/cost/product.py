@@ -2,85 +2,27 @@
 
     E(s) = a_0 + sum_l a_l * prod_k n_lk(s) / n_lk(dense)
 
-where n_lk is a channel count, affine in the widths. One form serves four models: the paper's bilinear energy
-model (ECC, CVPR 2019, section 3.1: one product of input and output channels per layer), the same with linear
-terms (ours), and the exact counts of MACs and bytes. Coefficients are in the metric's unit: a_l is what layer
-l costs when dense.
+where n_lk is a channel count, affine in the widths, or what it comes to on the device (`terms.Factor`). One form
+serves all models: the paper's bilinear energy model (ECC, CVPR 2019, section 3.1: one product of input and output
+channels per layer), the same with linear terms, whole tiles and parts of widths (ours), and the exact counts of MACs
+and bytes. Coefficients are in the metric's unit: a_l is what term l costs when dense.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Dict, List, Mapping, Sequence, Tuple
 
 import numpy as np
 
 from edgeecc.artifacts import number
+from edgeecc.cost.terms import Factor, Features, Term
 from edgeecc.errors import ArtifactError, ConfigError
-from edgeecc.graph.spec import FloatArray, NetworkSpec, WidthForm
+from edgeecc.graph.spec import FloatArray, WidthForm
 from edgeecc.units import Metric
 
 #: Bounds on what a model file may hold: entries of its lists, and of the table of terms by groups that they make.
 MAX_TERMS = 100_000
 MAX_TABLE = 2_000_000
-
-
-@dataclass(frozen=True)
-class Term:
-    """One product: its name (a layer, or a group for linear terms) and the channel counts that it multiplies."""
-
-    name: str
-    factors: Tuple[WidthForm, ...]
-
-
-class Features:
-    """The products of a list of terms, normalised to 1 at dense width, vectorised over terms and samples."""
-
-    def __init__(self, groups: Sequence[Tuple[str, int]], terms: Sequence[Term]) -> None:
-        self._place = {name: index for index, (name, _) in enumerate(groups)}
-        dense = np.array([width for _, width in groups], dtype=np.float64)
-        depth = max((len(term.factors) for term in terms), default=1)
-        self._fixed = np.ones((depth, len(terms)))
-        self._slope = np.zeros((depth, len(terms), len(groups)))
-        for row, term in enumerate(terms):
-            for layer, form in enumerate(term.factors):
-                self._set(layer, row, form, dense)
-
-    def _set(self, layer: int, row: int, form: WidthForm, dense: FloatArray) -> None:
-        slope = np.zeros(len(dense))
-        for group, factor in form.terms:
-            if group not in self._place:
-                raise ConfigError(
-                    f"the cost model depends on group {group!r}, which it does not list"
-                )
-            slope[self._place[group]] += factor
-        whole = form.fixed + float(slope @ dense)
-        if whole <= 0.0:
-            raise ConfigError("a term of the cost model has no channels at dense width")
-        self._fixed[layer, row] = form.fixed / whole
-        self._slope[layer, row] = slope / whole
-
-    def __call__(self, widths: FloatArray) -> FloatArray:
-        """Return the products, (T,) for widths (G,) or (N, T) for (N, G)."""
-        values = self._factors(np.asarray(widths, dtype=np.float64))
-        return np.asarray(np.prod(values, axis=0), dtype=np.float64)
-
-    def jacobian(self, widths: FloatArray) -> FloatArray:
-        """Return d product / d width, (T, G), at widths (G,)."""
-        values = self._factors(np.asarray(widths, dtype=np.float64))
-        total = np.zeros(self._slope.shape[1:])
-        for layer, slope in enumerate(self._slope):
-            others = np.ones(values.shape[1])
-            for place, value in enumerate(values):
-                if place != layer:
-                    others = others * value
-            total += others[:, None] * slope
-        return total
-
-    def _factors(self, widths: FloatArray) -> FloatArray:
-        values = np.einsum("ktg,...g->k...t", self._slope, widths)
-        fixed = self._fixed if widths.ndim == 1 else self._fixed[:, None, :]
-        return np.asarray(values + fixed, dtype=np.float64)
 
 
 class ProductModel:
@@ -127,6 +69,15 @@ class ProductModel:
         """Dense widths in the order of the width vector."""
         return tuple(width for _, width in self.groups)
 
+    @property
+    def tile(self) -> int:
+        """The tile of the terms that cost most together when dense, of those with one; 1 where none costs."""
+        cost: Dict[int, float] = {1: 0.0}
+        for term, coefficient in zip(self.terms, self.coefficients):
+            tile = max(factor.tile for factor in term.factors)
+            cost[tile] = cost.get(tile, 0.0) + (float(coefficient) if tile > 1 else 0.0)
+        return max(cost, key=lambda tile: (cost[tile], -tile))
+
     def predict(self, widths: FloatArray) -> float:
         """Return the cost at real-valued widths (G,)."""
         return self.constant + float(self.features(widths) @ self.coefficients)
@@ -152,7 +103,7 @@ class ProductModel:
                 {
                     "name": term.name,
                     "coefficient": float(a),
-                    "factors": [_form_json(f) for f in term.factors],
+                    "factors": [_factor_json(factor) for factor in term.factors],
                 }
                 for term, a in zip(self.terms, self.coefficients)
             ],
@@ -187,29 +138,17 @@ class ProductModel:
             ) from error
 
 
-def layer_terms(spec: NetworkSpec) -> List[Term]:
-    """Return one product per layer: input times output channels, for depthwise layers the channels alone.
-
-    Source: ECC section 3.1 with the generalisation to any graph (ours): channels that go together are one
-    width, fixed ends are constants.
-    """
-    return [Term(layer.name, layer.factors()) for layer in spec.layers]
-
-
-def linear_terms(spec: NetworkSpec) -> List[Term]:
-    """Return one linear term per prunable group: what passes over its channels cost (ours)."""
-    return [
-        Term(f"width:{group.name}", (WidthForm(0, ((group.name, 1),)),)) for group in spec.prunable
-    ]
-
-
-def spec_groups(spec: NetworkSpec) -> List[Tuple[str, int]]:
-    """Return (name, dense width) of the prunable groups in the order of the width vector."""
-    return [(group.name, group.width) for group in spec.prunable]
-
-
-def _form_json(form: WidthForm) -> Dict[str, object]:
-    return {"fixed": form.fixed, "terms": [[group, factor] for group, factor in form.terms]}
+def _factor_json(factor: Factor) -> Dict[str, object]:
+    """Return a factor as JSON; what a plain count does not need is left out."""
+    data: Dict[str, object] = {
+        "fixed": factor.form.fixed,
+        "terms": [[group, multiplicity] for group, multiplicity in factor.form.terms],
+    }
+    if factor.tile != 1:
+        data["tile"] = factor.tile
+    if factor.above or factor.upto is not None:
+        data["span"] = [factor.above, factor.upto]
+    return data
 
 
 def _term(data: Mapping[str, object], source: object) -> Term:
@@ -218,14 +157,22 @@ def _term(data: Mapping[str, object], source: object) -> Term:
         raise ArtifactError(
             f"a term in {source} has {len(factors)} factors; the file is damaged, calibrate again"
         )
-    return Term(_text(data.get("name"), source), tuple(_form(form, source) for form in factors))
+    return Term(
+        _text(data.get("name"), source), tuple(_factor(factor, source) for factor in factors)
+    )
 
 
-def _form(data: Mapping[str, object], source: object) -> WidthForm:
+def _factor(data: Mapping[str, object], source: object) -> Factor:
     terms = tuple(
         (str(group), _count(factor, source)) for group, factor in _pairs(data.get("terms"), source)
     )
-    return WidthForm(_count(data.get("fixed"), source), terms)
+    ((above, upto),) = _pairs([data.get("span", [0, None])], source)
+    return Factor(
+        WidthForm(_count(data.get("fixed"), source), terms),
+        tile=_count(data.get("tile", 1), source),
+        above=_count(above, source),
+        upto=None if upto is None else _count(upto, source),
+    )
 
 
 def _groups(value: object, source: object) -> List[Tuple[str, int]]:

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Dict, Mapping, Optional
+from typing import Dict, Mapping, Optional, Tuple
 
 from edgeecc.artifacts import number, read_json, write_json
+from edgeecc.cost.conformal import Margin, margin_of
 from edgeecc.cost.fit import HeldoutError
-from edgeecc.cost.product import ProductModel, spec_groups
-from edgeecc.errors import ArtifactError
+from edgeecc.cost.product import ProductModel
+from edgeecc.cost.terms import spec_groups
+from edgeecc.errors import ArtifactError, ConfigError
 from edgeecc.graph.spec import NetworkSpec
 from edgeecc.units import Metric
 
 SCHEMA = "edgeecc/profile/1"
+#: Ratios that a file may hold.
+MAX_RATIOS = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -24,10 +28,11 @@ class Profile:
         network, device: names.
         fingerprint: of the spec that was measured; a profile fits no other network.
         model: the fitted model.
-        form: "bilinear" or "bilinear+linear".
+        form: of the model, see `forms.Form`.
         fit: "nnls", "adam", or who fitted it.
         meter: meter of the samples.
         heldout: error on held-out samples; None where the source gives none.
+        ratios: of measured to predicted on these, rising; none where the source gives none.
         samples: {"train": n, "heldout": m}.
         seed: of widths and split.
         protocol: how a sample was measured.
@@ -48,16 +53,28 @@ class Profile:
     protocol: Mapping[str, object] = field(default_factory=dict)
     anchors: Mapping[str, float] = field(default_factory=dict)
     note: str = ""
+    ratios: Tuple[float, ...] = ()
 
     @property
     def metric(self) -> Metric:
         """What the model predicts."""
         return self.model.metric
 
-    @property
-    def margin(self) -> float:
-        """Share to hold off a budget: the 95th percentile of the held-out error, 0 where none is known."""
-        return self.heldout.p95 if self.heldout is not None else 0.0
+    def margin(self, confidence: Optional[float] = None) -> Margin:
+        """Return what to hold off a budget so that a measurement holds it with a confidence, see `margin_of`.
+
+        Where a profile keeps no ratios it is the 95th percentile of the held-out error, 0 where none is known.
+
+        Raises: ConfigError when the held-out samples cannot tell the confidence that is asked for.
+        """
+        if self.ratios:
+            return margin_of(self.ratios, confidence)
+        if confidence is not None:
+            raise ConfigError(
+                f"the profile of {self.network} on {self.device} keeps no held-out samples, so it tells no confidence; "
+                "give --margin, or calibrate again"
+            )
+        return Margin(self.heldout.p95 if self.heldout is not None else 0.0)
 
     def fits(self, spec: NetworkSpec) -> bool:
         """Return whether this is a profile of `spec`."""
@@ -114,6 +131,7 @@ class Profile:
                 key: number(x, key, path) for key, x in _mapping(data, "anchors", path).items()
             },
             note=_text(data, "note", path),
+            ratios=_ratios(data.get("ratios", []), path),
         )
 
 
@@ -145,3 +163,16 @@ def _heldout(value: object, path: Path) -> Optional[HeldoutError]:
     return HeldoutError(
         *(number(value.get(key), f"heldout_error {key}", path) for key in ("mean", "p95", "max"))
     )
+
+
+def _ratios(value: object, path: Path) -> Tuple[float, ...]:
+    if not isinstance(value, list) or len(value) > MAX_RATIOS:
+        raise ArtifactError(
+            f"ratios in {path} must be a list of numbers; the file is damaged, calibrate again"
+        )
+    ratios = tuple(sorted(number(one, "a ratio", path) for one in value))
+    if ratios and ratios[0] <= 0.0:
+        raise ArtifactError(
+            f"ratios in {path} must be positive, found {ratios[0]}; the file is damaged, calibrate again"
+        )
+    return ratios

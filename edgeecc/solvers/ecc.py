@@ -32,7 +32,7 @@ from edgeecc.solvers.base import Limit, Problem, Solution, Trainer, untouched
 from edgeecc.solvers.ecc_published import PublishedHooks
 from edgeecc.solvers.feasibility import check_feasible
 from edgeecc.solvers.importance import Importance
-from edgeecc.solvers.ladder import integer_widths, widths_around
+from edgeecc.solvers.ladder import integer_widths, widths_around, widths_by_tiles
 from edgeecc.solvers.living import Living
 from edgeecc.solvers.prox import kept_mask
 from edgeecc.solvers.uniform import norm_shares
@@ -133,7 +133,8 @@ class ScaleFreeHooks:
         before = self._s
         targets = self._targets(share)
         near, self._z = solve(ranked, targets.limits, start=before, duals=self._z)
-        self._s = widths_around(targets, self.living.ladders(importance, self._config.tile), near)
+        rungs = self.living.ladders(importance, max(1, self._config.tile))
+        self._s = widths_around(targets, rungs, near)
         self._moved = float(np.max((before - self._s) / self._dense_widths))
         self._y = np.array([values[int(s) - 1] / 2.0 for values, s in zip(ranked, self._s)])
         self._prune(
@@ -148,13 +149,22 @@ class ScaleFreeHooks:
 
     def _land(self, importance: List[FloatArray]) -> None:
         """Go to integer widths within the limits."""
-        rungs = self.living.ladders(importance, self._config.tile)
-        widths = integer_widths(self._problem, rungs, self.living.widths())
-        if not self._problem.fits(widths):  # no whole tiles do
-            rungs = self.living.ladders(importance)
-            widths = integer_widths(self._problem, rungs, self.living.widths())
-        self._s = widths
+        self._s = widths = self._landing(importance)
         self._prune(self.living.chosen(importance, widths))
+
+    def _landing(self, importance: List[FloatArray]) -> FloatArray:
+        """Return integer widths within the limits: multiples of what is set, or else by the tiles of the costs."""
+        start, single = self.living.widths(), self.living.ladders(importance)
+        if self._config.tile:
+            tiled = self.living.ladders(importance, self._config.tile)
+            widths = integer_widths(self._problem, tiled, start)
+            if self._problem.fits(widths):
+                return widths
+        tile = max(limit.cost.tile for limit in self._problem.limits)
+        if tile == 1:
+            return integer_widths(self._problem, single, start)
+        tiled = self.living.ladders(importance, tile, below=True)
+        return widths_by_tiles(self._problem, tiled, single, start)
 
     def _prune(self, alive: Alive) -> None:
         before = self.living.alive

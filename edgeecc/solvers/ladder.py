@@ -35,21 +35,22 @@ class Ladder:
     kept: FloatArray
 
 
-def ladder(importance: FloatArray, tile: int = 1, dense: int = 0) -> Ladder:
+def ladder(importance: FloatArray, tile: int = 1, dense: int = 0, *, below: bool = False) -> Ladder:
     """Return the ladder of a group: the multiples of `tile`, and its dense width.
 
     Args:
         importance: of the units that may stay, (c,), any order, c >= 1.
         tile: channels that the device rounds a width up to, at least 1.
         dense: width of the group; where all its units may stay, they are a rung too.
-    Returns: where fewer than a tile are left, the only rung is all of them.
+        below: whether every width below a tile is a rung too.
+    Returns: without `below`, and fewer than a tile left, the only rung is all of them.
     Raises: ConfigError for a tile below 1.
     """
     if tile < 1:
         raise ConfigError(f"tile {tile} must be at least 1 channel")
     count = len(importance)
-    rungs = list(range(tile, count + 1, tile))
-    if not rungs or (count == dense and count % tile):
+    rungs = [*range(1, min(tile, count + 1) if below else 1), *range(tile, count + 1, tile)]
+    if not rungs or (count == dense and count % tile and count not in rungs):
         rungs.append(count)
     widths = np.array(rungs, dtype=np.int64)
     total = np.cumsum(np.sort(importance)[::-1])
@@ -74,6 +75,29 @@ def integer_widths(problem: Problem, ladders: Sequence[Ladder], start: FloatArra
         climb.up()
         climb.swap()
     return climb.widths()
+
+
+def widths_by_tiles(
+    problem: Problem, tiled: Sequence[Ladder], single: Sequence[Ladder], start: FloatArray
+) -> FloatArray:
+    """Return integer widths as `integer_widths` does, where costs rise by whole tiles.
+
+    A single channel more then costs a tile or nothing, which no move by one shows. So whole tiles are settled first
+    and single channels use up what they leave; of that and of single channels alone what keeps more is taken.
+
+    Args:
+        problem: for its limits.
+        tiled: ladders of whole tiles, and of single channels below one.
+        single: of all widths.
+        start: (G,), real-valued.
+    """
+    coarse = integer_widths(problem, tiled, start)
+    ways = [integer_widths(problem, single, near) for near in (coarse, start)]
+    kept = [
+        sum(float(rungs.kept[int(width) - 1]) for rungs, width in zip(single, widths))
+        for widths in ways
+    ]
+    return ways[int(np.argmax(kept))]
 
 
 def repaired(problem: Problem, ladders: Sequence[Ladder], start: FloatArray) -> FloatArray:

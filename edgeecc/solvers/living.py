@@ -46,10 +46,12 @@ class Living:
         """Return the importance of living units only, per group."""
         return [a[living] for living, a in zip(self.alive, importance)]
 
-    def ladders(self, importance: List[FloatArray], tile: int = 1) -> List[Ladder]:
+    def ladders(
+        self, importance: List[FloatArray], tile: int = 1, *, below: bool = False
+    ) -> List[Ladder]:
         """Return the widths that living units allow, per group; see `ladder`."""
         dense = [len(living) for living in self.alive]
-        return [ladder(a, tile, width) for a, width in zip(self.of(importance), dense)]
+        return [ladder(a, tile, width, below=below) for a, width in zip(self.of(importance), dense)]
 
     def chosen(self, importance: List[FloatArray], widths: FloatArray) -> Alive:
         """Return the `widths` most important living units of each group."""

@@ -1010,8 +1010,16 @@ def _at(checkpoint: Path, phase: str, steps: int) -> bool:
         (["--budget", "20%", "--device", "systolic:tpu"], 1, "unknown hardware 'tpu'"),
         (["--budget", "0.1%"], 1, "0.1% of dense is below what moving inputs"),
         (["--budget", "20%", "--of", "macs"], 1, "is a share of the dense network's energy"),
-        (["--budget", "20%", "--margin", "0.1"], 1, "wsp takes no --profile and no --margin"),
-        (["--budget", "20%", "--profile", "p.json"], 1, "wsp takes no --profile and no --margin"),
+        (
+            ["--budget", "20%", "--margin", "0.1"],
+            1,
+            "wsp takes no --profile, --margin or --confidence",
+        ),
+        (
+            ["--budget", "20%", "--profile", "p.json"],
+            1,
+            "wsp takes no --profile, --margin or --confidence",
+        ),
         (
             ["--budget", "20%", "--input-mask", "--steps", "0"],
             1,

@@ -171,7 +171,7 @@ def test_one_budget_is_the_problem_of_one_limit_and_a_slack_one_changes_nothing(
     cost = profile.cost_for(spec)
     bound = 0.9 * cost.predict(spec.vector(spec.dense_widths()))
     assert alone["budget"] == {"value": bound, "unit": "J", "metric": "energy", "text": "90%"}
-    limit = Limit(cost, bound / (1.0 + profile.margin))
+    limit = Limit(cost, bound / (1.0 + profile.margin().share))
     assert widths.tolist() == uniform_widths(Problem(spec, (limit,), 0)).tolist()
     slack = pruned(home, *UNIFORM, "--budget", "90%", "--budget", "100%size", name="slack")
     assert (slack["widths"], slack["scores"]) == (alone["widths"], alone["scores"])
@@ -205,6 +205,7 @@ def test_energy_and_latency_each_have_their_profile(home: Path) -> None:
     document = json.loads(CALIBRATION.read_text())
     document["device"] = "onnxruntime:cpu"
     document["model"].update(metric="latency", meter="model of onnxruntime:cpu (1 thread)")
+    document["ratios"] = []
     document["heldout_error"]["p95"] = 0.025
     (home / "latency.json").write_text(json.dumps(document))
     command = [*UNIFORM, "--budget", "95%latency", "--budget", "90%"]

@@ -12,10 +12,13 @@ from torch import nn, zeros
 
 from edgeecc.cost.exact import mac_cost, size_cost
 from edgeecc.cost.product import ProductModel
+from edgeecc.cost.terms import layer_terms, spec_groups, tile_terms
 from edgeecc.errors import ConfigError
 from edgeecc.graph.trace import trace
 from edgeecc.solvers.base import Limit, Problem
-from edgeecc.solvers.ladder import integer_widths, ladder
+from edgeecc.solvers.ladder import integer_widths, ladder, widths_by_tiles
+from edgeecc.units import Metric
+from tests.chains import chain_spec
 
 DENSE = (5, 6, 4)
 SPEC = trace(
@@ -105,3 +108,45 @@ def test_where_the_lowest_rungs_are_too_much_they_are_returned() -> None:
     problem = Problem(SPEC, (Limit(MACS, MACS.predict(np.ones(3))),), 0)
     rungs = [ladder(np.ones(width), 2, width) for width in DENSE]
     assert integer_widths(problem, rungs, np.array(DENSE, dtype=float)).tolist() == [2, 2, 2]
+
+
+TILED = (16, 24, 12)
+WIDE = chain_spec(TILED, ends=(3, 10))
+
+
+@given(st.integers(0, 10_000), st.floats(0.1, 0.9), st.sampled_from([4, 8]))
+def test_landing_by_tiles_keeps_no_less_than_single_channels_and_little_less_than_the_best(
+    seed: int, share: float, tile: int
+) -> None:
+    """The device charges whole tiles; brute force over all widths is the oracle."""
+    generator = np.random.default_rng(seed)
+    importance = [generator.uniform(0.0, 1.0, width) ** 2 for width in TILED]
+    terms = [*layer_terms(WIDE), *tile_terms(WIDE, tile)]
+    coefficients = np.array([0.05 if term.name.startswith("layer") else 1.0 for term in terms])
+    cost = ProductModel(
+        Metric.ENERGY, "m", groups=spec_groups(WIDE), terms=terms, coefficients=coefficients, constant=0.0
+    )  # fmt: skip
+    assert cost.tile == tile
+    dense, least = np.array(TILED, dtype=float), np.ones(3)
+    bound = cost.predict(least) + share * (cost.predict(dense) - cost.predict(least))
+    problem = Problem(WIDE, (Limit(cost, bound),), 0)
+    rungs = [ladder(a) for a in importance]
+    single = integer_widths(problem, rungs, dense)
+    tiled = [ladder(a, tile, len(a), below=True) for a in importance]
+    found = widths_by_tiles(problem, tiled, rungs, dense)
+    assert problem.fits(found)
+    every = np.array(
+        list(itertools.product(*(range(1, width + 1) for width in TILED))), dtype=float
+    )
+    totals = [np.concatenate([[0.0], np.cumsum(np.sort(a)[::-1])]) for a in importance]
+    worth = sum(total[every[:, at].astype(int)] for at, total in enumerate(totals))
+    best = float(np.max(worth[cost.predict_many(every) <= bound]))
+    assert kept(importance, tuple(found)) >= kept(importance, tuple(single)) - 1e-9
+    assert kept(importance, tuple(found)) >= 0.9 * best
+
+
+def test_rungs_below_a_tile_are_single_channels() -> None:
+    assert ladder(np.ones(10), 4, 10, below=True).widths.tolist() == [1, 2, 3, 4, 8, 10]
+    assert ladder(np.ones(3), 4, 10, below=True).widths.tolist() == [1, 2, 3]
+    assert ladder(np.ones(4), 4, 4, below=True).widths.tolist() == [1, 2, 3, 4]
+    assert ladder(np.ones(5), 1, 5, below=True).widths.tolist() == [1, 2, 3, 4, 5]

@@ -25,6 +25,7 @@ class Linear:
     dense: Tuple[int, ...]
     metric: Metric = Metric.ENERGY
     meter: str = "test"
+    tile: int = 1
 
     def predict(self, widths: np.ndarray) -> float:
         return float(np.dot(self.prices, widths))

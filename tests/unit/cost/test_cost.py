@@ -8,10 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeecc.artifacts import load_json, write_json
+from edgeecc.cost.conformal import Margin
 from edgeecc.cost.fit import HeldoutError, adam, heldout_error, split
 from edgeecc.cost.nnls import nnls
-from edgeecc.cost.product import Features, ProductModel, Term
+from edgeecc.cost.product import ProductModel
 from edgeecc.cost.profile import Profile
+from edgeecc.cost.terms import Features, Term
 from edgeecc.errors import ArtifactError, ConfigError
 from edgeecc.graph.spec import WidthForm
 from edgeecc.units import Metric
@@ -37,7 +39,7 @@ def chain(
         *(WidthForm(0, ((name, 1),)) for name in names),
         WidthForm(ends[1]),
     ]
-    terms = [Term(f"layer{i}", (counts[i], counts[i + 1])) for i in range(len(dense) + 1)]
+    terms = [Term.of(f"layer{i}", (counts[i], counts[i + 1])) for i in range(len(dense) + 1)]
     return ProductModel(
         Metric.ENERGY, "published", groups=list(zip(names, dense)), terms=terms, coefficients=np.array(coefficients),
         constant=constant,
@@ -84,7 +86,7 @@ def models(draw: st.DrawFn) -> ProductModel:
         st.dictionaries(st.sampled_from(names), st.integers(1, 4), max_size=3),
     )
     products = st.builds(
-        lambda factors: Term("t", tuple(factors)), st.lists(form, min_size=1, max_size=3)
+        lambda factors: Term.of("t", factors), st.lists(form, min_size=1, max_size=3)
     )
     terms = draw(st.lists(products, min_size=1, max_size=6))
     coefficients = draw(st.lists(st.floats(0.0, 10.0), min_size=len(terms), max_size=len(terms)))
@@ -210,12 +212,12 @@ def test_a_profile_reads_back(tmp_path) -> None:
     profile().save(path)
     again = Profile.load(path)
     assert again.heldout == HeldoutError(0.01, 0.02, 0.03)
-    assert again.margin == 0.02
+    assert again.margin() == Margin(0.02)
     assert again.model.predict(np.array(DENSE, dtype=float)) == TX2.predict(
         np.array(DENSE, dtype=float)
     )
     profile(heldout=None).save(path)
-    assert Profile.load(path).margin == 0.0
+    assert Profile.load(path).margin() == Margin(0.0)
 
 
 @pytest.mark.parametrize(

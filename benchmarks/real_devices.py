@@ -1,0 +1,258 @@
+"""Cost models on real measurements: error on networks composed from published tables, held out of the fit.
+
+Every table holds what single layers took on a device, by channels. Networks are chains of these layers, their costs the
+sums of the measured ones; widths are drawn from the tables' grids. A fit sees `--samples` networks, the error is taken
+on 500 others. Seeds draw both.
+
+    python benchmarks/real_devices.py --data ../shared/data
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Callable, Dict, List, Mapping, Optional, Sequence, Tuple
+
+import numpy as np
+
+from edgeecc.cost.choose import choose
+from edgeecc.cost.fit import fit
+from edgeecc.cost.forms import Form
+from edgeecc.graph.spec import ChannelGroup, FloatArray, LayerSpec, NetworkSpec, WidthForm
+from edgeecc.units import Metric
+
+#: (input channels, output channels) -> cost.
+Table = Mapping[Tuple[int, int], float]
+HELD_OUT = 500
+FORMS = (
+    "bilinear",
+    "bilinear+linear",
+    "bilinear+linear+tiles:8",
+    "bilinear+linear+tiles:32",
+    "bilinear+linear+tiles:64",
+)
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A layer of a composed network: the groups that it reads and makes, None for a fixed end, and its costs."""
+
+    reads: Optional[int]
+    makes: Optional[int]
+    fixed: int
+    table: Table
+
+    def cost(self, widths: Sequence[int]) -> Optional[float]:
+        """Return what it costs, where that was measured."""
+        key = tuple(
+            self.fixed if group is None else widths[group] for group in (self.reads, self.makes)
+        )
+        return self.table.get(key)  # type: ignore[arg-type]  # a pair
+
+
+@dataclass(frozen=True)
+class Composed:
+    """A network composed of measured layers: the widths that each group may have, and its layers in order."""
+
+    name: str
+    grids: Tuple[Tuple[int, ...], ...]
+    layers: Tuple[Layer, ...]
+
+    def spec(self) -> NetworkSpec:
+        """Return it as a spec, as far as cost models look."""
+        groups = tuple(ChannelGroup(f"g{at}", grid[-1], ()) for at, grid in enumerate(self.grids))
+
+        def form(group: Optional[int], fixed: int) -> WidthForm:
+            return WidthForm(fixed) if group is None else WidthForm(0, ((f"g{group}", 1),))
+
+        layers = tuple(
+            LayerSpec(
+                f"layer{at}", "depthwise" if layer.reads == layer.makes else "conv", form(layer.reads, layer.fixed),
+                form(layer.makes, layer.fixed), kernel=(1, 1), stride=(1, 1), dilation=(1, 1), padding=(0, 0), groups=1,
+                in_size=(1, 1), out_size=(1, 1), calls=1, dense_macs=1, bias=False,
+            )
+            for at, layer in enumerate(self.layers)
+        )  # fmt: skip
+        return NetworkSpec(self.name, ((1, 3, 1, 1),), groups, layers, ())
+
+    def draw(self, count: int, generator: np.random.Generator) -> Tuple[FloatArray, FloatArray]:
+        """Return widths (N, G), uniform on the grids where all layers were measured, and costs (N,)."""
+        widths: List[List[int]] = []
+        costs: List[float] = []
+        while len(widths) < count:
+            drawn = [int(grid[generator.integers(len(grid))]) for grid in self.grids]
+            parts = [layer.cost(drawn) for layer in self.layers]
+            if None not in parts:
+                widths.append(drawn)
+                costs.append(sum(part for part in parts if part is not None))
+        return np.array(widths, dtype=np.float64), np.array(costs)
+
+
+def _rows(path: Path) -> List[Dict[str, str]]:
+    with path.open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def tx2(data: Path, processor: str, column: str) -> Composed:
+    """Return six 3x3 convolutions of the grid that was measured on a Jetson TX2, on maps of 100 to 20."""
+    tables: Dict[int, Dict[Tuple[int, int], float]] = defaultdict(dict)
+    rows = [
+        row
+        for row in _rows(data / f"tx2_{processor}_conv_grid_sysidentif.csv")
+        if row["kernel"] == "3"
+    ]
+    # Widths of inputs and of outputs differ by a channel or two: the k-th of both is one width of the chain.
+    inputs, outputs = (
+        sorted({int(row[f"{way}_channels"]) for row in rows}) for way in ("in", "out")
+    )
+    same = dict(zip(inputs, outputs))
+    for row in rows:
+        read = int(row["in_channels"])
+        tables[int(row["input_hw"])][same[read], int(row["out_channels"])] = float(row[column])
+    image = same[3]
+    sizes = (100, 80, 60, 40, 30, 20)
+    layers = [
+        Layer(at - 1 if at else None, at, image, tables[size]) for at, size in enumerate(sizes)
+    ]
+    return Composed(
+        f"TX2 {processor.upper()}, {column}", (tuple(outputs),) * len(sizes), tuple(layers)
+    )
+
+
+def mobilenet(data: Path) -> Composed:
+    """Return MobileNetV1 on a CUDA GPU, by NetAdapt's tables."""
+    tables = _by_layer(data / "netadapt_lut_mobilenetv1_jyc.csv")
+    first = tables["model.0.0"]
+    grids = [tuple(sorted({out for _, out in first}))]
+    layers = [Layer(None, 0, 3, first)]
+    for block in range(1, 14):
+        before = len(grids) - 1
+        depthwise = {(out, out): cost for (_, out), cost in tables[f"model.{block}.0"].items()}
+        pointwise = tables[f"model.{block}.3"]
+        grids.append(tuple(sorted({out for _, out in pointwise})))
+        layers += [Layer(before, before, 0, depthwise), Layer(before, len(grids) - 1, 0, pointwise)]
+    classes = max(out for _, out in tables["fc"])
+    layers.append(Layer(len(grids) - 1, None, classes, tables["fc"]))
+    return Composed("MobileNetV1, CUDA GPU, latency", tuple(grids), tuple(layers))
+
+
+def alexnet(data: Path, who: str) -> Composed:
+    """Return AlexNet by NetAdapt's tables; the first linear layer reads 36 values of every channel."""
+    tables = _by_layer(data / f"netadapt_lut_alexnet_{who}.csv")
+    hidden = [
+        "features.0",
+        "features.3",
+        "features.6",
+        "features.8",
+        "features.10",
+        "classifier.1",
+        "classifier.4",
+    ]
+    grids = [tuple(sorted({out for _, out in tables[name]})) for name in hidden]
+    flat = {
+        (read // 36, out): cost
+        for (read, out), cost in tables["classifier.1"].items()
+        if read % 36 == 0
+    }
+    layers = [Layer(at - 1 if at else None, at, 3, tables[name]) for at, name in enumerate(hidden)]
+    layers[5] = Layer(4, 5, 0, flat)
+    layers.append(Layer(6, None, 10, tables["classifier.6"]))
+    return Composed(f"AlexNet ({who}), latency", tuple(grids), tuple(layers))
+
+
+def fasterseg(data: Path) -> Composed:
+    """Return eight residual blocks on maps of 128x256 to 32x64, on a GTX 1080 Ti with TensorRT."""
+    tables: Dict[Tuple[str, ...], Dict[Tuple[int, int], float]] = defaultdict(dict)
+    for row in _rows(data / "fasterseg_1080ti_tensorrt_ops.csv"):
+        pair = int(row["in_channels"]), int(row["out_channels"])
+        tables[row["op"], row["input_h"], row["stride"]][pair] = float(row["latency_ms"])
+    chain = [
+        (f"BasicResidual{times}x", height, stride)
+        for height in ("128", "64", "32")
+        for times, stride in (("2", "1"), ("1", "1"), ("2", "2"))
+    ][:-1]
+    grids = [tuple(sorted({read for read, _ in tables[chain[0]]}))]
+    grids += [tuple(sorted({out for _, out in tables[key]})) for key in chain]
+    layers = [Layer(at, at + 1, 0, tables[key]) for at, key in enumerate(chain)]
+    return Composed("FasterSeg blocks, GTX 1080 Ti, TensorRT, latency", tuple(grids), tuple(layers))
+
+
+def _by_layer(path: Path) -> Dict[str, Dict[Tuple[int, int], float]]:
+    tables: Dict[str, Dict[Tuple[int, int], float]] = defaultdict(dict)
+    for row in _rows(path):
+        tables[row["layer"]][int(row["in_channels"]), int(row["out_channels"])] = float(
+            row["latency_ms"]
+        )
+    return tables
+
+
+NETWORKS: Tuple[Callable[[Path], Composed], ...] = (
+    lambda data: tx2(data, "gpu", "energy_j"),
+    lambda data: tx2(data, "gpu", "latency_ms"),
+    lambda data: tx2(data, "cpu", "energy_j"),
+    lambda data: tx2(data, "cpu", "latency_ms"),
+    mobilenet,
+    lambda data: alexnet(data, "coderos"),
+    lambda data: alexnet(data, "goktug"),
+    fasterseg,
+)
+
+
+def predictor(
+    spec: NetworkSpec,
+) -> Callable[[Form, FloatArray, FloatArray, FloatArray], FloatArray]:
+    """Return what fits a form to samples and predicts others."""
+
+    def predict(
+        form: Form, widths: FloatArray, values: FloatArray, wanted: FloatArray
+    ) -> FloatArray:
+        model = fit(
+            spec, widths, values, form=form, method="nnls", meter="table", metric=Metric.LATENCY
+        )
+        return model.predict_many(wanted)
+
+    return predict
+
+
+def errors(network: Composed, samples: int, seed: int) -> Tuple[List[float], str]:
+    """Return the mean relative error of each of FORMS, then that of the form which cross-validation takes, and this."""
+    spec, generator = network.spec(), np.random.default_rng(seed)
+    widths, values = network.draw(samples + HELD_OUT, generator)
+    known, told, wanted = widths[:samples], values[:samples], widths[samples:]
+    predict = predictor(spec)
+    taken = choose(spec, known, told, predict=predict, seed=seed)[0].form
+    forms = [*(Form.parse(text) for text in FORMS), taken]
+    predicted = [predict(form, known, told, wanted) for form in forms]
+    return [float(np.mean(np.abs(one / values[samples:] - 1.0))) for one in predicted], taken.text
+
+
+def _spread(values: Sequence[float]) -> str:
+    return f"{mean(values):.2%} ± {stdev(values) if len(values) > 1 else 0.0:.2%}"
+
+
+def main() -> None:
+    """Print the table: mean and standard deviation over seeds."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, default=Path("data"), help="folder of the shared data")
+    parser.add_argument("--samples", type=int, default=800)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    args = parser.parse_args()
+    print(
+        f"| network, device | {' | '.join(FORMS)} | auto | taken |\n|---|{'---|' * (len(FORMS) + 2)}"
+    )
+    for make in NETWORKS:
+        network = make(args.data / "device_measurements")
+        found = [errors(network, args.samples, seed) for seed in args.seeds]
+        cells = [_spread(column) for column in zip(*(values for values, _ in found))]
+        taken = ", ".join(sorted({text for _, text in found}))
+        print(f"| {network.name} | {' | '.join(cells)} | {taken} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
