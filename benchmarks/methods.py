@@ -17,7 +17,7 @@ import argparse
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Callable, Dict, Optional, Tuple, get_args
+from typing import Callable, Dict, Optional, Sequence, Tuple, get_args
 
 import nets
 import torch
@@ -96,7 +96,7 @@ _CIFAR = Case(
 CASES: Dict[str, Case] = {
     "fashion": Case(
         network="fashion_mobilenet", data="fashion-mnist", shape=(1, 28, 28), budgets=("50%", "34%", "20%", "12%"),
-        steps=600, finetune_steps=469, rates=(1e-2, 2e-2, 4e-2, 8e-2), search="20%", passes=12, dense_lr=4e-3,
+        steps=600, finetune_steps=469, rates=(1e-2, 2e-2, 4e-2, 8e-2, 1.6e-1), search="20%", passes=12, dense_lr=4e-3,
         one_dense=False,
     ),
     "cifar-mobilenet": _CIFAR,
@@ -152,6 +152,28 @@ def train_dense(case: Case, data: Path, seed: int, path: Path) -> None:
     write_tensors(path, tensors, {"network": source.reference})
 
 
+def request_of(
+    case: Case, data: Path, out: Path, seeds: Sequence[int], precision: Precision = "fp32"
+) -> PruneRequest:
+    """Make the dense networks and the cost model of a case, and return the pruning run that its cells vary."""
+    weights = out / ("dense.safetensors" if case.one_dense else "dense-{seed}.safetensors")
+    for seed in [0] if case.one_dense else seeds:
+        train_dense(case, data, seed, Path(str(weights).format(seed=seed)))
+    model, source = open_network(case.network, case.shape, None)
+    energy_profile(trace_source(model, source).spec).save(out / "law.json")
+    return PruneRequest(
+        weights=weights,
+        budget=parse_budget(case.search, Metric.ENERGY),
+        data=case.data.format(data=data),
+        network=case.network,
+        input_shape=case.shape,
+        profile=out / "law.json",
+        pruning=PruneConfig(steps=case.steps, finetune_steps=case.finetune_steps),
+        training=TrainConfig(batch_size=case.batch),
+        compute=ComputeConfig(precision=precision),
+    )
+
+
 def main() -> None:
     """Make the dense networks, compare, and print the table."""
     parser = argparse.ArgumentParser(
@@ -176,22 +198,7 @@ def main() -> None:
     args = parser.parse_args()
     case = CASES[args.case]
     out = args.out / args.case
-    weights = out / ("dense.safetensors" if case.one_dense else "dense-{seed}.safetensors")
-    for seed in [0] if case.one_dense else [*args.seeds, max(args.seeds) + 1]:
-        train_dense(case, args.data, seed, Path(str(weights).format(seed=seed)))
-    model, source = open_network(case.network, case.shape, None)
-    energy_profile(trace_source(model, source).spec).save(out / "law.json")
-    template = PruneRequest(
-        weights=weights,
-        budget=parse_budget(case.search, Metric.ENERGY),
-        data=case.data.format(data=args.data),
-        network=case.network,
-        input_shape=case.shape,
-        profile=out / "law.json",
-        pruning=PruneConfig(steps=case.steps, finetune_steps=case.finetune_steps),
-        training=TrainConfig(batch_size=case.batch),
-        compute=ComputeConfig(precision=args.precision),
-    )
+    template = request_of(case, args.data, out, [*args.seeds, max(args.seeds) + 1], args.precision)
     search = RateSearch(case.rates, parse_budget(case.search, Metric.ENERGY), max(args.seeds) + 1)
     request = CompareRequest(
         template,

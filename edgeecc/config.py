@@ -190,7 +190,8 @@ class EccConfig:
         importance_decay: decay of the running importance ("taylor" only).
         beta: step of the widths ("adam" only), channels.
         warmup: steps before the first removal, in which importance settles, at most a tenth of all ("taylor").
-        ramp: share of the steps in which the budget is reached ("taylor"); fine-tuning has the rest.
+        ramp: share of the steps in which the budget is reached at most ("taylor"), see `ecc.needed`; fine-tuning has
+            the rest.
         rounds: of widths and masks in these steps at most, spread evenly ("taylor").
         stand_in: whether channels that stay take over what they can of those that go ("taylor").
         tile: channels that the last widths are multiples of where the budget allows; 0: as the cost model's tiles make

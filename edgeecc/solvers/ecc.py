@@ -39,6 +39,9 @@ from edgeecc.solvers.uniform import norm_shares
 from edgeecc.solvers.units import Alive, UnitTable, keep_of
 from edgeecc.solvers.widthstep import solve
 
+#: Importance has to settle, however near the budget is: at least this share of the ramp's steps.
+LEAST = 0.1
+
 
 class EccSolver:
     """The ECC solver; see the module."""
@@ -47,7 +50,7 @@ class EccSolver:
         self._config = config
 
     def solve(self, problem: Problem, trainer: Trainer, steps: int) -> Solution:
-        """Prune within every limit: as published in `steps` training steps, scale-free in the share `ramp` of them.
+        """Prune within every limit: as published in `steps` training steps, scale-free in as many as are `needed`.
 
         Raises: BudgetInfeasibleError before the first batch when no widths fit; ConfigError for several limits with
             the published form.
@@ -56,18 +59,18 @@ class EccSolver:
         spec = problem.spec
         if problem.is_met_by_dense():
             return untouched(problem, steps)
-        needed = steps
+        taken = steps
         if self._config.metric == "adam":
             published = PublishedHooks(problem, self._config)
             history = trainer.train("prune", steps, published)
             status, living = published.finish(trainer.model), published.living
         else:
-            needed = math.ceil(steps * self._config.ramp)
+            taken = needed(problem, steps, self._config.ramp)
             hooks = ScaleFreeHooks(problem, self._config, trainer)
             with hooks.watching():
-                history = trainer.train("prune", needed, hooks)
+                history = trainer.train("prune", taken, hooks)
             status, living = hooks.finish(), hooks.living
-        return Solution(keep_of(spec, living.alive), status, tuple(history), steps - needed)
+        return Solution(keep_of(spec, living.alive), status, tuple(history), steps - taken)
 
 
 class ScaleFreeHooks:
@@ -228,11 +231,42 @@ def target(limit: Limit, dense_widths: FloatArray, share: float) -> float:
         dense_widths: (G,).
         share: in [0, 1].
     """
-    dense, least = limit.cost.predict(dense_widths), np.ones_like(dense_widths)
-    if dense <= limit.bound:
+    if limit.cost.predict(dense_widths) <= limit.bound:
         return limit.bound
-    fixed = limit.cost.predict(least) - float(limit.cost.gradient(least).max())
-    return float(fixed + (dense - fixed) * ((limit.bound - fixed) / (dense - fixed)) ** share)
+    fixed = _fixed(limit, dense_widths)
+    return fixed + (limit.bound - fixed) * math.exp(depth(limit, dense_widths) * (1.0 - share))
+
+
+def depth(limit: Limit, dense_widths: FloatArray) -> float:
+    """Return how far what can be reduced of a cost has to fall to its limit, as the logarithm of the ratio, at least 0.
+
+    Args: see `target`.
+    """
+    dense = limit.cost.predict(dense_widths)
+    if dense <= limit.bound:
+        return 0.0
+    fixed = _fixed(limit, dense_widths)
+    return math.log((dense - fixed) / (limit.bound - fixed))
+
+
+def needed(problem: Problem, steps: int, ramp: float) -> int:
+    """Return the steps in which a budget is reached: the further it is, the more, so that rounds take alike (ours).
+
+    Args:
+        problem: its limits; the furthest counts.
+        steps: that there are.
+        ramp: share of them in which what can be reduced of a cost falls to a tenth, and all that a budget takes.
+    """
+    dense = problem.spec.vector(problem.spec.dense_widths())
+    furthest = max(depth(limit, dense) for limit in problem.limits)
+    share = min(1.0, max(LEAST, furthest / math.log(10.0)))
+    return math.ceil(steps * ramp * share)
+
+
+def _fixed(limit: Limit, dense_widths: FloatArray) -> float:
+    """Return what cannot be reduced of a cost: less than the thinnest network's, so that limits stay above it."""
+    least = np.ones_like(dense_widths)
+    return limit.cost.predict(least) - float(limit.cost.gradient(least).max())
 
 
 def round_share(config: EccConfig, step: int, steps: int) -> Optional[float]:

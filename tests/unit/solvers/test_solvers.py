@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from edgeecc.graph.surgery import mask_tensors
 from edgeecc.graph.trace import trace
 from edgeecc.solvers import table
 from edgeecc.solvers.base import Limit, Problem
-from edgeecc.solvers.ecc import target
+from edgeecc.solvers.ecc import needed, target
 from edgeecc.solvers.finetune import FixedPattern
 from edgeecc.solvers.table import make_solver
 from edgeecc.solvers.uniform import uniform_widths
@@ -163,14 +164,16 @@ def test_the_unit_of_energy_does_not_matter(setting: tuple) -> None:
 
 def test_the_schedule_is_geometric_and_ends_on_the_last_step(setting: tuple) -> None:
     problem = problem_of(setting[1], 0.3)
-    _, solution, _ = solve(setting, problem, steps=60)
+    _, solution, _ = solve(setting, problem, steps=120)
     costs = [step.cost for step in solution.history]
     dense = problem.first_cost(problem.spec.vector(problem.spec.dense_widths()))
+    assert len(costs) == needed(problem, 120, 1.0) > 55
     assert costs == sorted(costs, reverse=True)
     assert costs[4] == dense
     assert costs[-2] > problem.limits[0].bound
     assert costs[-1] <= problem.limits[0].bound
-    middle = target(problem.limits[0], problem.spec.vector(problem.spec.dense_widths()), 28 / 55)
+    share = 28 / (len(costs) - 5)
+    middle = target(problem.limits[0], problem.spec.vector(problem.spec.dense_widths()), share)
     assert costs[5 + 27] == pytest.approx(middle, abs=0.12 * dense)
 
 
@@ -197,11 +200,34 @@ def test_every_round_takes_the_same_part_of_what_can_be_reduced(
     assert target(slack, dense, 0.5) == slack.bound
 
 
+def test_a_budget_takes_steps_as_its_logarithm_up_to_the_ramp(setting: tuple) -> None:
+    whole = problem_of(setting[1], 0.3)
+    (limit,) = whole.limits
+    dense = whole.spec.vector(whole.spec.dense_widths())
+    # What cannot be reduced, from three targets of a geometric course.
+    a, b, c = (target(limit, dense, share) for share in (0.0, 0.5, 1.0))
+    fixed = (a * c - b * b) / (a + c - 2.0 * b)
+
+    def steps(left: float, count: int = 1000) -> int:
+        bound = fixed + left * (a - fixed)
+        return needed(replace(whole, limits=(replace(limit, bound=bound),)), count, 0.4)
+
+    assert steps(0.1) == steps(0.03) == 400
+    assert steps(0.5) == pytest.approx(400 * np.log10(2.0), abs=1.0)
+    assert steps(0.25) == pytest.approx(2 * steps(0.5), abs=1.0)
+    assert steps(0.99) == 40  # importance has to settle
+    assert steps(0.5, count=0) == 0
+    both = replace(whole, limits=(replace(limit, bound=0.9 * a), limit))
+    assert needed(both, 1000, 0.4) == needed(whole, 1000, 0.4)
+
+
 def test_the_budget_is_reached_early_and_the_rest_is_handed_back(setting: tuple) -> None:
     problem = problem_of(setting[1], 0.3)
     _, solution, _ = solve(setting, problem, steps=60, ramp=0.4)
     costs = [step.cost for step in solution.history]
-    assert (len(costs), solution.left) == (24, 36)
+    taken = needed(problem, 60, 0.4)
+    assert (len(costs), solution.left) == (taken, 60 - taken)
+    assert 0 < taken < 24
     assert costs[-2] > problem.limits[0].bound
     assert costs[-1] <= problem.limits[0].bound
 
@@ -221,7 +247,7 @@ class Killed(BaseException):
 @pytest.mark.parametrize("metric", ["taylor", "adam"])
 @pytest.mark.parametrize("at", [7, 23])
 def test_a_killed_run_resumes_exactly(setting: tuple, tmp_path: Path, metric: str, at: int) -> None:
-    problem = problem_of(setting[1], 0.4)
+    problem = problem_of(setting[1], 0.1)  # far enough to take all steps
     straight, expected, _ = solve(setting, problem, metric=metric)
 
     def die(phase: str, step: object) -> None:

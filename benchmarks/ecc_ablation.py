@@ -1,0 +1,124 @@
+"""What each part of ECC does: accuracy with one part taken out, exchanged or added, against ECC as it is.
+
+Network, data, energy, steps and dense networks are those of a case of `methods.py`; the learning rate is one for all.
+Differences are taken seed by seed. Results are kept as they come, a second call goes on; calls with other --seeds may
+run beside each other once the dense networks are there.
+
+    python benchmarks/ecc_ablation.py --case fashion --lr 4e-2 --budget 20% --out runs/methods
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any, Dict, List, get_args
+
+import torch
+from ablations import VARIANTS, running
+from methods import CASES, request_of
+
+from edgeecc.config import Precision
+from edgeecc.prune import prune
+from edgeecc.run_request import PruneRequest
+from edgeecc.units import Metric, parse_budget
+
+Row = Dict[str, Any]
+
+
+def run(name: str, template: PruneRequest, seed: int, *, lr: float, folder: Path) -> Row:
+    """Prune and fine-tune once; return the figures."""
+    variant = VARIANTS[name]
+    request = replace(
+        template,
+        weights=Path(str(template.weights).format(seed=seed)),
+        run=folder,
+        force=True,
+        pruning=replace(template.pruning, checkpoint_s=1e9),
+        ecc=variant.config,
+        training=replace(template.training, lr=lr, seed=seed, rise=variant.rise),
+    )
+    with running(name):
+        result: Any = prune(request)
+    shutil.rmtree(folder)
+    return {
+        "variant": name,
+        "seed": seed,
+        "dense": result["dense"]["accuracy"],
+        "before": result["pruned_accuracy"],
+        "accuracy": result["accuracy"],
+        "cost": result["cost"],
+        "widths": result["widths"],
+        "steps": [result["steps"], result["finetune_steps"]],
+        "seconds": result["seconds"],
+    }
+
+
+def table(rows: List[Row]) -> str:
+    """Return mean ± standard deviation over seeds, and the difference to ECC seed by seed, in points."""
+    lines = [
+        "| variant | top-1 before fine-tuning | top-1 | less ECC, points | seeds |",
+        "|---|---|---|---|---|",
+    ]
+    whole = {row["seed"]: row["accuracy"] for row in rows if row["variant"] == "ECC"}
+    for name in VARIANTS:
+        found = [row for row in rows if row["variant"] == name and row["seed"] in whole]
+        if found:
+            less = [100.0 * (row["accuracy"] - whole[row["seed"]]) for row in found]
+            before, after = ([row[key] for row in found] for key in ("before", "accuracy"))
+            lines.append(
+                f"| {name} | {_spread(before, '.4f')} | {_spread(after, '.4f')} | "
+                f"{'' if name == 'ECC' else _spread(less, '+.2f')} | {len(found)} |"
+            )
+    return "\n".join(lines)
+
+
+def _spread(values: List[float], form: str) -> str:
+    deviation = stdev(values) if len(values) > 1 else 0.0
+    return f"{mean(values):{form}} ± {deviation:{form.lstrip('+')}}"
+
+
+def main() -> None:
+    """Run what is missing and print the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--case", choices=sorted(CASES), required=True)
+    parser.add_argument("--lr", type=float, required=True, help="the one found for ECC")
+    parser.add_argument("--budget", default="20%")
+    parser.add_argument("--data", type=Path, default=Path("data"), help="folder of the shared data")
+    parser.add_argument("--out", type=Path, default=Path("runs/methods"))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=list(VARIANTS))
+    parser.add_argument("--precision", choices=get_args(Precision), default="fp32")
+    args = parser.parse_args()
+    out = args.out / args.case
+    template = replace(
+        request_of(CASES[args.case], args.data, out, args.seeds, args.precision),
+        budget=parse_budget(args.budget, Metric.ENERGY),
+    )
+    settings = [args.budget, args.lr, args.precision]
+    results = out / "ablation.jsonl"
+
+    def known() -> List[Row]:
+        lines = results.read_text().splitlines() if results.is_file() else []
+        return [row for row in map(json.loads, lines) if row["settings"] == settings]
+
+    for seed in args.seeds:
+        for name in args.variants:
+            if any((row["variant"], row["seed"]) == (name, seed) for row in known()):
+                continue
+            folder = out / f"ablation-{seed}"
+            row = {"settings": settings, **run(name, template, seed, lr=args.lr, folder=folder)}
+            with results.open("a") as stream:
+                stream.write(json.dumps(row) + "\n")
+            print(json.dumps(row), flush=True)
+    print(table(known()))
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    main()
