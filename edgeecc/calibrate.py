@@ -123,6 +123,7 @@ def calibrate(
             rate = (config.samples - before) / max(1e-9, perf_counter() - started)
             rows = [row for row in store.rows() if row.number < config.samples]
             check_widths(rows, job.spec, config.seed, source=job.folder / "samples.db")
+        on_sample(config.samples, config.samples, "fitting")
         profile, tried = _fit(job, config, protocol, rows, meter)
         profile.save(job.folder / "profile.json")
         write_bytes(job.folder / "PROTOCOL.md", _protocol_text(profile).encode())

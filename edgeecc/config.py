@@ -25,6 +25,7 @@ Accelerator = Literal["auto", "cpu", "cuda"]
 Precision = Literal["fp32", "bf16", "fp16"]
 
 #: Forms of cost models, beside "auto"; `cost.forms` says what they sum.
+COST_MODEL_GRAMMAR = "bilinear[+linear][+tiles:N][+spans]"
 COST_MODEL = re.compile(r"bilinear(\+linear)?(?:\+tiles:([1-9]\d{0,3}))?(\+spans)?")
 #: Label of pixels that belong to no class: neither trained on nor counted (Cityscapes' convention).
 IGNORE_LABEL = 255
@@ -89,7 +90,7 @@ class CalibrateConfig:
             raise ConfigError(f"heldout share {self.heldout} must lie in (0, 1)")
         if self.model != "auto" and not COST_MODEL.fullmatch(self.model):
             raise ConfigError(
-                f"unknown cost model {self.model!r}; known are auto and bilinear[+linear][+tiles:N][+spans]"
+                f"unknown cost model {self.model!r}; known are auto and {COST_MODEL_GRAMMAR}"
             )
         if self.fit not in ("nnls", "adam"):
             raise ConfigError(f"unknown fit {self.fit!r}; known are nnls, adam")

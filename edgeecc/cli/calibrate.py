@@ -12,7 +12,12 @@ from edgeecc.calibration_folder import device_metric
 from edgeecc.cli.config_file import config_option
 from edgeecc.cli.options import device_option, json_option, network_options, workspace_option
 from edgeecc.cli.output import ProgressLine, emit_json, key_values
-from edgeecc.config import LATENCY_PROTOCOL, CalibrateConfig, MeasureProtocol
+from edgeecc.config import (
+    COST_MODEL_GRAMMAR,
+    LATENCY_PROTOCOL,
+    CalibrateConfig,
+    MeasureProtocol,
+)
 from edgeecc.units import Metric
 
 _CONFIG, _PROTOCOL = CalibrateConfig(), MeasureProtocol()
@@ -40,7 +45,7 @@ _CONFIG, _PROTOCOL = CalibrateConfig(), MeasureProtocol()
     default=_CONFIG.model,
     show_default=True,
     metavar="FORM",
-    help="Form of the cost model: bilinear[+linear][+tiles:N][+spans], or auto: the one that cross-validation prefers.",
+    help=f"Form of the cost model: {COST_MODEL_GRAMMAR}, or auto, which takes one by cross-validation.",
 )
 @click.option(
     "--fit",

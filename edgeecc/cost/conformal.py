@@ -16,6 +16,8 @@ from edgeecc.errors import ConfigError
 
 #: Confidence where none is asked for (ours).
 USUAL = 0.95
+#: 20 * 0.95 is a little more than 19 in floating point; no sample is asked for by that.
+ROUNDING = 1e-9
 
 
 def upper_ratio(ratios: Sequence[float], confidence: float) -> float:
@@ -28,7 +30,7 @@ def upper_ratio(ratios: Sequence[float], confidence: float) -> float:
     """
     if not 0.0 < confidence < 1.0:
         raise ConfigError(f"confidence {confidence} must lie in (0, 1), such as 0.95")
-    rank = math.ceil((len(ratios) + 1) * confidence - 1e-9)
+    rank = math.ceil((len(ratios) + 1) * confidence - ROUNDING)
     if rank > len(ratios):
         raise ConfigError(
             f"{len(ratios)} held-out samples cannot tell {confidence:.4g} confidence, which takes "
@@ -64,4 +66,4 @@ def margin_of(ratios: Sequence[float], confidence: Optional[float] = None) -> Ma
 
 def least_samples(confidence: float) -> int:
     """Return how many held-out samples a confidence takes."""
-    return math.ceil(confidence / (1.0 - confidence) - 1e-9)
+    return math.ceil(confidence / (1.0 - confidence) - ROUNDING)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import List, Sequence
 
-from edgeecc.config import COST_MODEL
+from edgeecc.config import COST_MODEL, COST_MODEL_GRAMMAR
 from edgeecc.cost.terms import Term, layer_terms, linear_terms, span_terms, tile_terms
 from edgeecc.errors import ConfigError
 from edgeecc.graph.spec import NetworkSpec
@@ -19,7 +19,6 @@ from edgeecc.graph.spec import NetworkSpec
 SPANS = (0.125, 0.25, 0.5, 0.75)
 #: Tiles that a device may work in, channels: of vector units, of tensor cores, of blocks of a GEMM.
 TILES = (4, 8, 16, 32, 64, 128)
-GRAMMAR = "bilinear[+linear][+tiles:N][+spans]"
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,9 @@ class Form:
         """
         found = COST_MODEL.fullmatch(text)
         if found is None:
-            raise ConfigError(f"unknown cost model {text!r}; known are auto and {GRAMMAR}")
+            raise ConfigError(
+                f"unknown cost model {text!r}; known are auto and {COST_MODEL_GRAMMAR}"
+            )
         linear, tile, spans = found.groups()
         return Form(linear is not None, int(tile or 1), spans is not None)
 
