@@ -2,12 +2,33 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import sys
+from pathlib import Path
 from typing import Any
 
 from click.testing import CliRunner, Result
 
 from edgeecc.cli.main import cli
+
+#: A network of the user's own; most of what it costs on the virtual device depends on its widths.
+_WIDE = """
+from torch import nn
+
+def net():
+    return nn.Sequential(
+        nn.Conv2d(1, 16, 3, padding=1), nn.ReLU(), nn.Conv2d(16, 64, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Flatten(), nn.Linear(1024, 1024), nn.ReLU(), nn.Linear(1024, 10),
+    )
+"""
+
+
+def wide_network(folder: Path, module: str) -> Any:
+    """Write MODULE.py with a network of 8x8 images into a folder, make it importable, and return the network."""
+    (folder / f"{module}.py").write_text(_WIDE)
+    sys.path.insert(0, str(folder))
+    return importlib.import_module(module).net()
 
 
 def run(*arguments: object, code: int = 0) -> Result:

@@ -10,7 +10,7 @@ import click
 from edgeecc.cli.boundary import EXIT_ERROR
 from edgeecc.cli.budgets import parse_budget_options
 from edgeecc.cli.config_file import config_option
-from edgeecc.cli.options import json_option, network_options, workspace_option
+from edgeecc.cli.options import json_option, margin_options, network_options, workspace_option
 from edgeecc.cli.output import ProgressLine, emit_json, print_table
 from edgeecc.cli.prune import training_options
 from edgeecc.config import PruneConfig, TrainConfig
@@ -121,16 +121,7 @@ def comparison_options(command: Any) -> Any:
 @click.option(
     "--profile", type=click.Path(path_type=Path), help="Profile file, in place of the device's own."
 )
-@click.option(
-    "--confidence",
-    type=float,
-    help="With which a measurement is to hold every budget.  [default: 0.95, or what the held-out samples tell]",
-)
-@click.option(
-    "--margin",
-    type=float,
-    help="Share held off every budget, in place of --confidence.",
-)
+@margin_options
 @training_options
 @click.option(
     "--out", type=click.Path(path_type=Path), help="Folder of all runs and results.  [default: runs/compare-NETWORK]"

@@ -75,6 +75,18 @@ def network_options(command: Command) -> Command:
     )(command)
 
 
+def margin_options(command: Command) -> Command:
+    """Add how far a budget is held off."""
+    command = click.option(
+        "--margin", type=float, help="Share held off every budget, in place of --confidence."
+    )(command)
+    return click.option(
+        "--confidence",
+        type=float,
+        help="With which a measurement is to hold every budget.  [default: 0.95, or what the held-out samples tell]",
+    )(command)
+
+
 def compute_options(command: Command) -> Command:
     """Add --accelerator, --precision and --channels-last: what trains, and how."""
     command = click.option(

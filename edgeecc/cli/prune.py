@@ -20,6 +20,7 @@ from edgeecc.cli.options import (
     compute_of_options,
     compute_options,
     json_option,
+    margin_options,
     network_options,
     workspace_option,
 )
@@ -198,16 +199,7 @@ def method_options(command: Callable[..., Any]) -> Callable[..., Any]:
     metavar="N:M",
     help="With wsp: at most N of every M weights along the input channels, 2:4 for TensorRT's sparse kernels.",
 )
-@click.option(
-    "--confidence",
-    type=float,
-    help="With which a measurement is to hold every budget.  [default: 0.95, or what the held-out samples tell]",
-)
-@click.option(
-    "--margin",
-    type=float,
-    help="Share held off every budget, in place of --confidence.",
-)
+@margin_options
 @training_options
 @method_options
 @compute_options

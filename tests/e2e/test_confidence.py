@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
 from edgeecc.cost.profile import Profile
-from tests.cli_runs import complaint, run, run_json
+from tests.cli_runs import complaint, run, run_json, wide_network
 
-#: Most of what it costs on the virtual device depends on its widths.
-NET = """
-from torch import nn
-
-def net():
-    return nn.Sequential(
-        nn.Conv2d(1, 16, 3, padding=1), nn.ReLU(), nn.Conv2d(16, 64, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
-        nn.Flatten(), nn.Linear(1024, 1024), nn.ReLU(), nn.Linear(1024, 10),
-    )
-"""
 FACTORY = ["--network", "confident_net:net", "--input", "1x8x8"]
 CALIBRATE = ["calibrate", *FACTORY, "--samples", "120"]
 PRUNE = [
@@ -33,11 +22,7 @@ PRUNE = [
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with a network and its calibration, 24 samples held out."""
     folder = tmp_path_factory.mktemp("confidence")
-    (folder / "confident_net.py").write_text(NET)
-    sys.path.insert(0, str(folder))
-    import confident_net
-
-    torch.save(confident_net.net().state_dict(), folder / "net.pth")
+    torch.save(wide_network(folder, "confident_net").state_dict(), folder / "net.pth")
     run(*CALIBRATE, "--workspace", folder)
     return folder
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
@@ -16,17 +15,8 @@ from edgeecc.run_folder import RunFolder
 from edgeecc.solvers.base import Limit, Problem
 from edgeecc.solvers.uniform import uniform_widths
 from edgeecc.training.dense import initialise_, train_dense_
-from tests.cli_runs import complaint, run, run_json
+from tests.cli_runs import complaint, run, run_json, wide_network
 
-WIDE = """
-from torch import nn
-
-def net():
-    return nn.Sequential(
-        nn.Conv2d(1, 16, 3, padding=1), nn.ReLU(), nn.Conv2d(16, 64, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
-        nn.Flatten(), nn.Linear(1024, 1024), nn.ReLU(), nn.Linear(1024, 10),
-    )
-"""
 FACTORY = ["--network", "wide_net:net", "--input", "1x8x8"]
 QUICK = [
     "prune", "net.pth", *FACTORY, "--data", "digits", "--steps", "12", "--finetune-steps", "4", "--batch-size", "64",
@@ -39,11 +29,7 @@ CALIBRATION = Path("calibration/virtual-tx2/net/profile.json")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with a trained network and its calibration on the virtual device."""
     folder = tmp_path_factory.mktemp("several")
-    (folder / "wide_net.py").write_text(WIDE)
-    sys.path.insert(0, str(folder))
-    import wide_net
-
-    model = wide_net.net()
+    model = wide_network(folder, "wide_net")
     initialise_(model, 0)
     train_dense_(
         model, load("digits", input_shape=(1, 8, 8)).train, steps=30, batch_size=64, lr=3e-3, seed=0
