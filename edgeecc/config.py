@@ -190,7 +190,8 @@ class EccConfig:
         epsilon: least slope that the budget's dual must leave on the fastest group ("adam" only).
         importance_decay: decay of the running importance ("taylor" only).
         beta: step of the widths ("adam" only), channels.
-        warmup: steps before the first removal, in which importance settles, at most a tenth of all ("taylor").
+        warmup: steps in which importance settles ("taylor"): before the first removal, at most a tenth of all; a budget
+            takes at least as many.
         ramp: share of the steps in which the budget is reached at most ("taylor"), see `ecc.needed`; fine-tuning has
             the rest.
         rounds: of widths and masks in these steps at most, spread evenly ("taylor").

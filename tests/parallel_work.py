@@ -79,7 +79,7 @@ def pruned(
         model, split(), split(), config=config, checkpointing=saving, held_out=20, on_step=hear,
         world=world,
     )  # fmt: skip
-    settings = EccConfig(warmup=1, ramp=1.0)
+    settings = EccConfig(ramp=1.0)
     solution = make_solver("ecc", settings).solve(problem, trainer, STEPS)
     history = trainer.train("finetune", 3, FixedPattern(problem, solution.keep))
     return {

@@ -39,9 +39,6 @@ from edgeecc.solvers.uniform import norm_shares
 from edgeecc.solvers.units import Alive, UnitTable, keep_of
 from edgeecc.solvers.widthstep import solve
 
-#: Importance has to settle, however near the budget is: at least this share of the ramp's steps.
-LEAST = 0.1
-
 
 class EccSolver:
     """The ECC solver; see the module."""
@@ -65,7 +62,7 @@ class EccSolver:
             history = trainer.train("prune", steps, published)
             status, living = published.finish(trainer.model), published.living
         else:
-            taken = needed(problem, steps, self._config.ramp)
+            taken = needed(problem, steps, self._config)
             hooks = ScaleFreeHooks(problem, self._config, trainer)
             with hooks.watching():
                 history = trainer.train("prune", taken, hooks)
@@ -249,18 +246,21 @@ def depth(limit: Limit, dense_widths: FloatArray) -> float:
     return math.log((dense - fixed) / (limit.bound - fixed))
 
 
-def needed(problem: Problem, steps: int, ramp: float) -> int:
+def needed(problem: Problem, steps: int, config: EccConfig) -> int:
     """Return the steps in which a budget is reached: the further it is, the more, so that rounds take alike (ours).
+
+    In the share `ramp` of the steps what can be reduced of a cost falls to a tenth; no budget takes more of them, and
+    none less than importance takes to settle, `warmup`.
 
     Args:
         problem: its limits; the furthest counts.
         steps: that there are.
-        ramp: share of them in which what can be reduced of a cost falls to a tenth, and all that a budget takes.
+        config: for `ramp` and `warmup`.
     """
     dense = problem.spec.vector(problem.spec.dense_widths())
-    furthest = max(depth(limit, dense) for limit in problem.limits)
-    share = min(1.0, max(LEAST, furthest / math.log(10.0)))
-    return math.ceil(steps * ramp * share)
+    furthest = max(depth(limit, dense) for limit in problem.limits) / math.log(10.0)
+    most = steps * config.ramp
+    return math.ceil(min(most, max(most * furthest, config.warmup)))
 
 
 def _fixed(limit: Limit, dense_widths: FloatArray) -> float:

@@ -167,7 +167,7 @@ def test_the_schedule_is_geometric_and_ends_on_the_last_step(setting: tuple) -> 
     _, solution, _ = solve(setting, problem, steps=120)
     costs = [step.cost for step in solution.history]
     dense = problem.first_cost(problem.spec.vector(problem.spec.dense_widths()))
-    assert len(costs) == needed(problem, 120, 1.0) > 55
+    assert len(costs) == needed(problem, 120, EccConfig(warmup=5, ramp=1.0)) > 55
     assert costs == sorted(costs, reverse=True)
     assert costs[4] == dense
     assert costs[-2] > problem.limits[0].bound
@@ -208,24 +208,26 @@ def test_a_budget_takes_steps_as_its_logarithm_up_to_the_ramp(setting: tuple) ->
     a, b, c = (target(limit, dense, share) for share in (0.0, 0.5, 1.0))
     fixed = (a * c - b * b) / (a + c - 2.0 * b)
 
+    config = EccConfig(ramp=0.4, warmup=40)
+
     def steps(left: float, count: int = 1000) -> int:
         bound = fixed + left * (a - fixed)
-        return needed(replace(whole, limits=(replace(limit, bound=bound),)), count, 0.4)
+        return needed(replace(whole, limits=(replace(limit, bound=bound),)), count, config)
 
     assert steps(0.1) == steps(0.03) == 400
     assert steps(0.5) == pytest.approx(400 * np.log10(2.0), abs=1.0)
     assert steps(0.25) == pytest.approx(2 * steps(0.5), abs=1.0)
     assert steps(0.99) == 40  # importance has to settle
-    assert steps(0.5, count=0) == 0
+    assert (steps(0.5, count=20), steps(0.5, count=0)) == (8, 0)
     both = replace(whole, limits=(replace(limit, bound=0.9 * a), limit))
-    assert needed(both, 1000, 0.4) == needed(whole, 1000, 0.4)
+    assert needed(both, 1000, config) == needed(whole, 1000, config)
 
 
 def test_the_budget_is_reached_early_and_the_rest_is_handed_back(setting: tuple) -> None:
     problem = problem_of(setting[1], 0.3)
     _, solution, _ = solve(setting, problem, steps=60, ramp=0.4)
     costs = [step.cost for step in solution.history]
-    taken = needed(problem, 60, 0.4)
+    taken = needed(problem, 60, EccConfig(warmup=5, ramp=0.4))
     assert (len(costs), solution.left) == (taken, 60 - taken)
     assert 0 < taken < 24
     assert costs[-2] > problem.limits[0].bound

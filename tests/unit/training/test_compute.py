@@ -170,7 +170,7 @@ def test_pruning_runs_and_resumes_on_the_device(device: str, metric: Any, tmp_pa
             compute=compute_of(config), **more,
         )  # fmt: skip
 
-    solver = make_solver("ecc", EccConfig(metric=metric, warmup=1))
+    solver = make_solver("ecc", EccConfig(metric=metric))
     with pytest.raises(KeyboardInterrupt):
         solver.solve(problem, trainer(small(), on_step=die), 8)
     loop = trainer(model)
