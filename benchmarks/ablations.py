@@ -167,12 +167,12 @@ def _flow_step(
     (limit,) = limits
     most = [float(min(s, len(values))) for s, values in zip(start, ranked)]
     s, z = flow(
-        widths_like(start, most), ranked, energy=limit.cost.predict, slope=limit.cost.gradient, target=limit.bound
+        _array_like(start, most), ranked, energy=limit.cost.predict, slope=limit.cost.gradient, target=limit.bound
     )  # fmt: skip
-    return s, widths_like(start[:1], [z])
+    return s, _array_like(start[:1], [z])
 
 
-def widths_like(like: FloatArray, values: Sequence[float]) -> FloatArray:
+def _array_like(like: FloatArray, values: Sequence[float]) -> FloatArray:
     """Return values as an array of the type of another."""
     result = like.copy()
     result[:] = values
