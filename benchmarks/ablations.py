@@ -7,19 +7,21 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass, field
-from typing import Any, ContextManager, Dict, Iterator, List, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, Sequence, Tuple
 from unittest.mock import patch
 
+import numpy as np
 import torch
 from torch import nn
 
-from edgeecc.config import EccConfig
+from edgeecc.config import EccConfig, TrainConfig
 from edgeecc.graph.spec import FloatArray, NetworkSpec
 from edgeecc.solvers import ecc, importance
 from edgeecc.solvers.base import Limit, Problem, Trainer
 from edgeecc.solvers.importance import Importance, Watched
 from edgeecc.solvers.living import Living
 from edgeecc.solvers.sstep import flow
+from edgeecc.solvers.uniform import norm_shares
 from edgeecc.solvers.units import (
     Alive,
     UnitTable,
@@ -43,7 +45,7 @@ class Variant:
     """
 
     config: EccConfig = field(default_factory=EccConfig)
-    rise: float = 0.05
+    rise: float = TrainConfig.rise
     parts: Dict[str, Any] = field(default_factory=dict)
 
     @contextlib.contextmanager
@@ -60,14 +62,12 @@ class ByNorm(Importance):
 
     def __init__(self, spec: NetworkSpec, model: nn.Module, **rest: Any) -> None:
         super().__init__(spec, model, **rest)
-        self._parameters = dict(model.named_parameters())
-        self._table = UnitTable(spec)
+        self._model, self._problem = model, Problem(spec, (), 0)
 
     def as_they_go(self, alive: Alive) -> List[FloatArray]:
         """Return the shares."""
         del alive
-        norms = self._table.sums(lambda name: self._parameters[name].detach() ** 2)
-        return [values / (values.sum() + 1e-300) for values in norms]
+        return norm_shares(self._model, self._problem)
 
 
 class Reviving(Living):
@@ -165,18 +165,11 @@ def _flow_step(
     """Stand in for `widthstep.solve`: follow the clamped gradient from where the bounds are."""
     del duals
     (limit,) = limits
-    most = [float(min(s, len(values))) for s, values in zip(start, ranked)]
+    most = np.minimum(start, [len(values) for values in ranked])
     s, z = flow(
-        _array_like(start, most), ranked, energy=limit.cost.predict, slope=limit.cost.gradient, target=limit.bound
-    )  # fmt: skip
-    return s, _array_like(start[:1], [z])
-
-
-def _array_like(like: FloatArray, values: Sequence[float]) -> FloatArray:
-    """Return values as an array of the type of another."""
-    result = like.copy()
-    result[:] = values
-    return result
+        most, ranked, energy=limit.cost.predict, slope=limit.cost.gradient, target=limit.bound
+    )
+    return s, np.array([z])
 
 
 def _whole_cost(limit: Limit, dense_widths: FloatArray, share: float) -> float:
@@ -185,12 +178,17 @@ def _whole_cost(limit: Limit, dense_widths: FloatArray, share: float) -> float:
     return limit.bound if dense <= limit.bound else dense * (limit.bound / dense) ** share
 
 
+#: What a layer makes of a term, kept while the name is patched.
+_TERM = Watched.term
+
+
 def _plain_term(self: Watched, weight: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
     """Stand in for `Watched.term`: the first-order term itself."""
-    total = torch.zeros(len(self.reading.columns), dtype=torch.float64, device=weight.device)
-    w, g = self.reading.of(weight)[self.live], self.reading.of(gradient)[self.live]
-    total[self.live] = (w * g).sum(1).double()
-    return total
+    inverse, self.inverse = self.inverse, None
+    try:
+        return _TERM(self, weight, gradient)
+    finally:
+        self.inverse = inverse
 
 
 def _nothing(*args: object, **kwargs: object) -> None:
@@ -217,15 +215,10 @@ VARIANTS: Dict[str, Variant] = {
     "10 rounds": Variant(EccConfig(rounds=10)),
     "1 round": Variant(EccConfig(rounds=1)),
     "the whole cost falls geometrically": Variant(parts={f"{_ECC}.target": _whole_cost}),
-    "budget reached in a quarter of the steps": Variant(EccConfig(ramp=0.25)),
-    "budget reached in all steps": Variant(EccConfig(ramp=1.0)),
+    "ramp of a quarter of the steps": Variant(EccConfig(ramp=0.25)),
+    "ramp of all steps": Variant(EccConfig(ramp=1.0)),
     "rate does not rise": Variant(rise=0.0),
     "revival": Variant(parts={f"{_ECC}.Living": Reviving}),
     "features distilled": Variant(parts={f"{_ECC}.ScaleFreeHooks": DistillingFeatures}),
     "whole tiles of 8": Variant(EccConfig(tile=8)),
 }
-
-
-def running(name: str) -> ContextManager[None]:
-    """Exchange the parts of a variant while the context is open."""
-    return VARIANTS[name].running()

@@ -18,7 +18,7 @@ from statistics import mean, stdev
 from typing import Any, Dict, List, get_args
 
 import torch
-from ablations import VARIANTS, running
+from ablations import VARIANTS
 from methods import CASES, request_of
 
 from edgeecc.config import Precision
@@ -41,7 +41,7 @@ def run(name: str, template: PruneRequest, seed: int, *, lr: float, folder: Path
         ecc=variant.config,
         training=replace(template.training, lr=lr, seed=seed, rise=variant.rise),
     )
-    with running(name):
+    with variant.running():
         result: Any = prune(request)
     shutil.rmtree(folder)
     return {

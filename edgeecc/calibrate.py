@@ -139,6 +139,7 @@ def calibrate(
                 "terms": one.terms,
                 "error": one.error,
                 "standard_error": one.standard_error,
+                "level": one.level,
             }
             for one in tried
         ],

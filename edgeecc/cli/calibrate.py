@@ -137,8 +137,7 @@ def _held_off(margin: Dict[str, Any]) -> str:
 def _chosen(form: str, tried: List[Dict[str, Any]]) -> str:
     if not tried:
         return form
-    best = min(tried, key=lambda one: float(one["error"]))
-    level = sum(one["error"] - best["error"] <= one["standard_error"] for one in tried)
+    level = sum(one["level"] for one in tried)
     if level == 1:
         return f"{form}, the best of {len(tried)} tried"
     return (

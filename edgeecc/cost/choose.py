@@ -30,12 +30,14 @@ class Tried:
         terms: how many it has, without the constant.
         error: mean relative error over all samples, each predicted by a fit that did not see it.
         standard_error: of its difference to the best form's; 0 for that.
+        level: whether it cannot be told from the best, which is so of the best itself.
     """
 
     form: Form
     terms: int
     error: float
     standard_error: float
+    level: bool
 
 
 def cross_validated(
@@ -82,13 +84,12 @@ def choose(
     spans = replace(linear, spans=True)
     best = consider(sorted({spans, replace(spans, tile=best.tile)}, key=lambda form: form.tile))
     tried = [_judged(spec, form, errors[form], errors[best]) for form in errors]
-    level = [one for one in tried if one.error - errors[best].mean() <= one.standard_error]
-    taken = min(level, key=lambda one: (one.terms, one.error))
+    taken = min((one for one in tried if one.level), key=lambda one: (one.terms, one.error))
     return [taken, *sorted((one for one in tried if one is not taken), key=lambda one: one.error)]
 
 
 def _judged(spec: NetworkSpec, form: Form, errors: FloatArray, best: FloatArray) -> Tried:
     deviation = float(np.std(errors - best, ddof=1)) if len(errors) > 1 else 0.0
-    return Tried(
-        form, len(form.terms(spec)), float(errors.mean()), deviation / float(np.sqrt(len(errors)))
-    )
+    error, standard_error = float(errors.mean()), deviation / float(np.sqrt(len(errors)))
+    level = error - float(best.mean()) <= standard_error
+    return Tried(form, len(form.terms(spec)), error, standard_error, level)
