@@ -14,7 +14,6 @@ from edgeecc.config import VerifyConfig
 from edgeecc.cost.exact import size_cost
 from edgeecc.export_parts import (
     agree,
-    finished,
     mac_count,
     make_check,
     network_of,
@@ -44,7 +43,7 @@ def export(folder: RunFolder, config: VerifyConfig = VerifyConfig()) -> Dict[str
     Raises: ArtifactError when the run is not finished; GraphError when the networks do not agree.
     """
     with folder.locked():
-        run, spec = finished(folder), folder.read_spec()
+        run, spec = folder.read_finished(), folder.read_spec()
         source = NetworkSource.from_json(run.get("source"), folder.path)
         keep = folder.read_keep(spec)
         dense, masked = network_of(folder, source, "dense"), network_of(folder, source, "masked")

@@ -89,19 +89,6 @@ def agree(
         )
 
 
-def finished(folder: RunFolder) -> Mapping[str, object]:
-    """Return run.json of a finished run.
-
-    Raises: ArtifactError when it is not finished.
-    """
-    run = folder.read_run()
-    if not folder.has("result.json"):
-        raise ArtifactError(
-            f"{folder.path} is not finished; give the edgeecc prune command again to go on"
-        )
-    return run
-
-
 def parameter_count(spec: NetworkSpec, widths: Mapping[str, int]) -> int:
     """Return the number of trained parameters at the given widths."""
     trained = [parameter for parameter in spec.parameters if parameter.trained]

@@ -16,7 +16,6 @@ from edgeecc.compressed import pack
 from edgeecc.config import VerifyConfig
 from edgeecc.cost.systolic import LayerEnergy
 from edgeecc.export_parts import (
-    finished,
     make_check,
     network_of,
     parameter_count,
@@ -37,7 +36,7 @@ def export_weights(folder: RunFolder, config: VerifyConfig = VerifyConfig()) -> 
     Raises: ArtifactError when the run is not finished.
     """
     with folder.locked():
-        run, spec = finished(folder), folder.read_spec()
+        run, spec = folder.read_finished(), folder.read_spec()
         source = NetworkSource.from_json(run.get("source"), folder.path)
         masked = network_of(folder, source, "masked")
         check = make_check(run, source, masked, config)

@@ -119,6 +119,18 @@ class RunFolder:
             )
         return read_json(self.file("run.json"), RUN_SCHEMA)
 
+    def read_finished(self) -> Dict[str, object]:
+        """Return run.json of a finished run.
+
+        Raises: ArtifactError when this is no run folder, or the run is not finished.
+        """
+        run = self.read_run()
+        if not self.has("result.json"):
+            raise ArtifactError(
+                f"{self.path} is not finished; give the edgeecc prune command again to go on"
+            )
+        return run
+
     def kind(self) -> str:
         """Return what the run removes: "channels" or "weights"."""
         request = self.read_run().get("request")
