@@ -14,9 +14,12 @@ from dataclasses import dataclass
 from typing import List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
+import numpy.typing as npt
 
 from edgeecc.errors import ConfigError
 from edgeecc.graph.spec import FloatArray, NetworkSpec, WidthForm
+
+BoolArray = npt.NDArray[np.bool_]
 
 #: A count so little above a whole tile fills it: rounding must not cost a tile.
 SNAP = 1e-9
@@ -111,6 +114,16 @@ class Features:
         values = self._factors(np.asarray(widths, dtype=np.float64))
         return np.asarray(np.prod(values, axis=-2), dtype=np.float64)
 
+    def unrounded(self, widths: FloatArray) -> FloatArray:
+        """Return the products, as `__call__` does and on its scale, if counts were not rounded up to whole tiles.
+
+        A count that no width moves stays as it is: no sample tells whether the device rounds it.
+        """
+        values = self._factors(
+            np.asarray(widths, dtype=np.float64), ~self._slope.any(axis=-1) & (self._tile > 1.0)
+        )
+        return np.asarray(np.prod(values, axis=-2), dtype=np.float64)
+
     def jacobian(self, widths: FloatArray) -> FloatArray:
         """Return d product / d width, (T, G), at widths (G,).
 
@@ -128,12 +141,15 @@ class Features:
             total += others[:, None] * slope
         return total
 
-    def _factors(self, widths: FloatArray) -> FloatArray:
-        """Return the factors, (k, T) for widths (G,) or (N, k, T) for (N, G)."""
+    def _factors(self, widths: FloatArray, rounded: Optional[BoolArray] = None) -> FloatArray:
+        """Return the factors, (k, T) for widths (G,) or (N, k, T) for (N, G).
+
+        `rounded`, (k, T), tells which come in whole tiles; None: all that have a tile.
+        """
         counts = self._counts(widths)
         if not self._plain:
             tiled = np.ceil(counts / self._tile - SNAP) * self._tile
-            counts = np.where(self._tile > 1.0, tiled, counts)
+            counts = np.where(self._tile > 1.0 if rounded is None else rounded, tiled, counts)
             counts = np.clip(counts, self._above, self._upto) - self._above
         return np.asarray(counts / self._whole)
 
