@@ -14,6 +14,7 @@ from edgeecc.cli.compare import compare
 from edgeecc.cli.config_file import DEFAULT_FILE, file_defaults
 from edgeecc.cli.demo import demo
 from edgeecc.cli.doctor import doctor
+from edgeecc.cli.explain import explain
 from edgeecc.cli.export import export, verify
 from edgeecc.cli.inspection import inspect
 from edgeecc.cli.networks import networks
@@ -38,6 +39,7 @@ def cli(ctx: click.Context, verbose: int, quiet: bool) -> None:
     prune      find the widths that fit the budget at the least loss of accuracy
     compare    prune by several methods, budgets and seeds under equal conditions
     export     slim physically, write ONNX, verify against the budget
+    explain    show what each layer costs, and why energy fell less than MACs
     """  # noqa: D301  # \b keeps click from wrapping the list
     level = (
         logging.ERROR if quiet else (logging.WARNING, logging.INFO, logging.DEBUG)[min(verbose, 2)]
@@ -50,7 +52,18 @@ def cli(ctx: click.Context, verbose: int, quiet: bool) -> None:
         ctx.default_map = {**file_defaults(DEFAULT_FILE, cli), **(ctx.default_map or {})}
 
 
-for _command in (doctor, networks, calibrate, inspect, prune, compare, export, verify, demo):
+for _command in (
+    doctor,
+    networks,
+    calibrate,
+    inspect,
+    prune,
+    compare,
+    export,
+    verify,
+    explain,
+    demo,
+):
     cli.add_command(_command)
 
 

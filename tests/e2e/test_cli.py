@@ -765,6 +765,9 @@ def test_single_weights_go_and_the_export_is_verified(home: Path) -> None:
     assert files[0].stat().st_size < 0.7 * files[1].stat().st_size
     assert run_json("verify", "runs/wsp")["verdict"] == verified["verdict"]
     assert "within budget  yes" in run("verify", "runs/wsp").stdout
+    assert "edgeecc export runs/wsp writes what each layer costs" in complaint(
+        "explain", "runs/wsp"
+    )
     assert "is finished" in complaint(
         "prune",
         "net.pth",

@@ -116,6 +116,37 @@ def test_every_budget_is_verified_and_listed(home: Path, three: dict) -> None:
     assert report["result"]["budgets"] == three["budgets"]
 
 
+def test_every_budget_is_explained(home: Path, three: dict) -> None:
+    explained = run_json("explain", "runs/three")
+    report = load_json(home / "runs/three/report.json")
+    rows = {row["network"]: row for row in report["networks"]}
+    counted = [
+        sum(layer[key] for layer in explained["layers"]) for key in ("macs_dense", "macs_slim")
+    ]
+    assert counted == pytest.approx([rows["dense"]["macs"], rows["slim"]["macs"]])
+    for told, promised in zip(explained["budgets"], three["budgets"]):
+        assert [told[key] for key in ("metric", "text", "value", "meter", "dense", "slim")] == [
+            promised[key] for key in ("metric", "text", "value", "meter", "dense", "cost")
+        ]
+        for when in ("dense", "slim"):
+            total = told["fixed"] + sum(part[when] for part in told["parts"])
+            assert total == pytest.approx(told[when], rel=1e-12)
+        gap = sum(cause["excess"] for cause in told["causes"])
+        assert gap == pytest.approx(told["gap"], abs=1e-12)
+    energy, size, _ = explained["budgets"]
+    by_export, by_verify = energy["measured"]
+    assert (by_export["dense"], by_export["slim"]) == tuple(
+        rows[name]["energy_j"] for name in ("dense", "slim")
+    )
+    assert {by_export["meter"], by_verify["meter"]} == {"virtual:tx2 (simulated)"}
+    assert by_export["slim"] == pytest.approx(energy["slim"], rel=0.1)
+    assert {part["kind"] for part in size["parts"]} == {"conv", "linear"}
+    assert sum(part["slim"] for part in size["parts"]) == rows["slim"]["size_b"]
+    words = run("explain", "runs/three").stdout
+    assert "why energy did not fall as MACs did" in words
+    assert "(virtual:tx2 (simulated))" in words
+
+
 @pytest.mark.usefixtures("three")
 @pytest.mark.parametrize("place", [0, 1, 2])
 def test_one_missed_budget_of_several_exits_with_three(home: Path, place: int) -> None:
@@ -184,6 +215,7 @@ def test_a_run_of_the_first_version_is_exported_and_verified(home: Path, alone: 
     assert run_json("export", folder)["verify"]["within_budget"] is True
     assert [told["metric"] for told in run_json("verify", folder)["budgets"]] == ["energy"]
     assert "within budget  yes" in run("verify", folder).stdout
+    assert run_json("explain", folder)["budgets"][0]["slim"] == document["cost"]
 
 
 def test_energy_and_latency_each_have_their_profile(home: Path) -> None:
@@ -203,6 +235,9 @@ def test_energy_and_latency_each_have_their_profile(home: Path) -> None:
     assert latency["cost"] <= latency["value"] / 1.025
     kept = sorted(path.name for path in (home / "runs/mixed").glob("profile*"))
     assert kept == ["profile-energy.json", "profile-latency.json"]
+    explained = run_json("explain", "runs/mixed")["budgets"]
+    assert [each["slim"] for each in explained] == [latency["cost"], energy["cost"]]
+    assert [each["meter"] for each in explained] == [latency["meter"], energy["meter"]]
     both = ["--profile", str(CALIBRATION), "--profile", "latency.json", "--margin", "0.01"]
     told = pruned(home, *command, *both, name="both")["budgets"]
     assert [each["margin"] for each in told] == [0.01, 0.01]

@@ -19,8 +19,9 @@ BASE = {
 DOMAIN = {"graph", "networks", "data", "cost", "meters", "runtimes", "solvers", "training"}
 USE_CASES = {
     "array_pricing", "budgets", "calibrate", "calibration_folder", "calibration_job", "catalogue", "check_set",
-    "compare", "comparison", "demo", "doctor", "export", "export_parts", "export_weights", "inspection", "pricing",
-    "prune", "rounds", "run_folder", "run_request", "sparsify", "sources", "verdict", "verify", "weight_methods",
+    "compare", "comparison", "demo", "doctor", "explain", "export", "export_parts", "export_weights", "inspection",
+    "pricing", "prune", "rounds", "run_folder", "run_request", "sparsify", "sources", "verdict", "verify",
+    "weight_methods",
 }  # fmt: skip
 #: What a domain package may import of the other domain packages: the modules that only describe.
 SHARED = {
@@ -36,8 +37,8 @@ DEVICE = [
     "errors", "units", "config", "artifacts", "pattern", "plugins", "workload", "graph.spec",
     "graph.drawing", "graph.ties",
     "graph.onnx_slice", "graph.onnx_work", "graph.settle", "cost.product", "cost.exact", "cost.hardware",
-    "cost.systolic", "cost.fit", "cost.profile", "meters.base", "meters.virtual", "runtimes.onnxrt", "calibrate",
-    "doctor", "solvers.table", "training.scores", "verdict", "verify", "cli.main",
+    "cost.systolic", "cost.fit", "cost.profile", "cost.receipt", "meters.base", "meters.virtual", "runtimes.onnxrt",
+    "calibrate", "doctor", "solvers.table", "training.scores", "verdict", "verify", "explain", "cli.main",
 ]  # fmt: skip
 #: Third-party packages that only one place may import.
 OWNED = {

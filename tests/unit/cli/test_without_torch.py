@@ -46,7 +46,13 @@ def test_commands_of_the_host_tier_say_what_they_need(arguments: list) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["--version"], ["doctor"], ["prune", "--help"], ["verify", "--help"]]
+    "arguments",
+    [
+        ["--help"],
+        ["--version"],
+        ["doctor"],
+        *([name, "--help"] for name in ("prune", "verify", "explain")),
+    ],
 )
 def test_the_rest_works(arguments: list) -> None:
     done = run(*arguments)
