@@ -39,12 +39,25 @@ FORMS = (
 
 @dataclass(frozen=True)
 class Layer:
-    """A layer of a composed network: the groups that it reads and makes, None for a fixed end, and its costs."""
+    """A layer of a composed network.
+
+    Args:
+        reads, makes: groups that it reads and makes; None for an end of `fixed` channels.
+        table: its costs.
+        kernel, in_side, out_side: sides of its kernel and of its maps, pixels; a wide map has twice the columns.
+        wide: columns of a map for each row.
+        convolutions: of one block, all but the first from outputs to outputs.
+    """
 
     reads: Optional[int]
     makes: Optional[int]
     fixed: int
     table: Table
+    kernel: int = 1
+    in_side: int = 1
+    out_side: int = 1
+    wide: int = 1
+    convolutions: int = 1
 
     def cost(self, widths: Sequence[int]) -> Optional[float]:
         """Return what it costs, where that was measured."""
@@ -72,12 +85,23 @@ class Composed:
         layers = tuple(
             LayerSpec(
                 f"layer{at}", "depthwise" if layer.reads == layer.makes else "conv", form(layer.reads, layer.fixed),
-                form(layer.makes, layer.fixed), kernel=(1, 1), stride=(1, 1), dilation=(1, 1), padding=(0, 0), groups=1,
-                in_size=(1, 1), out_size=(1, 1), calls=1, dense_macs=1, bias=False,
+                form(layer.makes, layer.fixed), kernel=(layer.kernel, layer.kernel), stride=(1, 1), dilation=(1, 1),
+                padding=(0, 0), groups=1, in_size=(layer.in_side, layer.wide * layer.in_side),
+                out_size=(layer.out_side, layer.wide * layer.out_side), calls=1, dense_macs=self._macs(layer),
+                bias=False,
             )
             for at, layer in enumerate(self.layers)
         )  # fmt: skip
         return NetworkSpec(self.name, ((1, 3, 1, 1),), groups, layers, ())
+
+    def _macs(self, layer: Layer) -> int:
+        reads, makes = (
+            layer.fixed if group is None else self.grids[group][-1]
+            for group in (layer.reads, layer.makes)
+        )
+        pairs = makes if layer.reads == layer.makes else reads * makes
+        pairs += (layer.convolutions - 1) * makes * makes
+        return layer.kernel**2 * pairs * layer.wide * layer.out_side**2
 
     def draw(self, count: int, generator: np.random.Generator) -> Tuple[FloatArray, FloatArray]:
         """Return widths (N, G), uniform on the grids where all layers were measured, and costs (N,)."""
@@ -116,7 +140,8 @@ def tx2(data: Path, processor: str, column: str) -> Composed:
     image = same[3]
     sizes = (100, 80, 60, 40, 30, 20)
     layers = [
-        Layer(at - 1 if at else None, at, image, tables[size]) for at, size in enumerate(sizes)
+        Layer(at - 1 if at else None, at, image, tables[size], 3, size, size - 2)
+        for at, size in enumerate(sizes)
     ]
     return Composed(
         f"TX2 {processor.upper()}, {column}", (tuple(outputs),) * len(sizes), tuple(layers)
@@ -128,13 +153,18 @@ def mobilenet(data: Path) -> Composed:
     tables = _by_layer(data / "netadapt_lut_mobilenetv1_jyc.csv")
     first = tables["model.0.0"]
     grids = [tuple(sorted({out for _, out in first}))]
-    layers = [Layer(None, 0, 3, first)]
+    layers = [Layer(None, 0, 3, first, 3, 224, 112)]
+    side = 112
     for block in range(1, 14):
-        before = len(grids) - 1
+        before, inner = len(grids) - 1, side // 2 if block in (2, 4, 6, 12) else side
         depthwise = {(out, out): cost for (_, out), cost in tables[f"model.{block}.0"].items()}
         pointwise = tables[f"model.{block}.3"]
         grids.append(tuple(sorted({out for _, out in pointwise})))
-        layers += [Layer(before, before, 0, depthwise), Layer(before, len(grids) - 1, 0, pointwise)]
+        layers += [
+            Layer(before, before, 0, depthwise, 3, side, inner),
+            Layer(before, len(grids) - 1, 0, pointwise, 1, inner, inner),
+        ]
+        side = inner
     classes = max(out for _, out in tables["fc"])
     layers.append(Layer(len(grids) - 1, None, classes, tables["fc"]))
     return Composed("MobileNetV1, CUDA GPU, latency", tuple(grids), tuple(layers))
@@ -158,8 +188,13 @@ def alexnet(data: Path, who: str) -> Composed:
         for (read, out), cost in tables["classifier.1"].items()
         if read % 36 == 0
     }
-    layers = [Layer(at - 1 if at else None, at, 3, tables[name]) for at, name in enumerate(hidden)]
-    layers[5] = Layer(4, 5, 0, flat)
+    tables["classifier.1"] = flat
+    # Kernel, map read, map made.
+    sizes = ((11, 224, 55), (5, 27, 27), *[(3, 13, 13)] * 3, (6, 6, 1), (1, 1, 1))
+    layers = [
+        Layer(at - 1 if at else None, at, 3, tables[name], *size)
+        for at, (name, size) in enumerate(zip(hidden, sizes))
+    ]
     layers.append(Layer(6, None, 10, tables["classifier.6"]))
     return Composed(f"AlexNet ({who}), latency", tuple(grids), tuple(layers))
 
@@ -177,7 +212,20 @@ def fasterseg(data: Path) -> Composed:
     ][:-1]
     grids = [tuple(sorted({read for read, _ in tables[chain[0]]}))]
     grids += [tuple(sorted({out for _, out in tables[key]})) for key in chain]
-    layers = [Layer(at, at + 1, 0, tables[key]) for at, key in enumerate(chain)]
+    layers = [
+        Layer(
+            at,
+            at + 1,
+            0,
+            tables[key],
+            3,
+            int(key[1]),
+            int(key[1]) // int(key[2]),
+            2,
+            int(key[0][13]),
+        )
+        for at, key in enumerate(chain)
+    ]
     return Composed("FasterSeg blocks, GTX 1080 Ti, TensorRT, latency", tuple(grids), tuple(layers))
 
 

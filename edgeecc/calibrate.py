@@ -10,31 +10,23 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import perf_counter
-from typing import Callable, Dict, List, Optional, Protocol, Sequence, Tuple
+from typing import Callable, Dict, List, Optional, Protocol, Tuple
 
 import onnx
 
 from edgeecc.artifacts import exclusive, write_bytes
+from edgeecc.calibration_fit import Fitting, told
 from edgeecc.calibration_folder import device_metric
 from edgeecc.config import CalibrateConfig, MeasureProtocol
-from edgeecc.cost.choose import Tried, choose
-from edgeecc.cost.fit import HeldoutError, fit, heldout_error, split
-from edgeecc.cost.forms import Form
-from edgeecc.cost.product import ProductModel
+from edgeecc.cost.design import Sampling
+from edgeecc.cost.fit import HeldoutError
 from edgeecc.cost.profile import Profile
-from edgeecc.cost.samples import (
-    DENSE,
-    THINNEST,
-    Row,
-    SampleStore,
-    as_arrays,
-    check_widths,
-    sample_widths,
-)
+from edgeecc.cost.samples import DENSE, THINNEST, Row, SampleStore, check_widths
+from edgeecc.cost.stopping import round_ends
 from edgeecc.errors import ConfigError
 from edgeecc.graph.onnx_slice import SlicePlan
 from edgeecc.graph.onnx_work import work
-from edgeecc.graph.spec import FloatArray, NetworkSpec, Widths
+from edgeecc.graph.spec import NetworkSpec, Widths
 from edgeecc.meters.base import ClockMeter, Measurement, measure
 from edgeecc.meters.virtual import LAWS, VirtualDevice
 from edgeecc.runtimes.onnxrt import DEVICE as ORT_DEVICE
@@ -42,6 +34,12 @@ from edgeecc.runtimes.onnxrt import OnnxRuntime
 
 #: Longest time between commits: what a kill can lose.
 COMMIT_S = 0.5
+#: How a protocol tells a design.
+_DESIGNS = {
+    "uniform": "uniform on 1..c for every group",
+    "i-optimal": "an I-optimal design first, then uniform on 1..c for every group; held-out ones uniform",
+    "d-optimal": "a D-optimal design first, then uniform on 1..c for every group; held-out ones uniform",
+}
 #: Called with (samples done, samples asked, a note).
 OnSample = Callable[[int, int, str], None]
 
@@ -94,57 +92,70 @@ def calibrate(
     config: CalibrateConfig,
     protocol: MeasureProtocol,
     on_sample: OnSample = lambda done, total, note: None,
+    like: Optional[Profile] = None,
 ) -> Dict[str, object]:  # fmt: skip
-    """Measure, fit and write samples.db, profile.json and PROTOCOL.md.
+    """Measure in rounds, fit after each, and write samples.db, profile.json and PROTOCOL.md.
 
     Samples that are there already are kept, so an interrupted calibration goes on where it stopped.
 
+    Args:
+        job, config, protocol: what is calibrated, and how.
+        on_sample: told of progress.
+        like: profile of this network on another device, which warms this one up.
     Returns: what `edgeecc calibrate --json` prints.
     Raises: ConfigError when the network has nothing to prune or the device measures nothing here;
-        ArtifactError when the folder holds another calibration or cannot be written.
+        ArtifactError when the folder holds another calibration or cannot be written, or `like` is of another network.
     """
     if not job.spec.prunable:
         raise ConfigError(f"{job.spec.network} has no prunable group; edgeecc inspect says why")
     plan = SlicePlan.build(job.model, job.spec)
     bench = make_bench(plan, job.device, config.seed)
+    fitting = Fitting(
+        job.spec, job.device, device_metric(job.device), config, protocol,
+        like=None if like is None else like.cost_for(job.spec),
+    )  # fmt: skip
+    sampling = Sampling(job.spec, seed=config.seed, design=config.design, heldout=config.heldout)
+
+    def measured(number: int, widths: Widths) -> Tuple[Row, str]:
+        found = bench.measure(number, widths, protocol)
+        return _row(number, job.spec, widths, found), found.meter
+
+    def on_done(done: int, note: str) -> None:
+        on_sample(done, config.samples, note)
+
     with exclusive(job.folder, "wait for it or choose another --workspace"):
-        identity = {
-            "fingerprint": job.spec.fingerprint(),
-            "device": job.device,
-            "protocol": asdict(protocol),
-            "seed": config.seed,
-            # A store must not mix samples of two laws, should a virtual device's constants ever change.
-            "law": _law_fingerprint(job.device),
-        }
-        with SampleStore(job.folder / "samples.db", identity) as store:
+        with SampleStore(job.folder / "samples.db", _identity(job, config, protocol)) as store:
             before = len([n for n in store.numbers() if 0 <= n < config.samples])
             started = perf_counter()
-            meter = _measure_missing(store, bench, job.spec, config, protocol, on_sample)
-            rate = (config.samples - before) / max(1e-9, perf_counter() - started)
-            rows = [row for row in store.rows() if row.number < config.samples]
-            check_widths(rows, job.spec, config.seed, source=job.folder / "samples.db")
-        on_sample(config.samples, config.samples, "fitting")
-        profile, tried = _fit(job, config, protocol, rows, meter)
+            for end in round_ends(config.samples) if config.target_error else [config.samples]:
+                if end < before:
+                    continue  # an earlier calibration went on after this round
+                meter = _measure_missing(store, measured, sampling, end, on_done)
+                rows = [row for row in store.rows() if row.number < end]
+                groups = [group.name for group in job.spec.prunable]
+                check_widths(rows, groups, sampling.widths, source=job.folder / "samples.db")
+                on_sample(end, config.samples, "fitting")
+                fitted = fitting(rows, sampling, meter)
+                if fitted.upper_error < config.target_error:
+                    break
+            seconds = perf_counter() - started
+        profile = fitted.profile
         profile.save(job.folder / "profile.json")
         write_bytes(job.folder / "PROTOCOL.md", _protocol_text(profile).encode())
     return {
         "profile": str(job.folder / "profile.json"),
-        "samples": config.samples,
+        "samples": end,
+        "asked": config.samples,
         "heldout_error": asdict(profile.heldout) if profile.heldout else None,
+        "upper_error": fitted.upper_error,
+        "target_error": config.target_error,
         "margin": asdict(profile.margin()),
         "model": profile.form,
-        "tried": [
-            {
-                "model": one.form.text,
-                "terms": one.terms,
-                "error": one.error,
-                "standard_error": one.standard_error,
-                "level": one.level,
-            }
-            for one in tried
-        ],
-        "meter": meter,
-        "variants_per_s": rate,
+        "fit": profile.fit,
+        "design": profile.design,
+        "tried": told(fitted.tried),
+        "meter": profile.meter,
+        "variants_per_s": (end - before) / max(1e-9, seconds),
         "resumed_from": before,
     }
 
@@ -174,35 +185,46 @@ def make_bench(plan: SlicePlan, device: str, seed: int) -> Bench:
 
 def _measure_missing(
     store: SampleStore,
-    bench: Bench,
-    spec: NetworkSpec,
-    config: CalibrateConfig,
-    protocol: MeasureProtocol,
-    on_sample: OnSample,
+    measured: Callable[[int, Widths], Tuple[Row, str]],
+    sampling: Sampling,
+    end: int,
+    on_done: Callable[[int, str], None],
 ) -> str:  # fmt: skip
+    """Measure the anchors and the samples below `end` that are not there, and return the meter."""
     present = store.numbers()
-    missing = [
-        number for number in (THINNEST, DENSE, *range(config.samples)) if number not in present
-    ]
-    done = config.samples - len([number for number in missing if number >= 0])
+    missing = [number for number in (THINNEST, DENSE, *range(end)) if number not in present]
+    done = end - len([number for number in missing if number >= 0])
     pending: List[Row] = []
     last = perf_counter()
     meter = ""
     try:
         for number in missing:
-            widths = sample_widths(spec, config.seed, number)
-            found = bench.measure(number, widths, protocol)
-            meter = found.meter
-            pending.append(_row(number, spec, widths, found))
+            row, meter = measured(number, sampling.widths(number))
+            pending.append(row)
             done += number >= 0
             if perf_counter() - last >= COMMIT_S:
                 store.add(pending)
                 pending, last = [], perf_counter()
-                on_sample(done, config.samples, f"{found.windows} windows")
+                on_done(done, f"{row.windows} windows")
     finally:
         store.add(pending)  # also on Ctrl-C or when a meter fails: what is measured is kept
-    on_sample(done, config.samples, "")
-    return meter or bench.measure(DENSE, spec.dense_widths(), protocol).meter
+    on_done(done, "")
+    return meter or measured(DENSE, sampling.widths(DENSE))[1]
+
+
+def _identity(job: Job, config: CalibrateConfig, protocol: MeasureProtocol) -> Dict[str, object]:
+    """Return what the samples of a store are of."""
+    identity: Dict[str, object] = {
+        "fingerprint": job.spec.fingerprint(),
+        "device": job.device,
+        "protocol": asdict(protocol),
+        "seed": config.seed,
+        # A store must not mix samples of two laws, should a virtual device's constants ever change.
+        "law": _law_fingerprint(job.device),
+    }
+    if config.design != "uniform":  # stores of versions that knew no other name none
+        identity["design"] = config.design
+    return identity
 
 
 def _law_fingerprint(device: str) -> Optional[str]:
@@ -227,46 +249,6 @@ def _row(number: int, spec: NetworkSpec, widths: Widths, found: Measurement) -> 
     )
 
 
-def _fit(
-    job: Job, config: CalibrateConfig, protocol: MeasureProtocol, rows: Sequence[Row], meter: str
-) -> Tuple[Profile, List[Tried]]:  # fmt: skip
-    """Return the profile, and the forms that were tried for it."""
-    samples = [row for row in rows if row.number >= 0]
-    widths, values = as_arrays(samples)
-    train, held = split(len(samples), config.heldout, config.seed)
-
-    def fitted(form: Form, widths: FloatArray, values: FloatArray) -> ProductModel:
-        return fit(
-            job.spec, widths, values, form=form, method=config.fit, meter=meter, metric=device_metric(job.device),
-        )  # fmt: skip
-
-    tried: List[Tried] = []
-    if config.model == "auto":
-        tried = choose(
-            job.spec, widths[train], values[train],
-            predict=lambda form, at, known, wanted: fitted(form, at, known).predict_many(wanted), seed=config.seed,
-        )  # fmt: skip
-    form = tried[0].form if tried else Form.parse(config.model)
-    model = fitted(form, widths[train], values[train])
-    anchors = {row.number: row.value for row in rows if row.number < 0}
-    profile = Profile(
-        network=job.spec.network,
-        device=job.device,
-        fingerprint=job.spec.fingerprint(),
-        model=model,
-        form=form.text,
-        fit=config.fit,
-        meter=meter,
-        heldout=heldout_error(model, widths[held], values[held]),
-        ratios=tuple(sorted((values[held] / model.predict_many(widths[held])).tolist())),
-        samples={"train": len(train), "heldout": len(held)},
-        seed=config.seed,
-        protocol=asdict(protocol),
-        anchors={"dense": anchors[DENSE], "thinnest": anchors[THINNEST]},
-    )
-    return profile, tried
-
-
 def _protocol_text(profile: Profile) -> str:
     error = profile.heldout or HeldoutError(0.0, 0.0, 0.0)
     protocol = ", ".join(f"{key} {value}" for key, value in profile.protocol.items())
@@ -276,7 +258,7 @@ def _protocol_text(profile: Profile) -> str:
         f"# Calibration of {profile.network} on {profile.device}",
         "",
         f"- Meter: {profile.meter}. Metric: {profile.metric.value}, {profile.metric.unit} per inference, batch 1.",
-        f"- Widths: uniform on 1..c for every group, seed {profile.seed}; input and output whole.",
+        f"- Widths: {_DESIGNS[profile.design]}; seed {profile.seed}; input and output whole.",
         f"- Samples: {profile.samples['train']} fitted, {profile.samples['heldout']} held out.",
         f"- Model: {profile.form}, fitted by {profile.fit}. Held-out relative error: {errors}.",
         f"- Anchors (measured, not fitted): {anchors} {profile.metric.unit}.",

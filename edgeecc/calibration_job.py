@@ -12,6 +12,7 @@ from edgeecc.artifacts import write_bytes, write_json
 from edgeecc.calibrate import Job, OnSample, calibrate, check_measurable
 from edgeecc.calibration_folder import folder_name, network_folder
 from edgeecc.config import CalibrateConfig, MeasureProtocol
+from edgeecc.cost.profile import Profile
 from edgeecc.errors import ConfigError
 from edgeecc.graph.onnx_slice import load_model
 from edgeecc.graph.spec import NetworkSpec
@@ -27,6 +28,7 @@ class Request:
         graph: folder with spec.json and dense.onnx, in place of a network; needs no torch.
         device: device name.
         workspace: folder that holds calibration/.
+        like: profile of the network on another device, to be warmed up by.
     """
 
     network: Optional[str]
@@ -35,6 +37,7 @@ class Request:
     device: str
     workspace: Path
     paper_groups: bool = False
+    like: Optional[Path] = None
 
 
 def run(
@@ -59,7 +62,8 @@ def run(
     if request.graph is None:
         write_json(folder / "spec.json", SPEC_SCHEMA, {"spec": spec.to_json()})
         write_bytes(folder / "dense.onnx", model.SerializeToString())
-    return calibrate(Job(spec, model, request.device, folder), config, protocol, on_sample)
+    like = None if request.like is None else Profile.load(request.like)
+    return calibrate(Job(spec, model, request.device, folder), config, protocol, on_sample, like)
 
 
 def _traced(request: Request) -> Tuple[NetworkSpec, onnx.ModelProto, str]:

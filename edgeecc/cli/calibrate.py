@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, Optional, get_args
 
 import click
 
@@ -16,6 +16,8 @@ from edgeecc.config import (
     COST_MODEL_GRAMMAR,
     LATENCY_PROTOCOL,
     CalibrateConfig,
+    Design,
+    FitChoice,
     MeasureProtocol,
 )
 from edgeecc.units import Metric
@@ -30,7 +32,27 @@ _CONFIG, _PROTOCOL = CalibrateConfig(), MeasureProtocol()
     type=int,
     default=_CONFIG.samples,
     show_default=True,
-    help="Width variants to measure.",
+    help="Width variants to measure at most.",
+)
+@click.option(
+    "--target-error",
+    type=float,
+    default=_CONFIG.target_error,
+    show_default=True,
+    help="Stop when the mean held-out error is below this with 95 % confidence; 0 measures all --samples.",
+)
+@click.option(
+    "--design",
+    type=click.Choice(get_args(Design)),
+    default=_CONFIG.design,
+    show_default=True,
+    help="How variants are chosen: those that tell the most, or uniformly as in the paper.",
+)
+@click.option(
+    "--like",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="PROFILE",
+    help="Profile of this network on another device or at another precision, which is fitted towards.",
 )
 @config_option
 @network_options
@@ -49,10 +71,11 @@ _CONFIG, _PROTOCOL = CalibrateConfig(), MeasureProtocol()
 )
 @click.option(
     "--fit",
-    type=click.Choice(["nnls", "adam"]),
+    type=click.Choice(get_args(FitChoice)),
     default=_CONFIG.fit,
     show_default=True,
-    help="Closed form, or the paper's Adam fit.",
+    help="Least squares (nnls), the same towards what layers' work says (work), or the paper's Adam; auto takes one of "
+    "the first two by cross-validation.",
 )
 @click.option(
     "--seed", type=int, default=_CONFIG.seed, show_default=True, help="Seed of widths and split."
@@ -89,7 +112,10 @@ def calibrate(ctx: click.Context, /, program: Optional[str], as_json: bool, **op
     if program is not None and options["network"] is not None:
         raise click.UsageError(f"{program} carries its own network; leave out --network")
     config = CalibrateConfig(
-        samples=options["samples"], seed=options["seed"], model=options["model"], fit=options["fit"]
+        **{
+            name: options[name]
+            for name in ("samples", "target_error", "design", "seed", "model", "fit")
+        }
     )
     metric = device_metric(options["device"])
     base = LATENCY_PROTOCOL if metric is Metric.LATENCY else MeasureProtocol()
@@ -105,6 +131,7 @@ def calibrate(ctx: click.Context, /, program: Optional[str], as_json: bool, **op
         device=options["device"],
         workspace=options["workspace"],
         paper_groups=options["paper_groups"],
+        like=options["like"],
     )
     with ProgressLine("calibrate", quiet=ctx.obj["quiet"]) as line:
         result = calibration_job.run(request, config, protocol, on_sample=line.update)
@@ -118,10 +145,11 @@ def _print(result: Dict[str, Any]) -> None:
     error = result["heldout_error"]
     pairs = {
         "profile": result["profile"],
-        "samples": f"{result['samples']} ({result['meter']})",
+        "samples": f"{result['samples']} of at most {result['asked']} ({result['meter']})",
         "held-out error": f"mean {error['mean']:.2%}, p95 {error['p95']:.2%}, max {error['max']:.2%}",
+        "mean at most": _bound(result),
         "held off a budget": _held_off(result["margin"]),
-        "model": _chosen(result["model"], result["tried"]),
+        "model": _chosen(result),
         "speed": f"{result['variants_per_s']:.1f} variants a second",
     }
     for line in key_values(pairs):
@@ -134,12 +162,23 @@ def _held_off(margin: Dict[str, Any]) -> str:
     return f"{margin['share']:.2%}, for {margin['confidence']:.3g} confidence"
 
 
-def _chosen(form: str, tried: List[Dict[str, Any]]) -> str:
+def _bound(result: Dict[str, Any]) -> str:
+    """Return what the mean error is at most, and whether that is what was asked for."""
+    told, wanted = f"{result['upper_error']:.2%}, for 0.95 confidence", result["target_error"]
+    if not wanted:
+        return told
+    missed = "" if result["upper_error"] < wanted else " not"
+    return f"{told}; the {wanted:.3g} of --target-error is{missed} reached"
+
+
+def _chosen(result: Dict[str, Any]) -> str:
+    """Return the model's form and fit, and how they were found."""
+    model, tried = f"{result['model']} by {result['fit']}", result["tried"]
     if not tried:
-        return form
+        return model
     level = sum(one["level"] for one in tried)
     if level == 1:
-        return f"{form}, the best of {len(tried)} tried"
+        return f"{model}, the best of {len(tried)} tried"
     return (
-        f"{form}, the plainest of {level} that cannot be told from the best, of {len(tried)} tried"
+        f"{model}, the plainest of {level} that cannot be told from the best, of {len(tried)} tried"
     )

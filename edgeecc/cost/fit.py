@@ -1,25 +1,26 @@
 """Fit the coefficients of a cost model to measured samples, and say how far off it is on held-out ones.
 
-Two fits: non-negative least squares, exact and the default, and full-batch Adam, the paper's. The paper's
-weight decay of 1.0 is not the default, for it cannot work on normalised features: Adam's loss is a mean over
-samples, so a coupled decay wd equals a ridge of wd*N/2 on the sum of squares and pulls the dense prediction
-down by half (see docs/cost_models.md, where it is measured).
+Four fits: non-negative least squares, alone, towards what the layers' work says, or towards another profile (see
+`cost.prior`); and full-batch Adam, the paper's. The paper's weight decay of 1.0 is not the default, for it cannot work
+on normalised features: Adam's loss is a mean over samples, so a coupled decay wd equals a ridge of wd*N/2 on the sum of
+squares and pulls the dense prediction down by half (see docs/cost_models.md, where it is measured).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Tuple
+from typing import Optional
 
 import numpy as np
 
 from edgeecc.config import FitMethod
 from edgeecc.cost.forms import Form
 from edgeecc.cost.nnls import nnls
+from edgeecc.cost.prior import by_model, by_work, fit_towards
 from edgeecc.cost.product import ProductModel
 from edgeecc.cost.terms import Features, spec_groups
 from edgeecc.errors import ConfigError
-from edgeecc.graph.spec import FloatArray, IntArray, NetworkSpec
+from edgeecc.graph.spec import FloatArray, NetworkSpec
 from edgeecc.units import Metric
 
 
@@ -32,16 +33,9 @@ class HeldoutError:
     max: float
 
 
-def split(count: int, heldout: float, seed: int) -> Tuple[IntArray, IntArray]:
-    """Return (training, held-out) sample indices: a shuffle by `seed`, its first share held out (ECC section 4.1)."""
-    order = np.random.default_rng([seed, 0x5EED]).permutation(count)
-    cut = min(count - 1, max(1, round(count * heldout)))
-    return np.sort(order[cut:]), np.sort(order[:cut])
-
-
 def fit(  # noqa: PLR0913  # keyword-only, one sample or state each
     spec: NetworkSpec, widths: FloatArray, values: FloatArray, *, form: Form, method: FitMethod, meter: str,
-    metric: Metric,
+    metric: Metric, like: Optional[ProductModel] = None,
 ) -> ProductModel:  # fmt: skip
     """Fit a cost model.
 
@@ -50,10 +44,11 @@ def fit(  # noqa: PLR0913  # keyword-only, one sample or state each
         widths: (N, G).
         values: (N,), metric unit, positive.
         form: which terms it sums.
-        method: see `CalibrateConfig`.
+        method: see `CalibrateConfig`; "like" is towards another cost model.
         meter: meter of the values; the model's own is "model of METER".
         metric: what was measured.
-    Raises: ConfigError when a value is not positive.
+        like: the other cost model, of the same network.
+    Raises: ConfigError when a value is not positive, or for "like" without another model.
     """
     if not (np.isfinite(values).all() and (values > 0.0).all()):
         raise ConfigError("a measured value is not positive; look at the samples")
@@ -62,8 +57,14 @@ def fit(  # noqa: PLR0913  # keyword-only, one sample or state each
     if method == "nnls":
         # Relative residuals: the error that is reported and that a budget feels is relative.
         solution = nnls(design / values[:, None], np.ones(len(values)))
-    else:
+    elif method == "adam":
         solution = np.maximum(adam(design, values), 0.0)
+    elif method == "work":
+        solution = fit_towards(by_work(spec, terms), design, values)
+    elif like is not None:
+        solution = fit_towards(by_model(spec, terms, like), design, values)
+    else:
+        raise ConfigError("a fit like another profile needs that profile; give --like PROFILE")
     return ProductModel(
         metric,
         f"model of {meter}",

@@ -29,12 +29,13 @@ class Profile:
         fingerprint: of the spec that was measured; a profile fits no other network.
         model: the fitted model.
         form: of the model, see `forms.Form`.
-        fit: "nnls", "adam", or who fitted it.
+        fit: see `CalibrateConfig`; "like" is towards another profile; or who fitted it.
         meter: meter of the samples.
         heldout: error on held-out samples; None where the source gives none.
         ratios: of measured to predicted on these, rising; none where the source gives none.
         samples: {"train": n, "heldout": m}.
-        seed: of widths and split.
+        seed: of widths.
+        design: how widths that were fitted were chosen; empty where nobody says.
         protocol: how a sample was measured.
         anchors: measured cost of the dense and the thinnest network, which no fit saw.
         note: where a published profile comes from.
@@ -54,6 +55,7 @@ class Profile:
     anchors: Mapping[str, float] = field(default_factory=dict)
     note: str = ""
     ratios: Tuple[float, ...] = ()
+    design: str = ""
 
     @property
     def metric(self) -> Metric:
@@ -132,6 +134,7 @@ class Profile:
             },
             note=_text(data, "note", path),
             ratios=_ratios(data.get("ratios", []), path),
+            design=_text({"design": "", **data}, "design", path),
         )
 
 

@@ -1,7 +1,7 @@
 """The store of calibration samples: SQLite, one row per sample, safe against kill -9.
 
-What sample i measures is a pure function of the seed and i, so a resumed calibration goes on with the same
-variants, and a row is either there whole or not there. Write-ahead logging with synchronous=NORMAL keeps every
+What sample i measures is a pure function of the seed and i (`cost.design`), so a resumed calibration goes on with the
+same variants, and a row is either there whole or not there. Write-ahead logging with synchronous=NORMAL keeps every
 committed row when the process dies; a power cut may cost the last commit, never the file.
 """
 
@@ -11,12 +11,12 @@ import json
 import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Set, Tuple
+from typing import Any, Callable, List, Mapping, Optional, Sequence, Set, Tuple
 
 import numpy as np
 
 from edgeecc.errors import ArtifactError
-from edgeecc.graph.spec import FloatArray, NetworkSpec
+from edgeecc.graph.spec import FloatArray
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS identity (key TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -58,22 +58,6 @@ class Row:
     windows: int
     runs: int
     converged: bool
-
-
-def sample_widths(spec: NetworkSpec, seed: int, number: int) -> Dict[str, int]:
-    """Return the widths of sample `number`: uniform on {1..c_g}, independently (ECC section 4.1).
-
-    The anchors are the dense and the thinnest network.
-    """
-    if number == DENSE:
-        return spec.dense_widths()
-    if number == THINNEST:
-        return spec.least_widths()
-    generator = np.random.default_rng([seed, number])
-    return {
-        group.name: int(generator.integers(1, group.width, endpoint=True))
-        for group in spec.prunable
-    }
 
 
 class SampleStore:
@@ -185,16 +169,23 @@ class SampleStore:
         return ArtifactError(f"{self._path} is damaged: {error}; move it away and calibrate again")
 
 
-def check_widths(rows: Sequence[Row], spec: NetworkSpec, seed: int, *, source: object) -> None:
+def check_widths(
+    rows: Sequence[Row], groups: Sequence[str], widths: Callable[[int], Mapping[str, int]], *, source: object
+) -> None:  # fmt: skip
     """Check that every row is of the variant that its number stands for.
 
-    Raises: ArtifactError naming the first sample of `source` that is not.
+    Args:
+        rows: as they were stored.
+        groups: names, in the order of the width vector.
+        widths: of a sample, by its number.
+        source: of the rows, for the message.
+    Raises: ArtifactError naming the first sample that is not.
     """
     for row in rows:
-        wanted = sample_widths(spec, seed, row.number)
-        if list(row.widths) != [wanted[group.name] for group in spec.prunable]:
+        wanted = widths(row.number)
+        if list(row.widths) != [wanted[group] for group in groups]:
             raise ArtifactError(
-                f"{source} is damaged: sample {row.number} has other widths than its number and seed {seed} give; "
+                f"{source} is damaged: sample {row.number} has other widths than its number and the seed give; "
                 "move it away and calibrate again"
             )
 

@@ -200,6 +200,11 @@ def span_terms(spec: NetworkSpec, shares: Sequence[float]) -> List[Term]:
     return terms
 
 
+def subject(term: str) -> str:
+    """Return the layer or the group that a term is named after."""
+    return term.partition(":")[2] or term
+
+
 def spec_groups(spec: NetworkSpec) -> List[Tuple[str, int]]:
     """Return (name, dense width) of the prunable groups in the order of the width vector."""
     return [(group.name, group.width) for group in spec.prunable]

@@ -6,6 +6,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,11 +19,13 @@ from edgeecc.calibrate import Job, calibrate, make_bench
 from edgeecc.calibration_folder import device_metric, find_profile, network_folder
 from edgeecc.config import CalibrateConfig, MeasureProtocol
 from edgeecc.cost.profile import Profile
-from edgeecc.cost.samples import DENSE, THINNEST, Row, SampleStore, as_arrays, sample_widths
+from edgeecc.cost.samples import Row, SampleStore, as_arrays
+from edgeecc.cost.stopping import round_ends
 from edgeecc.errors import ArtifactError, ConfigError
 from edgeecc.graph.onnx_slice import SlicePlan, load_model
 from edgeecc.graph.spec import ChannelGroup, LayerSpec, NetworkSpec, ParameterSpec, Slice, WidthForm
 from edgeecc.graph.spec_io import read_spec
+from edgeecc.meters.virtual import LAWS, TX2
 from edgeecc.run_folder import SPEC_SCHEMA, read_spec_file
 
 pytestmark = pytest.mark.device
@@ -143,7 +146,9 @@ def run(network: tuple, folder: Path, device: str = "virtual:tx2", **config: obj
     spec, model = network
     protocol = MeasureProtocol() if device.startswith("virtual") else QUICK
     return calibrate(
-        Job(spec, model, device, folder), CalibrateConfig(**{"samples": 60, **config}), protocol
+        Job(spec, model, device, folder),
+        CalibrateConfig(**{"samples": 60, "target_error": 0.0, **config}),
+        protocol,
     )
 
 
@@ -158,7 +163,7 @@ def test_a_calibration_writes_a_profile_that_predicts(network: tuple, tmp_path: 
     result = run(network, tmp_path, samples=300)
     profile = Profile.load(tmp_path / "profile.json")
     assert result["heldout_error"]["mean"] < 0.03
-    assert profile.samples == {"train": 240, "heldout": 60}
+    assert profile.samples == {"train": 228, "heldout": 72}
     assert "simulated" in result["meter"]
     assert profile.model.meter == f"model of {result['meter']}"
     spec, _ = network
@@ -194,15 +199,55 @@ def test_cpu_latency_is_measured_with_its_spread(network: tuple, tmp_path: Path)
     )
 
 
-def test_widths_are_uniform_on_one_to_c(network: tuple) -> None:
-    spec, _ = network
-    drawn = np.array([spec.vector(sample_widths(spec, 0, number)) for number in range(4000)])
-    for group, column in zip(spec.prunable, drawn.T):
-        counts = np.bincount(column.astype(int), minlength=group.width + 1)
-        assert counts[0] == 0
-        assert counts[1:].min() > 0.5 * 4000 / group.width
-    assert sample_widths(spec, 0, DENSE) == spec.dense_widths()
-    assert sample_widths(spec, 0, THINNEST) == spec.least_widths()
+def test_a_calibration_stops_as_soon_as_the_error_is_low_enough(
+    network: tuple, tmp_path: Path
+) -> None:
+    result = run(network, tmp_path, samples=3000, target_error=0.03)
+    assert result["upper_error"] < 0.03
+    assert result["samples"] in round_ends(3000)[:4]
+    assert len(rows(tmp_path)) == result["samples"] + 2
+    assert result["margin"]["confidence"] == 0.95
+    again = run(network, tmp_path, samples=3000, target_error=0.03)
+    assert (again["samples"], again["resumed_from"]) == (result["samples"], result["samples"])
+    assert again["heldout_error"] == result["heldout_error"]
+
+
+def test_a_target_out_of_reach_spends_all_samples(network: tuple, tmp_path: Path) -> None:
+    result = run(network, tmp_path, samples=70, target_error=0.001)
+    assert result["samples"] == 70
+    assert result["upper_error"] > 0.001
+
+
+def test_more_samples_go_on_from_the_round_that_was_reached(network: tuple, tmp_path: Path) -> None:
+    run(network, tmp_path, samples=75)
+    more = run(network, tmp_path, samples=3000, target_error=0.03)
+    assert more["resumed_from"] == 75
+    assert more["samples"] == 90
+
+
+def test_stores_that_knew_no_design_are_uniform_ones(network: tuple, tmp_path: Path) -> None:
+    run(network, tmp_path, design="uniform")
+    with sqlite3.connect(tmp_path / "samples.db") as db:
+        assert db.execute("SELECT count(*) FROM identity WHERE key = 'design'").fetchone() == (0,)
+    with pytest.raises(ArtifactError, match="holds samples with design None"):
+        run(network, tmp_path)
+    assert "uniform on 1..c for every group" in (tmp_path / "PROTOCOL.md").read_text()
+
+
+def test_a_profile_of_another_device_warms_up(
+    network: tuple, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec, model = network
+    run(network, tmp_path / "old", samples=400)
+    like = Profile.load(tmp_path / "old" / "profile.json")
+    monkeypatch.setitem(LAWS, TX2.name, replace(TX2, mac_j=1.2 * TX2.mac_j))
+    config = CalibrateConfig(samples=12, target_error=0.0)
+    job = Job(spec, model, TX2.name, tmp_path / "new")
+    warm = calibrate(job, config, MeasureProtocol(), like=like)
+    assert "like" in {one["fit"] for one in warm["tried"]}
+    job = Job(*small_network((8, 9)), TX2.name, tmp_path / "other")
+    with pytest.raises(ArtifactError, match="profile is of another network"):
+        calibrate(job, config, MeasureProtocol(), like=like)
 
 
 def test_a_second_call_measures_nothing_again(network: tuple, tmp_path: Path) -> None:
@@ -226,7 +271,7 @@ import edgeecc.calibrate as module
 module.COMMIT_S = 0.01
 spec, model = small_network()
 job = Job(spec, model, "virtual:tx2", Path({folder!r}))
-calibrate(job, CalibrateConfig(samples=3000), MeasureProtocol(), lambda *a: print(a[0], flush=True))
+calibrate(job, CalibrateConfig(samples=3000, target_error=0.0), MeasureProtocol(), lambda *a: print(a[0], flush=True))
 """
 
 
@@ -246,12 +291,12 @@ def test_kill_nine_and_resume_gives_the_same_samples(network: tuple, tmp_path: P
     spec, model = network
     resumed = calibrate(
         Job(spec, model, "virtual:tx2", tmp_path / "killed"),
-        CalibrateConfig(samples=3000),
+        CalibrateConfig(samples=3000, target_error=0.0),
         MeasureProtocol(),
     )
     straight = calibrate(
         Job(spec, model, "virtual:tx2", tmp_path / "straight"),
-        CalibrateConfig(samples=3000),
+        CalibrateConfig(samples=3000, target_error=0.0),
         MeasureProtocol(),
     )
     assert resumed["resumed_from"] >= kept[-1] - 2 > 0
@@ -338,7 +383,10 @@ def test_a_network_that_cannot_be_pruned_is_refused(network: tuple, tmp_path: Pa
         calibrate(Job(bare, model, "virtual:tx2", tmp_path), CalibrateConfig(), MeasureProtocol())
 
 
-@pytest.mark.parametrize("wrong", [{"samples": 3}, {"heldout": 0.0}, {"model": "x"}, {"fit": "x"}])
+@pytest.mark.parametrize("wrong", [
+    {"samples": 3}, {"heldout": 0.0}, {"model": "x"}, {"fit": "x"}, {"fit": "like"}, {"design": "x"},
+    {"target_error": -0.1}, {"target_error": 3.0}, {"target_error": float("nan")},
+])  # fmt: skip
 def test_configs_out_of_range_are_refused(wrong: dict) -> None:
     with pytest.raises(ConfigError):
         CalibrateConfig(**wrong)
