@@ -284,9 +284,9 @@ def test_a_missed_budget_exits_with_three(home: Path) -> None:
 
 
 def test_calibrate_resumes_and_needs_no_torch(home: Path) -> None:
-    first = run_json("calibrate", *FACTORY, "--samples", "50")
+    first = run_json("calibrate", *FACTORY, "--samples", "50", "--target-error", "0")
     assert first["resumed_from"] == 0
-    again = run_json("calibrate", *FACTORY, "--samples", "80")
+    again = run_json("calibrate", *FACTORY, "--samples", "80", "--target-error", "0")
     assert again["resumed_from"] == 50
     graph = home / "calibration/virtual-tx2/net"
     code = (
@@ -377,7 +377,16 @@ def _count(database: Path) -> int:
 
 
 def test_ctrl_c_exits_with_130_and_keeps_the_samples(home: Path) -> None:
-    arguments = ["calibrate", *FACTORY, "--samples", "30000", "--workspace", "interrupted"]
+    arguments = [
+        "calibrate",
+        *FACTORY,
+        "--samples",
+        "30000",
+        "--target-error",
+        "0",
+        "--workspace",
+        "interrupted",
+    ]
     # A shell that starts its jobs in the background has them ignore Ctrl-C; this one shall hear it.
     hear = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
     command = [sys.executable, "-c", hear + KILLED.format(arguments=arguments)]
@@ -641,7 +650,15 @@ def test_a_full_disk_is_one_line_and_loses_nothing(tiny_disk: Path) -> None:
     assert "cannot write" in text
     assert "free space" in text
     text = complaint(
-        "calibrate", "--network", "lenet5", "--samples", "5000", "--workspace", str(tiny_disk)
+        "calibrate",
+        "--network",
+        "lenet5",
+        "--samples",
+        "5000",
+        "--target-error",
+        "0",
+        "--workspace",
+        str(tiny_disk),
     )
     assert "cannot write" in text
     left = [path.name for path in tiny_disk.rglob("*") if path.is_file()]
