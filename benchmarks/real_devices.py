@@ -19,7 +19,7 @@ from typing import Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
-from edgeecc.cost.choose import choose
+from edgeecc.cost.choose import Predict, Recipe, choose
 from edgeecc.cost.fit import fit
 from edgeecc.cost.forms import Form
 from edgeecc.graph.spec import ChannelGroup, FloatArray, LayerSpec, NetworkSpec, WidthForm
@@ -250,17 +250,15 @@ NETWORKS: Tuple[Callable[[Path], Composed], ...] = (
 )
 
 
-def predictor(
-    spec: NetworkSpec,
-) -> Callable[[Form, FloatArray, FloatArray, FloatArray], FloatArray]:
-    """Return what fits a form to samples and predicts others."""
+def predictor(spec: NetworkSpec) -> Predict:
+    """Return what makes a cost model of samples and predicts others."""
 
     def predict(
-        form: Form, widths: FloatArray, values: FloatArray, wanted: FloatArray
+        recipe: Recipe, widths: FloatArray, values: FloatArray, wanted: FloatArray
     ) -> FloatArray:
         model = fit(
-            spec, widths, values, form=form, method="nnls", meter="table", metric=Metric.LATENCY
-        )
+            spec, widths, values, form=recipe.form, method=recipe.fit, meter="table", metric=Metric.LATENCY
+        )  # fmt: skip
         return model.predict_many(wanted)
 
     return predict
@@ -272,10 +270,11 @@ def errors(network: Composed, samples: int, seed: int) -> Tuple[List[float], str
     widths, values = network.draw(samples + HELD_OUT, generator)
     known, told, wanted = widths[:samples], values[:samples], widths[samples:]
     predict = predictor(spec)
-    taken = choose(spec, known, told, predict=predict, seed=seed)[0].form
-    forms = [*(Form.parse(text) for text in FORMS), taken]
-    predicted = [predict(form, known, told, wanted) for form in forms]
-    return [float(np.mean(np.abs(one / values[samples:] - 1.0))) for one in predicted], taken.text
+    taken = choose(spec, known, told, predict=predict, seed=seed)[0].recipe
+    recipes = [*(Recipe(Form.parse(text), "nnls") for text in FORMS), taken]
+    predicted = [predict(recipe, known, told, wanted) for recipe in recipes]
+    errors = [float(np.mean(np.abs(one / values[samples:] - 1.0))) for one in predicted]
+    return errors, taken.form.text
 
 
 def _spread(values: Sequence[float]) -> str:

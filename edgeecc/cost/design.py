@@ -66,9 +66,17 @@ class Sampling:
             return self._uniform(number)
         if not self._designed:
             count = PER_TERM * (len(self._spec.layers) + 1)
-            self._designed = list(designed(self._spec, self._seed, count, self._design))
+            pool = self._pool(max(POOL, 4 * count))
+            self._designed = list(designed(self._spec, pool, count, self._design))
         row = self._designed[rank]
         return {group.name: int(width) for group, width in zip(self._spec.prunable, row)}
+
+    def _pool(self, size: int) -> FloatArray:
+        """Return uniform widths, (size, G)."""
+        generator = np.random.default_rng([self._seed, 0xDE51])
+        dense = [group.width for group in self._spec.prunable]
+        columns = [generator.integers(1, width, size, endpoint=True) for width in dense]
+        return np.column_stack(columns).astype(np.float64)
 
     def _uniform(self, number: int) -> Dict[str, int]:
         generator = np.random.default_rng([self._seed, number])
@@ -90,22 +98,16 @@ def place(number: int, share: float) -> Tuple[bool, int]:
     return held, before if held else number - before
 
 
-def designed(spec: NetworkSpec, seed: int, count: int, design: Design) -> FloatArray:
-    """Return the widths of an optimal design's first samples, (count, G).
+def designed(spec: NetworkSpec, pool: FloatArray, count: int, design: Design) -> FloatArray:
+    """Return the widths of an optimal design's first samples, (count, G), in order.
 
     Args:
         spec: the network.
-        seed: of the pool.
-        count: how many, at least 1.
-        design: the criterion.
+        pool: widths to pick from, (N, G), drawn as those that predictions are wanted of.
+        count: how many, at most N.
+        design: the criterion, "i-optimal" or "d-optimal".
     """
-    generator = np.random.default_rng([seed, 0xDE51])
-    dense = [group.width for group in spec.prunable]
-    size = max(POOL, 4 * count)
-    pool = np.column_stack([generator.integers(1, width, size, endpoint=True) for width in dense])
-    return np.asarray(
-        pool[_picked(_rows(spec, pool.astype(np.float64)), count, design)], dtype=np.float64
-    )
+    return np.asarray(pool[_picked(_rows(spec, pool), count, design)])
 
 
 def _rows(spec: NetworkSpec, pool: FloatArray) -> FloatArray:

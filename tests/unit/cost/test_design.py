@@ -9,13 +9,19 @@ from hypothesis import strategies as st
 
 from edgeecc.cost.conformal import least_samples
 from edgeecc.cost.design import FIRST, NOISE, PER_TERM, Sampling, _picked, designed, place
+from edgeecc.cost.fit import fit, heldout_error
+from edgeecc.cost.forms import Form
+from edgeecc.cost.product import ProductModel
 from edgeecc.cost.samples import DENSE, THINNEST
 from edgeecc.cost.stopping import round_ends, upper_mean
+from edgeecc.cost.terms import layer_terms, spec_groups
+from edgeecc.units import Metric
 from tests.chains import chain_spec
 
 pytestmark = pytest.mark.device
 
 SPEC = chain_spec([24, 40])
+WIDE = chain_spec([32, 64, 64, 128, 128, 256])
 DESIGNS = ("i-optimal", "d-optimal", "uniform")
 
 
@@ -95,10 +101,36 @@ def test_every_pick_is_the_best_of_all_by_brute_force(design: str, seed: int) ->
 
 
 @pytest.mark.parametrize("design", ["i-optimal", "d-optimal"])
-def test_a_design_picks_distinct_variants_from_its_pool(design: str) -> None:
-    rows = designed(SPEC, 0, 30, design)  # type: ignore[arg-type]  # a design
-    assert rows.shape == (30, len(SPEC.prunable))
-    assert (rows[:10] == designed(SPEC, 0, 30, design)[:10]).all()  # type: ignore[arg-type]  # a design
+def test_a_design_picks_distinct_variants_of_its_pool_in_order(design: str) -> None:
+    drawn = np.random.default_rng(0).integers(1, 25, (60, 2)).astype(float)
+    pool = np.unique(drawn, axis=0)
+    rows = designed(SPEC, pool, 30, design)  # type: ignore[arg-type]  # a design
+    assert len({tuple(row) for row in rows}) == 30
+    assert {tuple(row) for row in rows} <= {tuple(row) for row in pool}
+    assert (rows[:10] == designed(SPEC, pool, 10, design)).all()  # type: ignore[arg-type]  # a design
+
+
+@pytest.mark.parametrize("design", ["i-optimal", "d-optimal"])
+def test_a_design_beats_what_is_drawn(design: str) -> None:
+    """The mean error of fits to designed samples, against fits to as many uniform ones, readings off by 2 %."""
+    truth = ProductModel(
+        Metric.ENERGY, "m", groups=spec_groups(WIDE), terms=layer_terms(WIDE),
+        coefficients=np.array([0.1, 1.0, 3.0, 0.5, 0.1, 0.3, 0.1]), constant=0.1,
+    )  # fmt: skip
+    errors = {design: [], "uniform": []}
+    for seed in range(12):
+        generator = np.random.default_rng(seed)
+        pool = np.column_stack(
+            [generator.integers(1, group.width + 1, 500) for group in WIDE.prunable]
+        ).astype(float)
+        for name, found in errors.items():
+            known = pool[:10] if name == "uniform" else designed(WIDE, pool, 10, name)  # type: ignore[arg-type]
+            values = truth.predict_many(known) * (1.0 + 0.02 * generator.standard_normal(10))
+            model = fit(
+                WIDE, known, values, form=Form(), method="nnls", meter="m", metric=Metric.ENERGY
+            )
+            found.append(heldout_error(model, pool, truth.predict_many(pool)).mean)
+    assert np.median(errors[design]) < 0.8 * np.median(errors["uniform"])
 
 
 @given(st.integers(10, 5000))
