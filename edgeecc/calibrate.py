@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Callable, Dict, List, Optional, Protocol, Sequence, Tuple
@@ -20,6 +20,7 @@ from edgeecc.config import CalibrateConfig, MeasureProtocol
 from edgeecc.cost.choose import Tried, choose
 from edgeecc.cost.fit import HeldoutError, fit, heldout_error, split
 from edgeecc.cost.forms import Form
+from edgeecc.cost.offsets import corrected, offsets, per_board
 from edgeecc.cost.product import ProductModel
 from edgeecc.cost.profile import Profile
 from edgeecc.cost.samples import (
@@ -31,6 +32,7 @@ from edgeecc.cost.samples import (
     check_widths,
     sample_widths,
 )
+from edgeecc.crew import BenchCrew, Crew, keep, told
 from edgeecc.errors import ConfigError
 from edgeecc.graph.onnx_slice import SlicePlan
 from edgeecc.graph.onnx_work import work
@@ -40,8 +42,6 @@ from edgeecc.meters.virtual import LAWS, VirtualDevice
 from edgeecc.runtimes.onnxrt import DEVICE as ORT_DEVICE
 from edgeecc.runtimes.onnxrt import OnnxRuntime
 
-#: Longest time between commits: what a kill can lose.
-COMMIT_S = 0.5
 #: Called with (samples done, samples asked, a note).
 OnSample = Callable[[int, int, str], None]
 
@@ -94,19 +94,26 @@ def calibrate(
     config: CalibrateConfig,
     protocol: MeasureProtocol,
     on_sample: OnSample = lambda done, total, note: None,
+    crew: Optional[Crew] = None,
 ) -> Dict[str, object]:  # fmt: skip
     """Measure, fit and write samples.db, profile.json and PROTOCOL.md.
 
-    Samples that are there already are kept, so an interrupted calibration goes on where it stopped.
+    Samples that are there already are kept, so an interrupted calibration goes on where it stopped. Where several
+    boards measured, what is fitted is corrected by their offsets; the store keeps what they measured.
 
+    Args:
+        job, config, protocol: what is calibrated and how.
+        on_sample: told of progress.
+        crew: who measures; None is the device at hand.
     Returns: what `edgeecc calibrate --json` prints.
     Raises: ConfigError when the network has nothing to prune or the device measures nothing here;
         ArtifactError when the folder holds another calibration or cannot be written.
     """
     if not job.spec.prunable:
         raise ConfigError(f"{job.spec.network} has no prunable group; edgeecc inspect says why")
-    plan = SlicePlan.build(job.model, job.spec)
-    bench = make_bench(plan, job.device, config.seed)
+    if crew is None:
+        bench = make_bench(SlicePlan.build(job.model, job.spec), job.device, config.seed)
+        crew = BenchCrew(bench, job.spec, protocol)
     with exclusive(job.folder, "wait for it or choose another --workspace"):
         identity = {
             "fingerprint": job.spec.fingerprint(),
@@ -119,12 +126,15 @@ def calibrate(
         with SampleStore(job.folder / "samples.db", identity) as store:
             before = len([n for n in store.numbers() if 0 <= n < config.samples])
             started = perf_counter()
-            meter = _measure_missing(store, bench, job.spec, config, protocol, on_sample)
+            _measure_missing(store, crew, job.spec, config, on_sample)
             rate = (config.samples - before) / max(1e-9, perf_counter() - started)
             rows = [row for row in store.rows() if row.number < config.samples]
             check_widths(rows, job.spec, config.seed, source=job.folder / "samples.db")
+            boards = offsets([*rows, *store.repeats()], config.reference)
+            meter = crew.meter()
         on_sample(config.samples, config.samples, "fitting")
-        profile, tried = _fit(job, config, protocol, rows, meter)
+        profile, tried = _fit(job, config, protocol, corrected(rows, boards), meter)
+        profile = replace(profile, boards=per_board(rows, boards))
         profile.save(job.folder / "profile.json")
         write_bytes(job.folder / "PROTOCOL.md", _protocol_text(profile).encode())
     return {
@@ -146,6 +156,7 @@ def calibrate(
         "meter": meter,
         "variants_per_s": rate,
         "resumed_from": before,
+        "boards": told(profile, crew),
     }
 
 
@@ -173,36 +184,18 @@ def make_bench(plan: SlicePlan, device: str, seed: int) -> Bench:
 
 
 def _measure_missing(
-    store: SampleStore,
-    bench: Bench,
-    spec: NetworkSpec,
-    config: CalibrateConfig,
-    protocol: MeasureProtocol,
-    on_sample: OnSample,
-) -> str:  # fmt: skip
-    present = store.numbers()
-    missing = [
-        number for number in (THINNEST, DENSE, *range(config.samples)) if number not in present
-    ]
-    done = config.samples - len([number for number in missing if number >= 0])
-    pending: List[Row] = []
-    last = perf_counter()
-    meter = ""
-    try:
-        for number in missing:
-            widths = sample_widths(spec, config.seed, number)
-            found = bench.measure(number, widths, protocol)
-            meter = found.meter
-            pending.append(_row(number, spec, widths, found))
-            done += number >= 0
-            if perf_counter() - last >= COMMIT_S:
-                store.add(pending)
-                pending, last = [], perf_counter()
-                on_sample(done, config.samples, f"{found.windows} windows")
-    finally:
-        store.add(pending)  # also on Ctrl-C or when a meter fails: what is measured is kept
-    on_sample(done, config.samples, "")
-    return meter or bench.measure(DENSE, spec.dense_widths(), protocol).meter
+    store: SampleStore, crew: Crew, spec: NetworkSpec, config: CalibrateConfig, on_sample: OnSample
+) -> None:  # fmt: skip
+    numbers = (THINNEST, DENSE, *range(config.samples))
+    while True:
+        present = store.numbers()
+        missing = [number for number in numbers if number not in present]
+        if not missing:
+            return
+        tasks = [(number, sample_widths(spec, config.seed, number)) for number in missing]
+        done = config.samples - len([number for number in missing if number >= 0])
+        for more in keep(store, crew, tasks):
+            on_sample(done + more, config.samples, crew.note)
 
 
 def _law_fingerprint(device: str) -> Optional[str]:
@@ -210,21 +203,6 @@ def _law_fingerprint(device: str) -> Optional[str]:
         return None
     text = json.dumps(asdict(LAWS[device]), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def _row(number: int, spec: NetworkSpec, widths: Widths, found: Measurement) -> Row:
-    is_energy = found.energy_j is not None
-    return Row(
-        number=number,
-        widths=[widths[group.name] for group in spec.prunable],
-        value=found.energy_j if found.energy_j is not None else found.latency_s,
-        standard_error=found.energy_se_j,
-        spread=found.energy_iqr_j if is_energy else found.latency_iqr_s,
-        latency_s=found.latency_s,
-        windows=found.windows,
-        runs=found.runs,
-        converged=found.converged,
-    )
 
 
 def _fit(
@@ -281,6 +259,7 @@ def _protocol_text(profile: Profile) -> str:
         f"- Model: {profile.form}, fitted by {profile.fit}. Held-out relative error: {errors}.",
         f"- Anchors (measured, not fitted): {anchors} {profile.metric.unit}.",
         f"- A sample: {protocol}; idle power is not subtracted.",
+        *profile.board_lines(),
         "",
     ]
     return "\n".join(lines)

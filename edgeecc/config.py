@@ -71,6 +71,7 @@ class CalibrateConfig:
         model: form of the cost model, see `COST_MODEL`; "auto" is chosen by cross-validation.
         fit: "nnls" (closed form) or "adam" (the paper's).
         heldout: share of the samples kept for the error.
+        reference: board that the others are held to; empty takes the geometric mean of the fleet.
     """
 
     samples: int = (
@@ -80,6 +81,7 @@ class CalibrateConfig:
     model: str = "auto"
     fit: FitMethod = "nnls"
     heldout: float = 0.2  # ECC section 4.1: 8,000 / 2,000
+    reference: str = ""
 
     def __post_init__(self) -> None:
         if self.samples < 10:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Dict, List, Optional
+from typing import Any, Callable, Dict, List, Mapping, Optional, TypeVar
 
 import click
 
@@ -20,7 +20,34 @@ from edgeecc.config import (
 )
 from edgeecc.units import Metric
 
+Command = TypeVar("Command", bound=Callable[..., Any])
+
 _CONFIG, _PROTOCOL = CalibrateConfig(), MeasureProtocol()
+
+
+def protocol_options(command: Command) -> Command:
+    """Add --tolerance and --window-s: how one figure is measured."""
+    command = click.option(
+        "--window-s",
+        type=float,
+        help="Least length of a window.  [default: 1 for energy, 0.05 for latency]",
+    )(command)
+    return click.option(
+        "--tolerance",
+        type=float,
+        default=_PROTOCOL.tolerance,
+        show_default=True,
+        help="Repeat until the standard error is below this share.",
+    )(command)
+
+
+def protocol_of(options: Mapping[str, Any]) -> MeasureProtocol:
+    """Return what `protocol_options` asked for, for the device's metric."""
+    metric = device_metric(options["device"])
+    base = LATENCY_PROTOCOL if metric is Metric.LATENCY else MeasureProtocol()
+    return replace(
+        base, tolerance=options["tolerance"], window_s=options["window_s"] or base.window_s
+    )
 
 
 @click.command(short_help="Measure width variants, fit the cost model.")
@@ -57,18 +84,7 @@ _CONFIG, _PROTOCOL = CalibrateConfig(), MeasureProtocol()
 @click.option(
     "--seed", type=int, default=_CONFIG.seed, show_default=True, help="Seed of widths and split."
 )
-@click.option(
-    "--tolerance",
-    type=float,
-    default=_PROTOCOL.tolerance,
-    show_default=True,
-    help="Repeat until the standard error is below this share.",
-)
-@click.option(
-    "--window-s",
-    type=float,
-    help="Least length of a window.  [default: 1 for energy, 0.05 for latency]",
-)
+@protocol_options
 @workspace_option
 @json_option
 @click.pass_context
@@ -91,11 +107,7 @@ def calibrate(ctx: click.Context, /, program: Optional[str], as_json: bool, **op
     config = CalibrateConfig(
         samples=options["samples"], seed=options["seed"], model=options["model"], fit=options["fit"]
     )
-    metric = device_metric(options["device"])
-    base = LATENCY_PROTOCOL if metric is Metric.LATENCY else MeasureProtocol()
-    protocol = replace(
-        base, tolerance=options["tolerance"], window_s=options["window_s"] or base.window_s
-    )
+    protocol = protocol_of(options)
     from edgeecc import calibration_job
 
     request = calibration_job.Request(

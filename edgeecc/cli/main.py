@@ -16,6 +16,7 @@ from edgeecc.cli.demo import demo
 from edgeecc.cli.doctor import doctor
 from edgeecc.cli.export import export, verify
 from edgeecc.cli.inspection import inspect
+from edgeecc.cli.measure import measure
 from edgeecc.cli.networks import networks
 from edgeecc.cli.prune import prune
 from edgeecc.launch import one_voice
@@ -50,7 +51,18 @@ def cli(ctx: click.Context, verbose: int, quiet: bool) -> None:
         ctx.default_map = {**file_defaults(DEFAULT_FILE, cli), **(ctx.default_map or {})}
 
 
-for _command in (doctor, networks, calibrate, inspect, prune, compare, export, verify, demo):
+for _command in (
+    doctor,
+    networks,
+    calibrate,
+    measure,
+    inspect,
+    prune,
+    compare,
+    export,
+    verify,
+    demo,
+):
     cli.add_command(_command)
 
 

@@ -13,14 +13,15 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "edgeecc"
 
 BASE = {
-    "errors", "units", "config", "artifacts", "compressed", "launch", "normalisation", "pattern", "peer_config",
-    "plugins", "schedule", "workload",
+    "errors", "units", "config", "artifacts", "compressed", "fleet_config", "interrupts", "launch", "normalisation", "pattern",
+    "peer_config", "plugins", "schedule", "workload",
 }  # fmt: skip
 DOMAIN = {"graph", "networks", "data", "cost", "meters", "runtimes", "solvers", "training"}
 USE_CASES = {
     "array_pricing", "budgets", "calibrate", "calibration_folder", "calibration_job", "catalogue", "check_set",
-    "compare", "comparison", "demo", "doctor", "export", "export_parts", "export_weights", "inspection", "pricing",
-    "prune", "rounds", "run_folder", "run_request", "sparsify", "sources", "verdict", "verify", "weight_methods",
+    "compare", "comparison", "crew", "demo", "doctor", "export", "export_parts", "export_weights", "fleet",
+    "inspection", "measure_variants", "pricing", "prune", "rounds", "run_folder", "run_request", "sparsify", "sources",
+    "verdict", "verify", "weight_methods",
 }  # fmt: skip
 #: What a domain package may import of the other domain packages: the modules that only describe.
 SHARED = {
@@ -37,7 +38,8 @@ DEVICE = [
     "graph.drawing", "graph.ties",
     "graph.onnx_slice", "graph.onnx_work", "graph.settle", "cost.product", "cost.exact", "cost.hardware",
     "cost.systolic", "cost.fit", "cost.profile", "meters.base", "meters.virtual", "runtimes.onnxrt", "calibrate",
-    "doctor", "solvers.table", "training.scores", "verdict", "verify", "cli.main",
+    "doctor", "fleet.boards", "fleet.board_process", "fleet.wire", "measure_variants", "solvers.table",
+    "training.scores", "verdict", "verify", "cli.main",
 ]  # fmt: skip
 #: Third-party packages that only one place may import.
 OWNED = {
@@ -52,6 +54,8 @@ OWNED = {
     "sklearn": {"data"},
     "PIL": {"data"},
     "matplotlib": {"comparison"},
+    "distributed": {"fleet"},
+    "dask": {"fleet"},
 }
 pytestmark = pytest.mark.device
 

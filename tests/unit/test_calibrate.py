@@ -222,7 +222,7 @@ sys.path.insert(0, {root!r})
 from tests.unit.test_calibrate import small_network
 from edgeecc.calibrate import Job, calibrate
 from edgeecc.config import CalibrateConfig, MeasureProtocol
-import edgeecc.calibrate as module
+import edgeecc.crew as module
 module.COMMIT_S = 0.01
 spec, model = small_network()
 job = Job(spec, model, "virtual:tx2", Path({folder!r}))
