@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Dict, Optional, Tuple
 
@@ -13,6 +13,9 @@ from edgeecc.calibrate import Job, OnSample, calibrate, check_measurable
 from edgeecc.calibration_folder import folder_name, network_folder
 from edgeecc.config import CalibrateConfig, MeasureProtocol
 from edgeecc.errors import ConfigError
+from edgeecc.fleet.board_process import Order
+from edgeecc.fleet.boards import Fleet, read_fleet
+from edgeecc.fleet.fleet_crew import fleet_crew
 from edgeecc.graph.onnx_slice import load_model
 from edgeecc.graph.spec import NetworkSpec
 from edgeecc.run_folder import SPEC_SCHEMA, read_spec_file
@@ -27,6 +30,8 @@ class Request:
         graph: folder with spec.json and dense.onnx, in place of a network; needs no torch.
         device: device name.
         workspace: folder that holds calibration/.
+        fleet: file that names the boards; None measures here.
+        scheduler: address of a Dask scheduler in place of the file's.
     """
 
     network: Optional[str]
@@ -35,6 +40,8 @@ class Request:
     device: str
     workspace: Path
     paper_groups: bool = False
+    fleet: Optional[Path] = None
+    scheduler: Optional[str] = None
 
 
 def run(
@@ -49,6 +56,7 @@ def run(
         raise ConfigError(
             "name what to calibrate: either --network, or --graph with a traced network's folder"
         )
+    fleet = _fleet(request)
     if request.graph is not None:
         spec = read_spec_file(request.graph / "spec.json")
         model = load_model(request.graph / "dense.onnx")
@@ -59,7 +67,39 @@ def run(
     if request.graph is None:
         write_json(folder / "spec.json", SPEC_SCHEMA, {"spec": spec.to_json()})
         write_bytes(folder / "dense.onnx", model.SerializeToString())
-    return calibrate(Job(spec, model, request.device, folder), config, protocol, on_sample)
+    job = Job(spec, model, request.device, folder)
+    if fleet is None:
+        return calibrate(job, config, protocol, on_sample)
+    return _with_boards(fleet, request.graph or folder, job, config, protocol, on_sample)
+
+
+def _fleet(request: Request) -> Optional[Fleet]:
+    """Return the fleet that is asked for; asked before a network is traced, which may take a minute."""
+    if request.fleet is None:
+        if request.scheduler is not None:
+            raise ConfigError("a scheduler goes with a fleet; name its boards with --fleet")
+        return None
+    fleet = read_fleet(request.fleet, request.scheduler)
+    fleet.of_kind(request.device)
+    return fleet
+
+
+def _with_boards(  # as `calibrate`, and what the boards are
+    fleet: Fleet, graph: Path, job: Job, config: CalibrateConfig, protocol: MeasureProtocol, on_sample: OnSample
+) -> Dict[str, object]:  # fmt: skip
+    order = Order(
+        device=job.device,
+        fingerprint=job.spec.fingerprint(),
+        graph=str(graph.resolve()),
+        seed=config.seed,
+        tolerance=protocol.tolerance,
+        window_s=protocol.window_s,
+        start_s=fleet.config.start_s,
+        sample_s=fleet.config.sample_s,
+    )
+    config = replace(config, reference=fleet.config.reference)
+    with fleet_crew(fleet.of_kind(job.device), fleet.config, job.spec, order) as crew:
+        return calibrate(job, config, protocol, on_sample, crew)
 
 
 def _traced(request: Request) -> Tuple[NetworkSpec, onnx.ModelProto, str]:

@@ -92,10 +92,10 @@ def measure(as_json: bool, **options: Any) -> None:
     if widths is None and number is None:
         _stream(station)
         return
-    if widths is None:
-        chosen = sample_widths(station.spec, options["seed"], number)
-    else:
-        chosen = station.spec.widths(widths)
+    spec = station.spec
+    chosen = (
+        spec.widths(widths) if widths is not None else sample_widths(spec, options["seed"], number)
+    )
     found = station.measure(0 if number is None else number, chosen)
     if as_json:
         emit_json(found)

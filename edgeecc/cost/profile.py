@@ -103,7 +103,7 @@ class Profile:
     def board_lines(self) -> List[str]:
         """Return a line of text for each board."""
         return [
-            f"- Board {name or '(no fleet)'}: {told['samples']} samples, offset {told['offset']:.4f} "
+            f"- Board {name or '(no fleet)'}: {int(told['samples'])} samples, offset {told['offset']:.4f} "
             f"+- {told['standard_error']:.4f}, divided out."
             for name, told in self.boards.items()
         ]

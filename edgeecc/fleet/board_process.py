@@ -77,6 +77,7 @@ class BoardProcess:
         self._buffer = b""
         self._words: Deque[int] = deque(maxlen=_LAST_WORDS)
         self._stopped = threading.Event()
+        self._busy = threading.Lock()
 
     def measure(self, number: int, widths: Sequence[int]) -> Tuple[Row, str, float]:
         """Measure a variant.
@@ -84,29 +85,33 @@ class BoardProcess:
         Returns: its row, the meter's name, and the wall time in seconds from question to answer.
         Raises: MeterError saying why the board gives no measurement.
         """
-        for start in range(STARTS):
-            try:
-                return self._ask(number, widths)
-            except _EndedError:
-                self._end()
-                if start + 1 == STARTS or self._stopped.wait(PAUSE_S * 2**start):
-                    raise
-            except MeterError:
-                self._end()
-                raise
-        raise AssertionError  # the last start returns or raises
+        with self._busy:
+            for start in range(STARTS - 1):
+                with contextlib.suppress(_EndedError):
+                    return self._ask(number, widths)
+                if self._stopped.wait(PAUSE_S * 2**start):
+                    break
+            return self._ask(number, widths)
 
     def close(self) -> None:
         """End the process, now; a measurement that is under way in another thread fails."""
         self._stopped.set()
-        self._end()
+        process = self._process
+        if process is not None:
+            _kill(process)
+        with self._busy:  # who measures has noticed by now
+            self._end()
 
     def _ask(self, number: int, widths: Sequence[int]) -> Tuple[Row, str, float]:
-        process = self._running()
-        started = perf_counter()
-        self._write(process, task_line(number, widths))
-        line = self._line(process, self.order.sample_s, f"variant {number}")
-        row, meter = read_row(line, number, widths)
+        try:
+            process = self._running()
+            started = perf_counter()
+            self._write(process, task_line(number, widths))
+            line = self._line(process, self.order.sample_s, f"variant {number}")
+            row, meter = read_row(line, number, widths)
+        except MeterError:
+            self._end()  # whatever it says next is no answer to what is asked next
+            raise
         return row, meter, perf_counter() - started
 
     def _running(self) -> subprocess.Popen[bytes]:
@@ -167,7 +172,7 @@ class BoardProcess:
                         raise self._ended(process)
                     else:
                         self._buffer += data
-            except (OSError, ValueError) as error:  # closed by another thread
+            except OSError as error:
                 raise self._ended(process) from error
             if len(self._buffer) > MAX_LINE:
                 raise MeterError(f"it answered with more than {MAX_LINE} bytes in one line")
@@ -214,8 +219,13 @@ class BoardProcess:
         if not self._stopped.is_set():
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(_STOP_S)
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)  # and what it started, were it gone itself
+        _kill(process)
         process.wait()
         process.stdout.close()
         process.stderr.close()
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """End a process and what it started, were it gone itself."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
