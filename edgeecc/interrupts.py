@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
+from multiprocessing import resource_tracker
 from typing import Iterator
 
 
@@ -13,6 +14,7 @@ def no_interrupts() -> Iterator[None]:
 
     A terminal sends it to all; only this process shall act on it, and then stop the others one by one.
     """
+    resource_tracker.ensure_running()  # its start lets Ctrl-C through again, so it comes first
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

@@ -18,7 +18,7 @@ from tests.cli_runs import complaint, run_json
 from tests.fleets import KIND, ROOT, fleet_file, graph_folder, stored
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-SAMPLES = 120
+SAMPLES = 60
 #: A shell that starts its jobs in the background has them ignore Ctrl-C; this one shall hear it.
 HEARING = """
 import signal, sys
@@ -41,6 +41,22 @@ def alone(graph: Path, tmp_path_factory: pytest.TempPathFactory) -> List[Any]:
     workspace = tmp_path_factory.mktemp("alone")
     run_json("calibrate", "--graph", graph, "--samples", SAMPLES, "--workspace", workspace)
     return stored(workspace)
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    """Return a cluster that runs already: workers of boards a and b, and one without the resource of its board."""
+    from distributed import Nanny, Scheduler, SpecCluster
+
+    options = {"host": "127.0.0.1", "dashboard": False, "nthreads": 1, "memory_limit": 0}
+    resources = {"a": {KIND: 1}, "b": {KIND: 1}, "bare": {}}
+    workers = {
+        name: {"cls": Nanny, "options": {**options, "resources": one, "silence_logs": 50}}
+        for name, one in resources.items()
+    }
+    here = {"cls": Scheduler, "options": {"host": "127.0.0.1", "port": 0, "dashboard": False}}
+    with SpecCluster(workers=workers, scheduler=here, silence_logs=50) as found:
+        yield found
 
 
 @pytest.fixture
@@ -101,12 +117,15 @@ def is_running(pid: int) -> bool:
         return False
 
 
-def faults(tmp_path: Path, **more: Dict[str, Any]) -> Dict[str, Dict[str, Any]]:
+def faults(
+    tmp_path: Path, delay_s: float = 0.02, **more: Dict[str, Any]
+) -> Dict[str, Dict[str, Any]]:
     """Return faults of boards, each leaving its process numbers in a folder of its own."""
     for name in more:
         (tmp_path / name).mkdir(exist_ok=True)
     return {
-        name: {"delay_s": 0.05, "pids": str(tmp_path / name), **one} for name, one in more.items()
+        name: {"delay_s": delay_s, "pids": str(tmp_path / name), **one}
+        for name, one in more.items()
     }
 
 
@@ -114,7 +133,7 @@ def test_kills_of_a_worker_and_of_boards_lose_nothing(
     graph: Path, alone: list, started: Callable, tmp_path: Path
 ) -> None:
     off = tmp_path / "off"
-    boards = faults(tmp_path, a={}, b={}, c={"off": str(off)}, d={})
+    boards = faults(tmp_path, 0.15, a={}, b={}, c={"off": str(off)})
     fleet = fleet_file(
         tmp_path / "fleet.toml", boards, rest_s=0.2, rests=2, canary_every=8, batch_s=0.2
     )
@@ -138,17 +157,18 @@ def test_kills_of_a_worker_and_of_boards_lose_nothing(
     assert told["b"]["state"] == "fine", "its process was started again"
     assert len(pids(tmp_path / "b")) == 2
     assert sum(one["samples"] for one in told.values()) == SAMPLES
-    assert "board c is dead, it is given up" in errors
-    ours = [pid for name in "abcd" for pair in pids(tmp_path / name).items() for pid in pair]
+    assert "board c is dead" in errors
+    ours = [pid for name in "abc" for pair in pids(tmp_path / name).items() for pid in pair]
     wait_until(lambda: not any(map(is_running, ours)))
 
 
 def test_a_throttled_board_is_told_and_its_samples_are_measured_anew(
-    graph: Path, alone: list, tmp_path: Path
+    graph: Path, alone: list, cluster: Any, tmp_path: Path
 ) -> None:
     boards = faults(tmp_path, a={}, b={"slow_after": 12})
     fleet = fleet_file(tmp_path / "fleet.toml", boards, rest_s=60.0, canary_every=8, batch_s=0.2)
     words = ["--fleet", fleet, "--samples", SAMPLES, "--workspace", tmp_path]
+    words += ["--scheduler", cluster.scheduler_address]
     result = run_json("calibrate", "--graph", graph, *words)
     told = result["boards"]
     assert told["b"]["state"] == "slow"
@@ -158,12 +178,15 @@ def test_a_throttled_board_is_told_and_its_samples_are_measured_anew(
     assert told["a"]["offset"] == pytest.approx(1.0, abs=0.01)
 
 
-def test_offsets_are_found_told_and_divided_out(graph: Path, alone: list, tmp_path: Path) -> None:
+def test_offsets_are_found_told_and_divided_out(
+    graph: Path, alone: list, cluster: Any, tmp_path: Path
+) -> None:
     """Factors of 1.2 and 0.8 against their geometric mean; the store keeps what was measured."""
     boards = faults(tmp_path, a={"scale": 1.2}, b={"scale": 0.8})
     fleet = fleet_file(tmp_path / "fleet.toml", boards)
     words = ["calibrate", "--graph", graph, "--samples", SAMPLES, "--workspace", tmp_path]
-    result = run_json(*words, "--fleet", fleet)
+    driven = ["--scheduler", cluster.scheduler_address, "--fleet", fleet]
+    result = run_json(*words, *driven)
     factors = {"a": 1.2, "b": 0.8}
     values = stored(tmp_path, "number, value, board")
     assert {board for *_, board in values} == {"a", "b"}
@@ -185,7 +208,7 @@ def test_offsets_are_found_told_and_divided_out(graph: Path, alone: list, tmp_pa
     fleet_file(
         fleet, boards, reference="b"
     )  # the same samples, held to board b; no board is needed for that
-    held = run_json(*words, "--fleet", fleet)
+    held = run_json(*words, *driven)
     assert held["resumed_from"] == SAMPLES
     assert held["boards"]["b"]["offset"] == 1.0
     assert held["boards"]["a"]["offset"] == pytest.approx(1.5, rel=0.01)
@@ -193,10 +216,10 @@ def test_offsets_are_found_told_and_divided_out(graph: Path, alone: list, tmp_pa
 
 
 def test_ctrl_c_and_dead_boards_keep_what_is_there(
-    graph: Path, alone: list, started: Callable, tmp_path: Path
+    graph: Path, alone: list, cluster: Any, started: Callable, tmp_path: Path
 ) -> None:
     off = tmp_path / "off"
-    boards = faults(tmp_path, a={"off": str(off)}, b={"off": str(off)})
+    boards = faults(tmp_path, 0.15, a={"off": str(off)}, b={"off": str(off)})
     fleet = fleet_file(tmp_path / "fleet.toml", boards, rest_s=0.1, rests=1)
     process = started(graph, fleet)
     wait_until(lambda: sum(measured(tmp_path).values()) > 4)
@@ -208,7 +231,8 @@ def test_ctrl_c_and_dead_boards_keep_what_is_there(
     kept = stored(tmp_path)
     assert 4 < len(kept) < SAMPLES
 
-    process = started(graph, fleet)
+    driven = ["--scheduler", cluster.scheduler_address]
+    process = started(graph, fleet, *driven)
     wait_until(lambda: sum(measured(tmp_path).values()) > len(kept))
     off.touch()
     for name in "ab":
@@ -223,46 +247,28 @@ def test_ctrl_c_and_dead_boards_keep_what_is_there(
     assert f"{missing} samples are missing, what was measured is kept" in last
 
     off.unlink()
-    words = ["--fleet", fleet, "--samples", SAMPLES, "--workspace", tmp_path]
+    words = ["--fleet", fleet, "--samples", SAMPLES, "--workspace", tmp_path, *driven]
     run_json("calibrate", "--graph", graph, *words)
     assert stored(tmp_path) == alone
 
 
-def test_workers_of_a_scheduler_that_runs_already(graph: Path, alone: list, tmp_path: Path) -> None:
-    """A worker is a board's by its name and its resource; one without either measures nothing."""
-    from distributed import Nanny, Scheduler, SpecCluster
-
-    options = {"host": "127.0.0.1", "dashboard": False, "nthreads": 1, "memory_limit": 0}
-    resources = {"a": {KIND: 1}, "b": {}, "stranger": {KIND: 1}}
-    workers = {
-        name: {"cls": Nanny, "options": {**options, "resources": one, "silence_logs": 50}}
-        for name, one in resources.items()
-    }
-    here = {"cls": Scheduler, "options": {"host": "127.0.0.1", "port": 0, "dashboard": False}}
-    fleet = fleet_file(tmp_path / "fleet.toml", faults(tmp_path, a={}, b={}))
-    words = ["calibrate", "--graph", graph, "--fleet", fleet, "--samples", SAMPLES]
-    with SpecCluster(workers=workers, scheduler=here, silence_logs=50) as cluster:
-        address = ["--scheduler", cluster.scheduler_address]
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("edgeecc.fleet.dispatch.WORKERS_S", 1.0)
-            result = run_json(*words, *address, "--workspace", tmp_path)
-            only = fleet_file(tmp_path / "other.toml", faults(tmp_path, z={}))
-            said = complaint(
-                "calibrate",
-                "--graph",
-                graph,
-                "--fleet",
-                only,
-                *address,
-                "--workspace",
-                tmp_path / "z",
-            )
-        assert len(cluster.scheduler.workers) == 3, "workers of others stay"
+def test_workers_of_a_scheduler_that_runs_already(
+    graph: Path, alone: list, cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker is a board's by its name and its resource; one that lacks either measures nothing, and all stay."""
+    monkeypatch.setattr("edgeecc.fleet.dispatch.WORKERS_S", 1.0)
+    words = ["calibrate", "--graph", graph, "--samples", SAMPLES, "--workspace", tmp_path]
+    words += ["--scheduler", cluster.scheduler_address, "--fleet"]
+    boards = fleet_file(tmp_path / "fleet.toml", faults(tmp_path, a={}, bare={}))
+    result = run_json(*words, boards)
     assert stored(tmp_path) == alone
     assert result["boards"]["a"]["samples"] == SAMPLES
-    assert result["boards"]["b"]["why"] == "it has no worker"
+    assert result["boards"]["bare"]["why"] == "it has no worker"
+    said = complaint(*words, fleet_file(tmp_path / "other.toml", faults(tmp_path, z={})))
     assert "has no worker of a board; start one for each, such as: dask worker tcp://" in said
     assert f'--name z --nthreads 1 --resources "{KIND}=1"' in said
+    assert len(cluster.scheduler.workers) == 3
+    assert not any(map(is_running, pids(tmp_path / "a"))), "boards are let go"
 
 
 def test_what_it_refuses(graph: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

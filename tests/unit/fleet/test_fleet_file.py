@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import subprocess
 from pathlib import Path
@@ -97,6 +98,14 @@ def test_a_file_that_is_not_there_or_no_toml(tmp_path: Path) -> None:
         read_fleet(tmp_path / "none.toml")
     with pytest.raises(ArtifactError, match="mend it"):
         read_fleet(written(tmp_path, "["))
+
+
+def test_the_example_of_the_guide_is_a_fleet(tmp_path: Path) -> None:
+    page = (Path(__file__).resolve().parents[3] / "docs" / "fleet.md").read_text()
+    (example,) = re.findall(r"```toml\n(.*?)```", page, flags=re.DOTALL)
+    fleet = read_fleet(written(tmp_path, example))
+    assert [board.name for board in fleet.of_kind("onnxruntime:cpu")] == ["nano-1", "nano-2"]
+    assert fleet.config == FleetConfig(reference="nano-1"), "the file shows the defaults"
 
 
 def test_too_many_boards(tmp_path: Path) -> None:

@@ -205,14 +205,18 @@ def test_a_variant_that_ends_boards_is_named() -> None:
     ledger = Ledger()
     for name in "abcd":
         drive(roster, ledger, name, 2)
-    with pytest.raises(
-        FleetError, match=r"variant 0 has ended 3 boards \(a, b, c\), the last with: killed"
-    ):
-        for name in "abc":
-            batch = roster.next(name, 0.0)
-            assert batch is not None
-            assert batch.kind == "samples"
-            list(roster.take(name, batch.ticket, answer(batch, 0, fault="killed"), 0.0))
+
+    def killed(name: str) -> None:
+        batch = roster.next(name, 0.0)
+        assert batch is not None
+        assert batch.kind == "samples"
+        list(roster.take(name, batch.ticket, answer(batch, 0, fault="killed"), 0.0))
+
+    killed("a")
+    killed("b")
+    message = r"variant 0 has ended 3 boards \(a, b, c\), the last with: killed"
+    with pytest.raises(FleetError, match=message):
+        killed("c")
 
 
 def test_every_board_measures_the_anchors_and_what_is_shared() -> None:
