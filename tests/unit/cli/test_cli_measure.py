@@ -14,14 +14,13 @@ from edgeecc.cli.main import cli
 from tests.cli_runs import complaint, run, run_json
 from tests.fleets import ROOT, graph_folder
 
-pytestmark = pytest.mark.device
-
 
 @pytest.fixture(scope="module")
 def graph(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return graph_folder(tmp_path_factory.mktemp("graph"))
 
 
+@pytest.mark.device
 def test_one_variant(graph: Path) -> None:
     by_number = run_json("measure", "--graph", graph, "--number", 3)
     widths = ",".join(map(str, by_number["widths"]))
@@ -35,6 +34,7 @@ def test_one_variant(graph: Path) -> None:
     assert "virtual:tx2 (simulated)" in text
 
 
+@pytest.mark.device
 def test_a_stream_is_answered_line_by_line(graph: Path) -> None:
     """Each answer is read before the next variant is asked."""
     words = [sys.executable, "-m", "edgeecc", "measure", "--graph", str(graph)]

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Iterator
 
@@ -132,6 +133,32 @@ def test_programs_that_are_no_edgeecc(driven: list, graph: Path, script: str, me
     driven.append(process)
     with pytest.raises(MeterError, match=message):
         process.measure(0, [3, 4])
+
+
+#: In place of ssh: what it would run over there is run here, by the same kind of shell.
+SSH = """#!/bin/sh
+while [ "$1" != -- ]; do shift; done
+[ "$2" = me@board ] || exit 255
+exec sh -c "$3"
+"""
+
+
+def test_a_board_over_ssh(
+    graph: Path, driven: list, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "ssh").write_text(SSH)
+    (tmp_path / "ssh").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    there = replace(board(), ssh="me@board", graph=str(graph))
+    process = BoardProcess(there, order(graph))
+    driven.append(process)
+    here = BoardProcess(board(), order(graph))
+    driven.append(here)
+    assert process.measure(3, [3, 4])[0] == here.measure(3, [3, 4])[0]
+    gone = BoardProcess(replace(there, ssh="me@elsewhere"), order(graph))
+    driven.append(gone)
+    with pytest.raises(MeterError, match="its process exited with 255"):
+        gone.measure(3, [3, 4])
 
 
 def test_a_command_that_is_not_there(driven: list, graph: Path) -> None:
