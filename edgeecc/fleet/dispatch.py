@@ -14,6 +14,7 @@ import logging
 import os
 import tempfile
 import time
+import uuid
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from edgeecc.cost.samples import Row
@@ -54,6 +55,7 @@ class Dispatcher:
         self._stack = contextlib.ExitStack()
         self._addresses: Dict[str, str] = {}
         self._out: Dict[Any, Batch] = {}
+        self._session = uuid.uuid4().hex  # a scheduler may serve others too
         self._dask: Any = None
         self._client: Any = None
 
@@ -62,7 +64,7 @@ class Dispatcher:
             import distributed
         except ImportError as error:
             raise RuntimeUnavailableError(
-                "a fleet needs Dask, which is not here; pip install edgeecc[fleet]"
+                "a fleet needs Dask, which is not here; pip install 'edgeecc[fleet]'"
             ) from error
         self._dask = distributed
         with self._stack:
@@ -121,7 +123,7 @@ class Dispatcher:
                 workers=[self._addresses[batch.board]],
                 resources={board.kind: 1},
                 pure=False,
-                key=f"edgeecc-{batch.board}-{batch.ticket}-{id(self)}",
+                key=f"edgeecc-{self._session}-{batch.ticket}",
             )
         self._out[future] = batch
 

@@ -285,6 +285,6 @@ def test_what_it_refuses(graph: Path, tmp_path: Path, monkeypatch: pytest.Monkey
     closed = ["--fleet", fleet, "--scheduler", "tcp://127.0.0.1:9"]
     assert "cannot reach scheduler tcp://127.0.0.1:9" in complaint(*words, *closed)
     monkeypatch.setitem(sys.modules, "distributed", None)
-    assert "a fleet needs Dask, which is not here; pip install edgeecc[fleet]" in complaint(
+    assert "a fleet needs Dask, which is not here; pip install 'edgeecc[fleet]'" in complaint(
         *words, "--fleet", fleet
     )
