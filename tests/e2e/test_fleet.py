@@ -129,6 +129,7 @@ def faults(
     }
 
 
+@pytest.mark.slow
 def test_kills_of_a_worker_and_of_boards_lose_nothing(
     graph: Path, alone: list, started: Callable, tmp_path: Path
 ) -> None:
@@ -217,6 +218,7 @@ def test_offsets_are_found_told_and_divided_out(
     assert f"{result['boards']['a']['offset']:.4f} +- " in text
 
 
+@pytest.mark.slow
 def test_ctrl_c_and_dead_boards_keep_what_is_there(
     graph: Path, alone: list, cluster: Any, started: Callable, tmp_path: Path
 ) -> None:
