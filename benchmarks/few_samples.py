@@ -20,7 +20,7 @@ import numpy as np
 import onnx
 from real_devices import HELD_OUT, NETWORKS, Composed, predictor
 
-from edgeecc.calibrate import VirtualBench
+from edgeecc.bench import VirtualBench
 from edgeecc.config import Design, FitMethod, MeasureProtocol
 from edgeecc.cost.choose import Recipe, choose
 from edgeecc.cost.design import PER_TERM, designed

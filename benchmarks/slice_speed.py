@@ -12,7 +12,7 @@ from typing import Callable, List
 
 import torch
 
-from edgeecc.cost.samples import sample_widths
+from edgeecc.cost.design import Sampling
 from edgeecc.graph.onnx_slice import SlicePlan
 from edgeecc.graph.onnx_work import work
 from edgeecc.graph.spec import Widths
@@ -45,7 +45,8 @@ def main() -> None:
     print(
         f"{args.network}, {'x'.join(map(str, source.input_shape))}; plan built once in {perf_counter() - started:.2f} s"
     )
-    variants = [sample_widths(spec, 0, number) for number in range(args.variants)]
+    sampling = Sampling(spec, seed=0, design="uniform", heldout=0.2)
+    variants = [sampling.widths(number) for number in range(args.variants)]
     tasks = {
         "cut": lambda widths: plan.cut(spec.keep_first(widths)),
         "cut and serialise": lambda widths: plan.cut(spec.keep_first(widths)).SerializeToString(),

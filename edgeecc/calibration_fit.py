@@ -121,7 +121,7 @@ class Fitting:
         )  # fmt: skip
 
 
-def told(tried: Sequence[Tried]) -> List[Dict[str, object]]:
+def recipes_told(tried: Sequence[Tried]) -> List[Dict[str, object]]:
     """Return recipes as `edgeecc calibrate --json` prints them."""
     return [
         {

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Dict, Optional, Tuple
 
 import onnx
 
 from edgeecc.artifacts import write_bytes, write_json
-from edgeecc.calibrate import Job, OnSample, calibrate, check_measurable
+from edgeecc.bench import check_measurable
+from edgeecc.calibrate import Job, OnSample, calibrate
 from edgeecc.calibration_folder import folder_name, network_folder
 from edgeecc.config import CalibrateConfig, MeasureProtocol
 from edgeecc.cost.profile import Profile
 from edgeecc.errors import ConfigError
+from edgeecc.fleet.board_process import Order
+from edgeecc.fleet.boards import Fleet, read_fleet
+from edgeecc.fleet.fleet_crew import fleet_crew
 from edgeecc.graph.onnx_slice import load_model
 from edgeecc.graph.spec import NetworkSpec
 from edgeecc.run_folder import SPEC_SCHEMA, read_spec_file
@@ -29,6 +33,8 @@ class Request:
         device: device name.
         workspace: folder that holds calibration/.
         like: profile of the network on another device, to be warmed up by.
+        fleet: file that names the boards; None measures here.
+        scheduler: address of a Dask scheduler in place of the file's.
     """
 
     network: Optional[str]
@@ -38,6 +44,8 @@ class Request:
     workspace: Path
     paper_groups: bool = False
     like: Optional[Path] = None
+    fleet: Optional[Path] = None
+    scheduler: Optional[str] = None
 
 
 def run(
@@ -52,6 +60,7 @@ def run(
         raise ConfigError(
             "name what to calibrate: either --network, or --graph with a traced network's folder"
         )
+    fleet = _fleet(request)
     if request.graph is not None:
         spec = read_spec_file(request.graph / "spec.json")
         model = load_model(request.graph / "dense.onnx")
@@ -63,7 +72,40 @@ def run(
         write_json(folder / "spec.json", SPEC_SCHEMA, {"spec": spec.to_json()})
         write_bytes(folder / "dense.onnx", model.SerializeToString())
     like = None if request.like is None else Profile.load(request.like)
-    return calibrate(Job(spec, model, request.device, folder), config, protocol, on_sample, like)
+    job = Job(spec, model, request.device, folder)
+    if fleet is None:
+        return calibrate(job, config, protocol, on_sample, like=like)
+    config = replace(config, reference=fleet.config.reference)
+    order = _order(fleet, request.graph or folder, job, config, protocol)
+    with fleet_crew(fleet.of_kind(job.device), fleet.config, spec, order) as crew:
+        return calibrate(job, config, protocol, on_sample, crew=crew, like=like)
+
+
+def _fleet(request: Request) -> Optional[Fleet]:
+    """Return the fleet that is asked for; asked before a network is traced, which may take a minute."""
+    if request.fleet is None:
+        if request.scheduler is not None:
+            raise ConfigError("a scheduler goes with a fleet; name its boards with --fleet")
+        return None
+    fleet = read_fleet(request.fleet, request.scheduler)
+    fleet.of_kind(request.device)
+    return fleet
+
+
+def _order(
+    fleet: Fleet, graph: Path, job: Job, config: CalibrateConfig, protocol: MeasureProtocol
+) -> Order:
+    """Return what each board is told to measure."""
+    return Order(
+        device=job.device,
+        fingerprint=job.spec.fingerprint(),
+        graph=str(graph.resolve()),
+        seed=config.seed,
+        tolerance=protocol.tolerance,
+        window_s=protocol.window_s,
+        start_s=fleet.config.start_s,
+        sample_s=fleet.config.sample_s,
+    )
 
 
 def _traced(request: Request) -> Tuple[NetworkSpec, onnx.ModelProto, str]:

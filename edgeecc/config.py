@@ -77,6 +77,9 @@ class CalibrateConfig:
         fit: least squares alone ("nnls") or towards what the layers' work says ("work"), or the paper's "adam"; "auto"
             takes one of the first two by cross-validation, or towards another profile where one is given.
         heldout: share of the samples kept for the error; half of the first forty.
+        fit: "nnls" (closed form) or "adam" (the paper's).
+        heldout: share of the samples kept for the error.
+        reference: board that the others are held to; empty takes the geometric mean of the fleet.
     """
 
     samples: int = (
@@ -88,6 +91,7 @@ class CalibrateConfig:
     model: str = "auto"
     fit: FitChoice = "auto"
     heldout: float = 0.2  # ECC section 4.1: 8,000 / 2,000
+    reference: str = ""
 
     def __post_init__(self) -> None:
         if self.samples < 10:

@@ -23,6 +23,7 @@ _PACKAGES = {
     "torch_pruning": ("finds the channels that go together", "pip install 'edgeecc[host]'"),
     "onnxscript": ("exports torch networks to ONNX", "pip install 'edgeecc[host]'"),
     "sklearn": ("brings the digits data set", "pip install 'edgeecc[host]'"),
+    "distributed": ("calibrates over several boards", "pip install 'edgeecc[fleet]'"),
     "PIL": ("reads image folders", "pip install 'edgeecc[host]'"),
 }
 _FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")

@@ -35,6 +35,10 @@ class MeterError(EdgeeccError):
     """A meter gave no usable reading."""
 
 
+class FleetError(EdgeeccError):
+    """The boards of a fleet cannot finish a calibration; what they measured is kept."""
+
+
 class BudgetInfeasibleError(EdgeeccError):
     """A budget lies below what the thinnest network costs; carries that lowest value.
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Dict, Optional, get_args
+from typing import Any, Callable, Dict, List, Mapping, Optional, TypeVar, get_args
 
 import click
 
 from edgeecc.calibration_folder import device_metric
 from edgeecc.cli.config_file import config_option
 from edgeecc.cli.options import device_option, json_option, network_options, workspace_option
-from edgeecc.cli.output import ProgressLine, emit_json, key_values
+from edgeecc.cli.output import ProgressLine, emit_json, key_values, print_table
 from edgeecc.config import (
     COST_MODEL_GRAMMAR,
     LATENCY_PROTOCOL,
@@ -22,7 +22,35 @@ from edgeecc.config import (
 )
 from edgeecc.units import Metric
 
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+_COLUMNS = ("board", "samples", "a second", "offset", "state")
 _CONFIG, _PROTOCOL = CalibrateConfig(), MeasureProtocol()
+
+
+def protocol_options(command: Command) -> Command:
+    """Add --tolerance and --window-s: how one figure is measured."""
+    command = click.option(
+        "--window-s",
+        type=float,
+        help="Least length of a window.  [default: 1 for energy, 0.05 for latency]",
+    )(command)
+    return click.option(
+        "--tolerance",
+        type=float,
+        default=_PROTOCOL.tolerance,
+        show_default=True,
+        help="Repeat until the standard error is below this share.",
+    )(command)
+
+
+def protocol_of(options: Mapping[str, Any]) -> MeasureProtocol:
+    """Return what `protocol_options` asked for, for the device's metric."""
+    metric = device_metric(options["device"])
+    base = LATENCY_PROTOCOL if metric is Metric.LATENCY else MeasureProtocol()
+    return replace(
+        base, tolerance=options["tolerance"], window_s=options["window_s"] or base.window_s
+    )
 
 
 @click.command(short_help="Measure width variants, fit the cost model.")
@@ -80,17 +108,16 @@ _CONFIG, _PROTOCOL = CalibrateConfig(), MeasureProtocol()
 @click.option(
     "--seed", type=int, default=_CONFIG.seed, show_default=True, help="Seed of widths and split."
 )
+@protocol_options
 @click.option(
-    "--tolerance",
-    type=float,
-    default=_PROTOCOL.tolerance,
-    show_default=True,
-    help="Repeat until the standard error is below this share.",
+    "--fleet",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="TOML file that names boards, which measure together in place of this machine; see docs/fleet.md.",
 )
 @click.option(
-    "--window-s",
-    type=float,
-    help="Least length of a window.  [default: 1 for energy, 0.05 for latency]",
+    "--scheduler",
+    metavar="tcp://HOST:PORT",
+    help="Dask scheduler that runs already, with a worker for each board.  [default: the file's, or one here]",
 )
 @workspace_option
 @json_option
@@ -108,6 +135,7 @@ def calibrate(ctx: click.Context, /, program: Optional[str], as_json: bool, **op
       edgeecc calibrate --network mobilenet_v1 --samples 2000
       edgeecc calibrate --network lenet5 --device onnxruntime:cpu --samples 100
       edgeecc calibrate model.pt2 --samples 500
+      edgeecc calibrate --network mobilenet_v1 --fleet fleet.toml
     """  # noqa: D301  # \b keeps click from wrapping
     if program is not None and options["network"] is not None:
         raise click.UsageError(f"{program} carries its own network; leave out --network")
@@ -117,11 +145,7 @@ def calibrate(ctx: click.Context, /, program: Optional[str], as_json: bool, **op
             for name in ("samples", "target_error", "design", "seed", "model", "fit")
         }
     )
-    metric = device_metric(options["device"])
-    base = LATENCY_PROTOCOL if metric is Metric.LATENCY else MeasureProtocol()
-    protocol = replace(
-        base, tolerance=options["tolerance"], window_s=options["window_s"] or base.window_s
-    )
+    protocol = protocol_of(options)
     from edgeecc import calibration_job
 
     request = calibration_job.Request(
@@ -132,6 +156,8 @@ def calibrate(ctx: click.Context, /, program: Optional[str], as_json: bool, **op
         workspace=options["workspace"],
         paper_groups=options["paper_groups"],
         like=options["like"],
+        fleet=options["fleet"],
+        scheduler=options["scheduler"],
     )
     with ProgressLine("calibrate", quiet=ctx.obj["quiet"]) as line:
         result = calibration_job.run(request, config, protocol, on_sample=line.update)
@@ -154,6 +180,24 @@ def _print(result: Dict[str, Any]) -> None:
     }
     for line in key_values(pairs):
         click.echo(line)
+    if result["boards"]:
+        print_table(
+            "Boards", _COLUMNS, [_board(name, one) for name, one in result["boards"].items()]
+        )
+
+
+def _board(name: str, told: Dict[str, Any]) -> List[str]:
+    """Return a board's row of `_COLUMNS`; what no session told stays empty."""
+    offset = f"{told['offset']:.4f} +- {told['standard_error']:.4f}" if "offset" in told else ""
+    rate, state = told.get("samples_per_s"), told.get("state", "")
+    why = told.get("why")
+    return [
+        name or "(no fleet)",
+        str(told.get("samples", 0)),
+        "" if rate is None else f"{rate:.3g}",
+        offset,
+        f"{state}: {why}" if why else state,
+    ]
 
 
 def _held_off(margin: Dict[str, Any]) -> str:

@@ -17,6 +17,7 @@ from edgeecc.cli.doctor import doctor
 from edgeecc.cli.explain import explain
 from edgeecc.cli.export import export, verify
 from edgeecc.cli.inspection import inspect
+from edgeecc.cli.measure import measure
 from edgeecc.cli.networks import networks
 from edgeecc.cli.prune import prune
 from edgeecc.launch import one_voice
@@ -56,6 +57,7 @@ for _command in (
     doctor,
     networks,
     calibrate,
+    measure,
     inspect,
     prune,
     compare,

@@ -18,11 +18,12 @@ from dataclasses import dataclass, replace
 from multiprocessing.connection import wait
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Callable, Dict, List, Optional, Sequence, Tuple
 
 from edgeecc.comparison.cells import Cell, Spent, read_spent, write_spent
 from edgeecc.data.prefetch import usable_cores
 from edgeecc.errors import ArtifactError, EdgeeccError, brief
+from edgeecc.interrupts import no_interrupts
 
 if TYPE_CHECKING:
     from multiprocessing.context import SpawnProcess
@@ -181,22 +182,9 @@ def _start(job: Job) -> SpawnProcess:
     process = multiprocessing.get_context("spawn").Process(
         target=work, args=(job,), name=job.cell.name
     )
-    with _no_interrupts():
+    with no_interrupts():
         process.start()
     return process
-
-
-@contextlib.contextmanager
-def _no_interrupts() -> Iterator[None]:
-    """Hold Ctrl-C back: a process that is started meanwhile never gets it, this one gets it afterwards.
-
-    A terminal sends it to all; only this process shall act on it, and then stop the others one by one.
-    """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _end(process: SpawnProcess, cell: Cell) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Dict, Mapping, Optional, Tuple
+from typing import Dict, List, Mapping, Optional, Tuple
 
 from edgeecc.artifacts import number, read_json, write_json
 from edgeecc.cost.conformal import Margin, margin_of
@@ -39,6 +39,8 @@ class Profile:
         protocol: how a sample was measured.
         anchors: measured cost of the dense and the thinnest network, which no fit saw.
         note: where a published profile comes from.
+        boards: name -> {"samples", "offset", "standard_error"} of each board of a fleet; the offset is relative, was
+            divided out before the fit, and its error is a share.
     """
 
     network: str
@@ -56,6 +58,7 @@ class Profile:
     note: str = ""
     ratios: Tuple[float, ...] = ()
     design: str = ""
+    boards: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     @property
     def metric(self) -> Metric:
@@ -99,6 +102,14 @@ class Profile:
         """Return term name -> cost when dense; linear terms are named `width:GROUP`."""
         return {term.name: float(a) for term, a in zip(self.model.terms, self.model.coefficients)}
 
+    def board_lines(self) -> List[str]:
+        """Return a line of text for each board."""
+        return [
+            f"- Board {name or '(no fleet)'}: {int(told['samples'])} samples, offset {told['offset']:.4f} "
+            f"+- {told['standard_error']:.4f}, divided out."
+            for name, told in self.boards.items()
+        ]
+
     def save(self, path: Path) -> None:
         """Write profile.json."""
         body = {key: value for key, value in vars(self).items() if key not in ("model", "heldout")}
@@ -135,6 +146,7 @@ class Profile:
             note=_text(data, "note", path),
             ratios=_ratios(data.get("ratios", []), path),
             design=_text({"design": "", **data}, "design", path),
+            boards=_boards(data.get("boards", {}), path),
         )
 
 
@@ -179,3 +191,15 @@ def _ratios(value: object, path: Path) -> Tuple[float, ...]:
             f"ratios in {path} must be positive, found {ratios[0]}; the file is damaged, calibrate again"
         )
     return ratios
+
+
+def _boards(value: object, path: Path) -> Dict[str, Dict[str, float]]:
+    if not isinstance(value, dict) or not all(isinstance(one, dict) for one in value.values()):
+        raise ArtifactError(
+            f"boards in {path} must be an object of objects; the file is damaged, calibrate again"
+        )
+    keys = ("samples", "offset", "standard_error")
+    return {
+        name: {key: number(one.get(key), f"{key} of board {name}", path) for key in keys}
+        for name, one in value.items()
+    }

@@ -3,15 +3,20 @@
 What sample i measures is a pure function of the seed and i (`cost.design`), so a resumed calibration goes on with the
 same variants, and a row is either there whole or not there. Write-ahead logging with synchronous=NORMAL keeps every
 committed row when the process dies; a power cut may cost the last commit, never the file.
+
+Where several boards measure, a row names its board. What boards measure beside, to be compared with each other and
+with themselves, are repeats, kept apart; a board's samples that a check condemns are set aside, not lost. Values
+are stored as they were measured.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, List, Mapping, Optional, Sequence, Set, Tuple
+from typing import Any, Callable, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
 
 import numpy as np
 
@@ -29,9 +34,26 @@ CREATE TABLE IF NOT EXISTS samples (
     latency_s REAL,
     windows INTEGER NOT NULL,
     runs INTEGER NOT NULL,
-    converged INTEGER NOT NULL
+    converged INTEGER NOT NULL,
+    board TEXT,
+    checked INTEGER
 );
+CREATE TABLE IF NOT EXISTS repeats (
+    number INTEGER NOT NULL,
+    widths TEXT NOT NULL,
+    value REAL NOT NULL,
+    standard_error REAL,
+    spread REAL,
+    latency_s REAL,
+    windows INTEGER NOT NULL,
+    runs INTEGER NOT NULL,
+    converged INTEGER NOT NULL,
+    board TEXT
+);
+CREATE TABLE IF NOT EXISTS set_aside AS SELECT * FROM repeats WHERE 0;
 """
+#: Columns that stores written before boards had names lack.
+_LATER = {"board": "TEXT", "checked": "INTEGER"}
 #: Numbers of the two anchors, which are measured but never fitted.
 DENSE, THINNEST = -1, -2
 
@@ -47,6 +69,8 @@ class Row:
         standard_error, spread: of the value, same unit.
         latency_s: seconds per inference, where the meter told.
         windows, runs, converged: see `Measurement`.
+        board: name of the board that measured it; empty where there was no fleet.
+        repeat: whether it was measured only to compare boards; it is no sample then.
     """
 
     number: int
@@ -58,6 +82,21 @@ class Row:
     windows: int
     runs: int
     converged: bool
+    board: str = ""
+    repeat: bool = False
+
+
+@dataclass(frozen=True)
+class Check:
+    """Whether a board, checked again, still measures as it did at its start: it vouches for its samples until now.
+
+    Args:
+        board: its name.
+        fine: whether it does; where not, its samples since the last check are set aside.
+    """
+
+    board: str
+    fine: bool
 
 
 class SampleStore:
@@ -71,13 +110,14 @@ class SampleStore:
     """
 
     def __init__(self, path: Path, identity: Mapping[str, object]) -> None:
-        self._path = path
+        self.path = path
         wanted = {key: json.dumps(value, sort_keys=True) for key, value in identity.items()}
         try:
             self._db = sqlite3.connect(str(path), timeout=5.0, isolation_level=None)
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=NORMAL")
             self._db.executescript(_SCHEMA)
+            self._add_later_columns()
             found = dict(self._db.execute("SELECT key, value FROM identity").fetchall())
             if not found:
                 self._db.executemany("INSERT INTO identity VALUES (?, ?)", wanted.items())
@@ -105,17 +145,76 @@ class SampleStore:
 
         Raises: ArtifactError when the disk is full or a number is there already.
         """
-        values = [
-            (r.number, json.dumps([int(w) for w in r.widths]), r.value, r.standard_error, r.spread, r.latency_s,
-             r.windows, r.runs, int(r.converged))
-            for r in rows
-        ]  # fmt: skip
+        repeats = [_values(row) for row in rows if row.repeat]
+        samples = [
+            (*_values(row), 0 if row.board else None)  # None: nobody will check it
+            for row in rows
+            if not row.repeat
+        ]
+        with self._all_or_none():
+            self._db.executemany("INSERT INTO samples VALUES (?,?,?,?,?,?,?,?,?,?,?)", samples)
+            self._db.executemany("INSERT INTO repeats VALUES (?,?,?,?,?,?,?,?,?,?)", repeats)
+
+    def judge(self, check: Check) -> int:
+        """Take down what a check of a board says about its samples since the last one.
+
+        Returns: how many samples were set aside, the anchors not counted.
+        Raises: ArtifactError when the disk is full.
+        """
+        mine = (check.board,)
+        with self._all_or_none():
+            if check.fine:
+                self._db.execute("UPDATE samples SET checked = 1 WHERE board = ?", mine)
+                return 0
+            doubted = self._query(
+                "SELECT number FROM samples WHERE board = ? AND checked = 0 AND number >= 0", *mine
+            )
+            self._db.execute(
+                "INSERT INTO set_aside SELECT number, widths, value, standard_error, spread, latency_s, windows, runs,"
+                " converged, board FROM samples WHERE board = ? AND checked = 0",
+                mine,
+            )
+            self._db.execute("DELETE FROM samples WHERE board = ? AND checked = 0", mine)
+        return len(doubted)
+
+    def rows(self) -> List[Row]:
+        """Return every sample, by number.
+
+        Raises: ArtifactError when a row is damaged.
+        """
+        found = self._query(
+            "SELECT number, widths, value, standard_error, spread, latency_s, windows, runs, converged, board"
+            " FROM samples ORDER BY number"
+        )
+        return self._rows(found, repeat=False)
+
+    def repeats(self) -> List[Row]:
+        """Return what boards measured to be compared, in the order in which it came.
+
+        Raises: ArtifactError when a row is damaged.
+        """
+        return self._rows(self._query("SELECT * FROM repeats ORDER BY rowid"), repeat=True)
+
+    def _rows(self, found: Sequence[Tuple[Any, ...]], *, repeat: bool) -> List[Row]:
+        try:
+            return [_row(values, repeat=repeat) for values in found]
+        except (ValueError, TypeError) as error:
+            raise ArtifactError(
+                f"{self.path} is damaged: {error}; move it away and calibrate again"
+            ) from error
+
+    def _add_later_columns(self) -> None:
+        present = {name for _, name, *_ in self._db.execute("PRAGMA table_info(samples)")}
+        for name, kind in _LATER.items():
+            if name not in present:
+                self._db.execute(f"ALTER TABLE samples ADD COLUMN {name} {kind}")
+
+    @contextlib.contextmanager
+    def _all_or_none(self) -> Iterator[None]:
         try:
             self._db.execute("BEGIN IMMEDIATE")
             try:
-                self._db.executemany(
-                    "INSERT INTO samples VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", values
-                )
+                yield
             except BaseException:
                 if self._db.in_transaction:  # a full disk rolls back by itself
                     self._db.execute("ROLLBACK")
@@ -124,38 +223,9 @@ class SampleStore:
         except sqlite3.Error as error:
             raise self._fault(error) from error
 
-    def rows(self) -> List[Row]:
-        """Return every row, by number.
-
-        Raises: ArtifactError when a row is damaged.
-        """
-        found = self._query(
-            "SELECT number, widths, value, standard_error, spread, latency_s, windows, runs, converged"
-            " FROM samples ORDER BY number"
-        )
+    def _query(self, statement: str, *values: object) -> List[Tuple[Any, ...]]:
         try:
-            return [
-                Row(
-                    n,
-                    tuple(int(w) for w in json.loads(widths)),
-                    float(value),
-                    error,
-                    spread,
-                    latency,
-                    windows,
-                    runs,
-                    bool(converged),
-                )
-                for n, widths, value, error, spread, latency, windows, runs, converged in found
-            ]
-        except (ValueError, TypeError) as error:
-            raise ArtifactError(
-                f"{self._path} is damaged: {error}; move it away and calibrate again"
-            ) from error
-
-    def _query(self, statement: str) -> List[Tuple[Any, ...]]:
-        try:
-            return self._db.execute(statement).fetchall()
+            return self._db.execute(statement, values).fetchall()
         except sqlite3.Error as error:
             raise self._fault(error) from error
 
@@ -164,9 +234,9 @@ class SampleStore:
         layout = any(word in str(error) for word in ("column", "no such table"))
         if isinstance(error, sqlite3.OperationalError) and not layout:
             return ArtifactError(
-                f"cannot write {self._path}: {error}; free space or choose another --workspace"
+                f"cannot write {self.path}: {error}; free space or choose another --workspace"
             )
-        return ArtifactError(f"{self._path} is damaged: {error}; move it away and calibrate again")
+        return ArtifactError(f"{self.path} is damaged: {error}; move it away and calibrate again")
 
 
 def check_widths(
@@ -194,4 +264,27 @@ def as_arrays(rows: Sequence[Row]) -> tuple[FloatArray, FloatArray]:
     """Return widths (N, G) and values (N,) of rows."""
     return np.array([row.widths for row in rows], dtype=np.float64), np.array(
         [row.value for row in rows]
+    )
+
+
+def _values(row: Row) -> Tuple[object, ...]:
+    widths = json.dumps([int(width) for width in row.widths])
+    return (row.number, widths, row.value, row.standard_error, row.spread, row.latency_s,
+            row.windows, row.runs, int(row.converged), row.board or None)  # fmt: skip
+
+
+def _row(values: Tuple[Any, ...], *, repeat: bool) -> Row:
+    number, widths, value, error, spread, latency, windows, runs, converged, board = values
+    return Row(
+        number,
+        tuple(int(width) for width in json.loads(widths)),
+        float(value),
+        error,
+        spread,
+        latency,
+        windows,
+        runs,
+        bool(converged),
+        board="" if board is None else str(board),
+        repeat=repeat,
     )

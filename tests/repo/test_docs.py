@@ -90,7 +90,7 @@ def test_every_dependency_has_its_reason() -> None:
     lines = setup["options"]["install_requires"].splitlines()
     lines += [
         line
-        for extra in ("ort", "host")
+        for extra in ("ort", "host", "fleet")
         for line in setup["options.extras_require"][extra].splitlines()
     ]
     for line in lines:

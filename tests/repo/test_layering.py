@@ -13,15 +13,15 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "edgeecc"
 
 BASE = {
-    "errors", "units", "config", "artifacts", "compressed", "launch", "normalisation", "pattern", "peer_config",
-    "plugins", "schedule", "workload",
+    "errors", "units", "config", "artifacts", "compressed", "fleet_config", "interrupts", "launch", "normalisation",
+    "pattern", "peer_config", "plugins", "schedule", "workload",
 }  # fmt: skip
 DOMAIN = {"graph", "networks", "data", "cost", "meters", "runtimes", "solvers", "training"}
 USE_CASES = {
-    "array_pricing", "budgets", "calibrate", "calibration_folder", "calibration_job", "catalogue", "check_set",
-    "compare", "comparison", "demo", "doctor", "explain", "export", "export_parts", "export_weights", "inspection",
-    "pricing", "prune", "rounds", "run_folder", "run_request", "sparsify", "sources", "verdict", "verify",
-    "weight_methods",
+    "array_pricing", "bench", "budgets", "calibrate", "calibration_fit", "calibration_folder", "calibration_job",
+    "catalogue", "check_set", "compare", "comparison", "crew", "demo", "doctor", "explain", "export", "export_parts",
+    "export_weights", "fleet", "inspection", "measure_variants", "pricing", "prune", "rounds", "run_folder",
+    "run_request", "sparsify", "sources", "verdict", "verify", "weight_methods",
 }  # fmt: skip
 #: What a domain package may import of the other domain packages: the modules that only describe.
 SHARED = {
@@ -37,8 +37,10 @@ DEVICE = [
     "errors", "units", "config", "artifacts", "pattern", "plugins", "workload", "graph.spec",
     "graph.drawing", "graph.ties",
     "graph.onnx_slice", "graph.onnx_work", "graph.settle", "cost.product", "cost.exact", "cost.hardware",
-    "cost.systolic", "cost.fit", "cost.profile", "cost.receipt", "meters.base", "meters.virtual", "runtimes.onnxrt",
-    "calibrate", "doctor", "solvers.table", "training.scores", "verdict", "verify", "explain", "cli.main",
+    "cost.systolic", "cost.fit", "cost.profile", "cost.receipt", "cost.design", "cost.stopping", "meters.base",
+    "meters.virtual", "runtimes.onnxrt", "bench", "calibrate", "doctor", "explain", "fleet.boards",
+    "fleet.board_process", "fleet.wire", "measure_variants", "solvers.table", "training.scores", "verdict", "verify",
+    "cli.main",
 ]  # fmt: skip
 #: Third-party packages that only one place may import.
 OWNED = {
@@ -53,6 +55,8 @@ OWNED = {
     "sklearn": {"data"},
     "PIL": {"data"},
     "matplotlib": {"comparison"},
+    "distributed": {"fleet"},
+    "dask": {"fleet"},
 }
 pytestmark = pytest.mark.device
 

@@ -15,7 +15,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from edgeecc.artifacts import exclusive, load_json
-from edgeecc.calibrate import Job, calibrate, make_bench
+from edgeecc.bench import make_bench
+from edgeecc.calibrate import Job, calibrate
 from edgeecc.calibration_folder import device_metric, find_profile, network_folder
 from edgeecc.config import CalibrateConfig, MeasureProtocol
 from edgeecc.cost.profile import Profile
@@ -267,7 +268,7 @@ sys.path.insert(0, {root!r})
 from tests.unit.test_calibrate import small_network
 from edgeecc.calibrate import Job, calibrate
 from edgeecc.config import CalibrateConfig, MeasureProtocol
-import edgeecc.calibrate as module
+import edgeecc.crew as module
 module.COMMIT_S = 0.01
 spec, model = small_network()
 job = Job(spec, model, "virtual:tx2", Path({folder!r}))

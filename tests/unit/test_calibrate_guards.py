@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from edgeecc import calibrate as module
+from edgeecc import bench as module
 from edgeecc.artifacts import write_bytes, write_json
 from edgeecc.calibrate import Job, calibrate
 from edgeecc.calibration_folder import folder_name

@@ -1,0 +1,150 @@
+"""What a host and `edgeecc measure` on a board say to each other: JSON lines, bounded and checked on both sides.
+
+The board greets with what it measures; then each line asked is a variant and each line answered a measurement.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any, Dict, Mapping, Optional, Sequence, Tuple
+
+from edgeecc import __version__
+from edgeecc.cost.samples import THINNEST, Row
+from edgeecc.errors import ConfigError, MeterError
+from edgeecc.graph.spec import NetworkSpec, Widths
+
+#: Longest line, bytes: widths of a network of a hundred thousand groups.
+MAX_LINE = 2**20
+MAX_NUMBER = 2**31
+_MAX_COUNT = 10**12
+
+
+def greeting(device: str, spec: NetworkSpec) -> Dict[str, object]:
+    """Return what a board says first."""
+    return {"edgeecc": __version__, "device": device, "fingerprint": spec.fingerprint()}
+
+
+def check_greeting(line: bytes, device: str, fingerprint: str) -> None:
+    """Check that a board measures what it was asked to.
+
+    Raises: MeterError saying what differs.
+    """
+    found = _object(line)
+    wanted = {"edgeecc": __version__, "device": device, "fingerprint": fingerprint}
+    hints = {
+        "edgeecc": "install the same version there",
+        "device": "name its kind in the fleet file",
+        "fingerprint": "copy spec.json and dense.onnx of this calibration there",
+    }
+    for key, value in wanted.items():
+        if found.get(key) != value:
+            raise MeterError(f"it has {key} {_short(found.get(key))}, not {value}; {hints[key]}")
+
+
+def task_line(number: int, widths: Sequence[int]) -> bytes:
+    """Return the line that asks for a variant."""
+    return json.dumps({"number": number, "widths": list(widths)}).encode() + b"\n"
+
+
+def read_task(line: str, spec: NetworkSpec) -> Tuple[int, Widths]:
+    """Return number and widths of a line that asks for a variant.
+
+    Raises: ConfigError when it is none of this network.
+    """
+    try:
+        found = json.loads(line) if len(line) <= MAX_LINE else None
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict) or set(found) != {"number", "widths"}:
+        raise ConfigError(
+            f'{_short(line.strip())} is no variant; write {{"number": 0, "widths": [8, 16]}} in one line'
+        )
+    number, widths = found["number"], found["widths"]
+    if not _is_count(number, MAX_NUMBER, THINNEST):
+        raise ConfigError(f"number {_short(number)} must lie in {THINNEST}..{MAX_NUMBER}")
+    if not isinstance(widths, list) or not all(_is_count(one, MAX_NUMBER) for one in widths):
+        raise ConfigError(f"widths {_short(widths)} must be a list of whole numbers")
+    return number, spec.widths(widths)
+
+
+def row_object(row: Row, meter: str) -> Dict[str, object]:
+    """Return a measurement as it is sent."""
+    return {
+        "number": row.number,
+        "widths": [int(width) for width in row.widths],
+        "value": row.value,
+        "standard_error": row.standard_error,
+        "spread": row.spread,
+        "latency_s": row.latency_s,
+        "windows": row.windows,
+        "runs": row.runs,
+        "converged": row.converged,
+        "meter": meter,
+    }
+
+
+def read_row(line: bytes, number: int, widths: Sequence[int]) -> Tuple[Row, str]:
+    """Return the measurement of a variant and the meter's name, of a board's answer.
+
+    Raises: MeterError when it is no measurement of that variant.
+    """
+    found = _object(line)
+    if found.get("number") != number or found.get("widths") != list(widths):
+        raise MeterError(f"it answered with variant {_short(found.get('number'))}, not {number}")
+    meter = found.get("meter")
+    if not isinstance(meter, str) or not 0 < len(meter) <= 200 or not meter.isprintable():
+        raise MeterError(f"it named the meter {_short(meter)}")
+    for key in ("windows", "runs"):
+        if not _is_count(found.get(key), _MAX_COUNT):
+            raise MeterError(f"it answered with {key} {_short(found.get(key))}, no count")
+    if not isinstance(found.get("converged"), bool):
+        raise MeterError(f"it answered with converged {_short(found.get('converged'))}")
+    value = _figure(found, "value")
+    if value is None or value <= 0.0:
+        raise MeterError(f"it answered with value {value}, which is not positive")
+    row = Row(
+        number=number,
+        widths=tuple(widths),
+        value=value,
+        standard_error=_figure(found, "standard_error"),
+        spread=_figure(found, "spread"),
+        latency_s=_figure(found, "latency_s"),
+        windows=found["windows"],
+        runs=found["runs"],
+        converged=found["converged"],
+    )
+    return row, meter
+
+
+def _object(line: bytes) -> Mapping[str, Any]:
+    try:
+        found = json.loads(line.decode())
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        raise MeterError(f"it answered {_short(line)}, no JSON object")
+    return found
+
+
+def _figure(found: Mapping[str, Any], key: str) -> Optional[float]:
+    """Return a figure, which may be absent but not negative."""
+    value = found.get(key)
+    if value is None:
+        return None
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, (int, float))
+        or not 0.0 <= value < math.inf
+    ):
+        raise MeterError(f"it answered with {key} {_short(value)}, no finite figure")
+    return float(value)
+
+
+def _is_count(value: object, most: int, least: int = 1) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
+
+
+def _short(value: object) -> str:
+    text = value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+    return repr(" ".join(text.split())[:80])
