@@ -30,7 +30,7 @@ from edgeecc.graph.spec import FloatArray, NetworkSpec
 from edgeecc.meters.virtual import TX2
 from edgeecc.sources import open_network, trace_source
 
-COUNTS = (3, 4, 5, 6, 8, 10, 12, 15, 20, 25, 30, 40, 50, 65, 80, 100, 130, 160, 200)
+COUNTS = (3, 4, 5, 6, 8, 10, 12, 15, 20, 25, 30, 40, 50, 65, 80, 100)
 POOL = 2000
 #: Name -> how samples are chosen, fits to choose among, and the form: None lets cross-validation take it.
 WAYS: Dict[str, Tuple[Design, Sequence[FitMethod], Optional[Form]]] = {

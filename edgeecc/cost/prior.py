@@ -19,6 +19,8 @@ from edgeecc.cost.product import ProductModel
 from edgeecc.cost.terms import Term, subject
 from edgeecc.graph.spec import FloatArray, LayerSpec, NetworkSpec, Widths
 
+#: How far a coefficient may be from the expected one, as a share of what its layers cost (docs/benchmarks/calibration.md).
+DEVIATION = 0.5
 #: A layer's cost is expected to be known to this share of the mean layer's at best: none costs nothing for certain.
 FLOOR = 1e-3
 #: The least that the constant, and all layers together, are taken to cost for that, as a share of the mean sample.
@@ -44,7 +46,7 @@ class Prior:
     own: FloatArray
 
     def deviations(self, expected: FloatArray, least: float) -> FloatArray:
-        """Return how far coefficients may be from the expected ones, (T,): as much as their layers cost.
+        """Return how far coefficients may be from the expected ones, (T,): half of what their layers cost.
 
         Args:
             expected: (T,), metric unit.
@@ -52,7 +54,7 @@ class Prior:
         """
         costs = self.own.T @ expected
         costs = costs + FLOOR * max(float(expected.sum()), least) / max(1, len(costs))
-        return np.asarray(np.maximum(self.layers @ costs, expected))
+        return np.asarray(DEVIATION * np.maximum(self.layers @ costs, expected))
 
 
 def by_work(spec: NetworkSpec, terms: Sequence[Term]) -> Prior:
