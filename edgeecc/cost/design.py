@@ -34,7 +34,7 @@ PER_TERM = 2
 #: What a device is expected to spend on MACs, on weights and on moved values; the rest is its fixed cost (ours).
 SHARES = (0.6, 0.15, 0.15)
 #: How little a sample's noise is against what the prior leaves open.
-NOISE = 0.1
+NOISE = 0.05
 
 
 class Sampling:

@@ -11,8 +11,8 @@ from edgeecc.cost.fit import fit
 from edgeecc.cost.forms import Form
 from edgeecc.cost.nnls import nnls
 from edgeecc.cost.prior import (
-    _freedom,
     DEVIATION,
+    _freedom,
     _most_probable,
     by_model,
     by_work,
