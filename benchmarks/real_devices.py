@@ -18,6 +18,7 @@ from statistics import mean, stdev
 from typing import Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
+from mlp import mlp_predictions
 
 from edgeecc.cost.choose import Predict, Recipe, choose
 from edgeecc.cost.fit import fit
@@ -35,6 +36,8 @@ FORMS = (
     "bilinear+linear+tiles:32",
     "bilinear+linear+tiles:64",
 )
+#: Hidden layers of the perceptrons.
+DEPTHS = (1, 2, 3)
 
 
 @dataclass(frozen=True)
@@ -265,7 +268,7 @@ def predictor(spec: NetworkSpec) -> Predict:
 
 
 def errors(network: Composed, samples: int, seed: int) -> Tuple[List[float], str]:
-    """Return the mean relative error of each of FORMS, then that of the form which cross-validation takes, and this."""
+    """Return mean relative errors, of FORMS, of what cross-validation takes and of DEPTHS, and the form it takes."""
     spec, generator = network.spec(), np.random.default_rng(seed)
     widths, values = network.draw(samples + HELD_OUT, generator)
     known, told, wanted = widths[:samples], values[:samples], widths[samples:]
@@ -273,6 +276,9 @@ def errors(network: Composed, samples: int, seed: int) -> Tuple[List[float], str
     taken = choose(spec, known, told, predict=predict, seed=seed)[0].recipe
     recipes = [*(Recipe(Form.parse(text), "nnls") for text in FORMS), taken]
     predicted = [predict(recipe, known, told, wanted) for recipe in recipes]
+    predicted += [
+        mlp_predictions(spec, known, told, wanted, depth=depth, seed=seed) for depth in DEPTHS
+    ]
     errors = [float(np.mean(np.abs(one / values[samples:] - 1.0))) for one in predicted]
     return errors, taken.form.text
 
@@ -290,9 +296,8 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=800)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     args = parser.parse_args()
-    print(
-        f"| network, device | {' | '.join(FORMS)} | auto | taken |\n|---|{'---|' * (len(FORMS) + 2)}"
-    )
+    columns = [*FORMS, "auto", *(f"MLP, {depth} hidden" for depth in DEPTHS), "taken"]
+    print(f"| network, device | {' | '.join(columns)} |\n|---|{'---|' * len(columns)}")
     for make in NETWORKS:
         network = make(args.data / "device_measurements")
         found = [errors(network, args.samples, seed) for seed in args.seeds]

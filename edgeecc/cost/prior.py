@@ -19,7 +19,7 @@ from edgeecc.cost.product import ProductModel
 from edgeecc.cost.terms import Term, subject
 from edgeecc.graph.spec import FloatArray, LayerSpec, NetworkSpec, Widths
 
-#: How far a coefficient may be from the expected one, as a share of what its layers cost (docs/benchmarks/calibration.md).
+#: How far a coefficient may be from the expected one, as a share of what its layers cost (ours).
 DEVIATION = 0.5
 #: A layer's cost is expected to be known to this share of the mean layer's at best: none costs nothing for certain.
 FLOOR = 1e-3
