@@ -31,7 +31,8 @@ RECIPE = Recipe(Form(linear=True), "work")
 
 def observed(device: Device, samples: int, seed: int) -> Dict[float, float]:
     """Return for each confidence the share of other readings that are under their bound."""
-    widths, values = device.draw(samples + HELD_OUT, seed)
+    widths = device.draw(samples + HELD_OUT, seed)
+    values = device.read(widths, seed)
     held = np.array([place(number, HELD_SHARE)[0] for number in range(samples)])
     predict = predictor(device.spec)
     told = predict(RECIPE, widths[:samples][~held], values[:samples][~held], widths)

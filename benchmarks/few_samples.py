@@ -12,12 +12,11 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache
 from pathlib import Path
 from typing import Callable, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
-import onnx
 from real_devices import HELD_OUT, NETWORKS, Composed, predictor
 
 from edgeecc.bench import VirtualBench
@@ -44,64 +43,77 @@ WAYS: Dict[str, Tuple[Design, Sequence[FitMethod], Optional[Form]]] = {
 
 @dataclass(frozen=True)
 class Device:
-    """What is calibrated: a network on a device, and what draws its uniform variants with their readings."""
+    """What is calibrated: a network on a device.
+
+    Args:
+        name: of both.
+        spec: the network.
+        draw: uniform widths, (N, G), by their number and a seed.
+        read: readings, (N,), of widths (N, G), by a seed.
+    """
 
     name: str
     spec: NetworkSpec
-    draw: Callable[[int, int], Tuple[FloatArray, FloatArray]]
+    draw: Callable[[int, int], FloatArray]
+    read: Callable[[FloatArray, int], FloatArray]
 
 
 def composed(network: Composed) -> Device:
     """Return a network of measured layers."""
-
-    def draw(count: int, seed: int) -> Tuple[FloatArray, FloatArray]:
-        return network.draw(count, np.random.default_rng(seed))
-
-    return Device(network.name, network.spec(), draw)
+    return Device(
+        network.name,
+        network.spec(),
+        lambda count, seed: network.draw(count, np.random.default_rng(seed))[0],
+        lambda widths, seed: network.costs(widths),
+    )
 
 
 def virtual(name: str) -> Device:
     """Return a network on virtual:tx2, tiles and noise on."""
     model, source = open_network(name, None, None)
     traced = trace_source(model, source)
-    spec, graph = traced.spec, traced.graph
-    return Device(f"{name}, {TX2.name} (simulated)", spec, partial(_readings, spec, graph))
+    spec, plan = traced.spec, SlicePlan.build(traced.graph, traced.spec)
+
+    def draw(count: int, seed: int) -> FloatArray:
+        generator = np.random.default_rng(seed)
+        dense = [group.width for group in spec.prunable]
+        columns = [generator.integers(1, width, count, endpoint=True) for width in dense]
+        return np.column_stack(columns).astype(np.float64)
+
+    def read(widths: FloatArray, seed: int) -> FloatArray:
+        bench = VirtualBench(plan, TX2.name, seed)
+        found = [
+            bench.measure(number, spec.widths(row), MeasureProtocol()).energy_j
+            for number, row in enumerate(widths)
+        ]
+        return np.array(found, dtype=np.float64)
+
+    return Device(f"{name}, {TX2.name} (simulated)", spec, draw, read)
 
 
-def _readings(
-    spec: NetworkSpec, graph: onnx.ModelProto, count: int, seed: int
-) -> Tuple[FloatArray, FloatArray]:
-    generator = np.random.default_rng(seed)
-    bench = VirtualBench(SlicePlan.build(graph, spec), TX2.name, seed)
-    columns = [generator.integers(1, group.width, count, endpoint=True) for group in spec.prunable]
-    widths = np.column_stack(columns).astype(np.float64)
-    found = [
-        bench.measure(number, spec.widths(row), MeasureProtocol()).energy_j
-        for number, row in enumerate(widths)
-    ]
-    return widths, np.array(found, dtype=np.float64)
-
-
-def samples_in_order(
-    device: Device, design: Design, drawn: Tuple[FloatArray, FloatArray]
-) -> Tuple[FloatArray, FloatArray]:
-    """Return the samples that a calibration fits, in the order in which it measures them."""
-    widths, values = drawn
+def samples_in_order(device: Device, design: Design, seed: int) -> Tuple[FloatArray, FloatArray]:
+    """Return the samples that a calibration fits, in the order in which it measures them, with their readings."""
+    pool = device.draw(POOL, seed)
     count = PER_TERM * (len(device.spec.layers) + 1)
     if design == "uniform":
-        return widths, values
-    first = designed(device.spec, widths, count, design)
-    place = {tuple(row): at for at, row in enumerate(widths)}
-    picked = [place[tuple(row)] for row in first]
-    order = [*picked, *(at for at in range(len(widths)) if at not in set(picked))]
-    return widths[order], values[order]
+        widths = pool[: COUNTS[-1]]
+    else:
+        widths = np.vstack([designed(device.spec, pool, count, design), pool])[: COUNTS[-1]]
+    return widths, device.read(widths, seed)
+
+
+@lru_cache(maxsize=64)
+def others(device: Device, seed: int) -> Tuple[FloatArray, FloatArray]:
+    """Return variants that no fit sees, with their readings."""
+    widths = device.draw(HELD_OUT, seed)
+    return widths, device.read(widths, seed)
 
 
 def needed(device: Device, way: str, target: float, seed: int) -> float:
     """Return how many samples it takes until the error is under the target; infinite where COUNTS do not do."""
     design, fits, form = WAYS[way]
-    known, told = samples_in_order(device, design, device.draw(POOL, 2 * seed))
-    wanted, truth = device.draw(HELD_OUT, 2 * seed + 1)
+    known, told = samples_in_order(device, design, 2 * seed)
+    wanted, truth = others(device, 2 * seed + 1)
 
     predict = predictor(device.spec)
     for count in COUNTS:

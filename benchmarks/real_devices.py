@@ -118,6 +118,11 @@ class Composed:
                 costs.append(sum(part for part in parts if part is not None))
         return np.array(widths, dtype=np.float64), np.array(costs)
 
+    def costs(self, widths: FloatArray) -> FloatArray:
+        """Return the costs, (N,), of widths (N, G) that were drawn."""
+        rows = [[int(width) for width in row] for row in widths]
+        return np.array([sum(layer.cost(row) or 0.0 for layer in self.layers) for row in rows])
+
 
 def _rows(path: Path) -> List[Dict[str, str]]:
     with path.open(newline="") as stream:
