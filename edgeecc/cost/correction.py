@@ -17,13 +17,14 @@ noisy, S and O hold the correction near none at all.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Dict, Sequence
 
 import numpy as np
 
 from edgeecc.cost.nnls import nnls
 from edgeecc.cost.product import ProductModel
+from edgeecc.cost.profile import Profile
 from edgeecc.errors import ConfigError
 
 #: S: what scales are expected to be off by, as a standard deviation (ours: boards of a kind differ by less).
@@ -36,6 +37,8 @@ REGION = 0.3
 LEAST_ERROR = 1e-6
 #: Scale below which widths would hardly matter.
 LEAST_SCALE = 0.1
+#: What stands before the number of networks in the meter of a corrected model.
+_CORRECTED = ", corrected by"
 
 
 @dataclass(frozen=True)
@@ -123,3 +126,33 @@ def corrected_by(pairs: Sequence[Pair], constant: float = 0.0) -> Correction:
     more, left = nnls(matrix, np.array(targets) - LEAST_SCALE * matrix[:, 0])
     scale = LEAST_SCALE + float(more)
     return Correction(scale, (float(left) - scale * fixed) * here)
+
+
+def corrected_profile(
+    profile: Profile, correction: Correction, pairs: Sequence[Pair], meter: str
+) -> Profile:
+    """Return a profile whose model is corrected, and says so.
+
+    Held-out error and ratios stay: how far single variants lie from the model was seen in calibration alone.
+
+    Args:
+        profile: that is corrected.
+        correction: of its model.
+        pairs: that the correction is made of.
+        meter: that measured them.
+    """
+    first, _, _ = profile.model.meter.partition(_CORRECTED)
+    count = f"{len(pairs)} network{'s' if len(pairs) > 1 else ''}"
+    last = pairs[-1]
+    note = (
+        f"corrected by {count} measured by {meter}: scale {correction.scale:.4g}, offset {correction.offset:.4g} "
+        f"{profile.metric.unit}; the last measured {last.measured:.6g} {profile.metric.unit} (standard error "
+        f"{last.error:.2g}) where {last.predicted:.6g} was predicted; held-out error and ratios are of the model before"
+    )
+    return replace(
+        profile,
+        model=correction.of(profile.model, f"{first}{_CORRECTED} {count}"),
+        note="; ".join(
+            each for each in (profile.note.partition("corrected by")[0].rstrip("; "), note) if each
+        ),
+    )

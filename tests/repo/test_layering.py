@@ -19,7 +19,8 @@ BASE = {
 DOMAIN = {"graph", "networks", "data", "cost", "meters", "runtimes", "solvers", "training"}
 USE_CASES = {
     "array_pricing", "budgets", "calibrate", "calibration_folder", "calibration_job", "catalogue", "check_set",
-    "compare", "comparison", "demo", "doctor", "explain", "export", "export_parts", "export_weights", "inspection",
+    "compare", "comparison", "demo", "doctor", "explain", "export", "export_parts", "export_weights", "fit_budget",
+    "fit_rounds", "fit_training", "inspection", "run_profiles",
     "pricing", "prune", "rounds", "run_folder", "run_request", "sparsify", "sources", "verdict", "verify",
     "weight_methods",
 }  # fmt: skip
@@ -37,8 +38,9 @@ DEVICE = [
     "errors", "units", "config", "artifacts", "pattern", "plugins", "workload", "graph.spec",
     "graph.drawing", "graph.ties",
     "graph.onnx_slice", "graph.onnx_work", "graph.settle", "cost.product", "cost.exact", "cost.hardware",
-    "cost.systolic", "cost.fit", "cost.profile", "cost.receipt", "meters.base", "meters.virtual", "runtimes.onnxrt",
-    "calibrate", "doctor", "solvers.table", "training.scores", "verdict", "verify", "explain", "cli.main",
+    "cost.systolic", "cost.correction", "cost.fit", "cost.profile", "cost.receipt", "meters.base", "meters.virtual",
+    "runtimes.onnxrt", "calibrate", "doctor", "run_profiles", "solvers.table", "training.scores", "verdict", "verify",
+    "explain", "cli.main",
 ]  # fmt: skip
 #: Third-party packages that only one place may import.
 OWNED = {
