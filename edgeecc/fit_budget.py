@@ -2,8 +2,8 @@
 
 Rounds (`fit_rounds`) correct the run's cost models by what networks measured and choose new widths, from the present
 ones and by what units are worth, not by a new run of the solver. What is settled on is fine-tuned for a share of the
-run's steps and becomes the run's network: keep.json, masked.safetensors, profile-METRIC.json and result.json are its own,
-and an export follows. fit.json keeps where the work stands; a killed command goes on from there.
+run's steps and becomes the run's network: keep.json, masked.safetensors, profile-METRIC.json and result.json are its
+own, and an export follows. fit.json keeps where the work stands; a killed command goes on from there.
 """
 
 from __future__ import annotations
@@ -194,8 +194,8 @@ class _Fit:
     def _measure(self, plan: SlicePlan, keep: Mapping[str, IntArray]) -> Dict[Metric, Measured]:
         """Return what the metered budgets measured of the dense graph, cut."""
         graph = plan.cut(keep)
-        measuring = Measuring.to(self._config.tolerance, self._config.max_windows)
         metrics = {bound.metric for bound in self._bounds}
+        measuring = Measuring.to(self._config.tolerance, self._config.max_windows, metrics)
         found: Dict[Metric, Measured] = {}
         if Metric.ENERGY in metrics:
             energy = measure_energy(graph, energy_device(self._bounds), measuring.energy)

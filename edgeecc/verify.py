@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional, Tuple
+from typing import Any, Container, Dict, List, Mapping, Optional, Tuple
 
 import onnx
 from onnx import numpy_helper
@@ -90,14 +90,19 @@ class Measuring:
     latency: MeasureProtocol = LATENCY_PROTOCOL
 
     @staticmethod
-    def to(tolerance: float, max_windows: int) -> Measuring:
-        """Return protocols that end at a relative standard error, or after so many windows.
+    def to(tolerance: float, max_windows: int, metrics: Container[Metric]) -> Measuring:
+        """Return protocols that end at a relative standard error, or after so many windows, for these metrics.
 
         Raises: ConfigError for values that no protocol takes.
         """
         energy, latency = (
             replace(usual, tolerance=tolerance, max_windows=max(max_windows, usual.min_windows))
-            for usual in (ENERGY_PROTOCOL, LATENCY_PROTOCOL)
+            if metric in metrics
+            else usual
+            for metric, usual in (
+                (Metric.ENERGY, ENERGY_PROTOCOL),
+                (Metric.LATENCY, LATENCY_PROTOCOL),
+            )
         )
         return Measuring(energy, latency)
 
@@ -114,7 +119,8 @@ def measuring_of(result: Mapping[str, object], source: Path) -> Measuring:
     windows = number(values.get("max_windows"), "max_windows", source)
     tolerance = number(values.get("tolerance"), "tolerance", source)
     try:
-        return Measuring.to(tolerance, min(int(windows), MAX_WINDOWS))
+        metrics = {bound.metric for bound in bounds_of(result, source)}
+        return Measuring.to(tolerance, min(int(windows), MAX_WINDOWS), metrics)
     except ConfigError as error:
         raise ArtifactError(
             f"{source} is damaged: {error}; run edgeecc export --fit-budget again"

@@ -1,0 +1,246 @@
+"""The closed loop through the command line: a device that is not the calibrated one, on real data."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Callable, Dict
+
+import pytest
+import torch
+
+from edgeecc import fit_budget as use_case
+from edgeecc.artifacts import load_json, read_tensors
+from edgeecc.cost.profile import Profile
+from edgeecc.data.sources import load
+from edgeecc.errors import ArtifactError
+from edgeecc.meters import virtual
+from edgeecc.run_folder import RunFolder
+from edgeecc.training.dense import initialise_, train_dense_
+from tests.cli_runs import complaint, run, run_json, wide_network
+
+FACTORY = ["--network", "looped_net:net", "--input", "1x8x8"]
+PRUNE = [
+    "prune", "net.pth", *FACTORY, "--data", "digits", "--steps", "12", "--finetune-steps", "6", "--batch-size", "64",
+    "--budget", "90%",
+]  # fmt: skip
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with a network that was pruned to 90 % of its energy."""
+    folder = tmp_path_factory.mktemp("loop")
+    model = wide_network(folder, "looped_net")
+    initialise_(model, 0)
+    data = load("digits", input_shape=(1, 8, 8))
+    train_dense_(model, data.train, steps=40, batch_size=64, lr=3e-3, seed=0)
+    torch.save(model.state_dict(), folder / "net.pth")
+    here = Path.cwd()
+    os.chdir(folder)
+    try:
+        run("calibrate", *FACTORY, "--samples", "60")
+        run(*PRUNE, "--run", "pruned")
+    finally:
+        os.chdir(here)
+    return folder
+
+
+@pytest.fixture
+def copy(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a copy of the pruned run."""
+    monkeypatch.chdir(home)
+    shutil.copytree(home / "pruned", tmp_path / "run")
+    return tmp_path / "run"
+
+
+def shift(monkeypatch: pytest.MonkeyPatch, **factors: float) -> None:
+    """Let the virtual device be another than the one that was calibrated."""
+    law = virtual.TX2
+    values = {name: getattr(law, name) * factor for name, factor in factors.items()}
+    monkeypatch.setitem(virtual.LAWS, law.name, replace(law, **values))
+
+
+def changed(path: Path, **fields: Any) -> None:
+    document = json.loads(path.read_text())
+    document.update(fields)
+    path.write_text(json.dumps(document))
+
+
+def test_a_dearer_device_is_met_and_every_command_agrees_afterwards(
+    copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shift(monkeypatch, fixed_j=1.04, byte_j=1.2)
+    before = load_json(copy / "result.json")
+    missed = run_json("export", copy, code=3)
+    told = missed["correction"][0]
+    assert told["measured"] > told["predicted"]
+    assert told["meter"] == "virtual:tx2 (simulated)"
+    assert told["corrected"] == pytest.approx(told["measured"], rel=0.02)
+    assert Profile.load(copy / "profile-energy.json").model.meter == told["predicted_by"]
+
+    result = run_json("export", copy, "--fit-budget")
+    fit, verified = result["fit_budget"], result["verify"]
+    assert (fit["holds"], fit["close"], fit["reason"]) == (True, True, "close to the budget")
+    assert 1 <= len(fit["rounds"]) - 1 <= 4
+    assert fit["rounds"][1]["removed"] > 0
+    last = fit["rounds"][fit["chosen"]]["budgets"][0]
+    assert 0.98 * last["budget"] <= last["measured"] < last["upper"] <= last["budget"]
+    # The exported network is the one that was measured, at the same fineness.
+    assert verified["energy_j"] == pytest.approx(last["measured"], rel=1e-12)
+    assert verified["energy_se_j"] / verified["energy_j"] <= fit["tolerance"]
+    assert verified["outputs_agree"]
+    assert (verified["within_budget"], run_json("verify", copy)["energy_j"]) == (
+        True,
+        verified["energy_j"],
+    )
+    after = load_json(copy / "result.json")
+    assert after["budget"] == before["budget"]
+    assert after["cost"] == after["budgets"][0]["cost"] == pytest.approx(last["measured"], rel=0.01)
+    assert after["meter"] == "model of virtual:tx2 (simulated), corrected by 2 networks" or (
+        "corrected by" in after["meter"]
+    )
+    assert {name: kept for name, (kept, _) in after["widths"].items()} == fit["rounds"][-1][
+        "widths"
+    ]
+    explained = run_json("explain", copy)["budgets"][0]
+    assert explained["slim"] == pytest.approx(after["cost"], rel=1e-12)
+    report = load_json(copy / "report.json")
+    assert report["result"]["fit_budget"] == fit
+    assert [round(row["measured"], 12) for row in report["correction"]]
+    assert not any((copy / name).exists() for name in ("fit.json", "fit.safetensors", "fit-profile-energy.json"))  # fmt: skip
+    # Fitted again it is close at once, and stays as it is.
+    weights = (copy / "masked.safetensors").read_bytes()
+    again = run_json("export", copy, "--fit-budget")["fit_budget"]
+    assert (len(again["rounds"]), again["chosen"], again["finetune_steps"]) == (1, 0, 0)
+    assert (copy / "masked.safetensors").read_bytes() == weights
+    # The corrected profile prices a new run of the network.
+    priced = run_json(*PRUNE, "--method", "uniform", "--profile", copy / "profile-energy-corrected.json", "--run", copy.parent / "again")  # fmt: skip
+    assert "corrected by 2 networks" in priced["meter"]
+    assert "measured by virtual:tx2 (simulated)" in Profile.load(copy / "profile-energy-corrected.json").note  # fmt: skip
+
+
+def test_a_cheaper_device_brings_channels_back_and_a_killed_command_goes_on(
+    copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shift(monkeypatch, fixed_j=0.97, byte_j=0.9)
+    twin = copy.parent / "twin"
+    shutil.copytree(copy, twin)
+    printed = run("export", twin, "--fit-budget").stdout
+    assert "rounds of --fit-budget" in printed
+    assert "holds the budget with 0.95 confidence" in printed
+    assert f"--profile {twin / 'profile-energy-corrected.json'}" in printed
+    rounds = load_json(twin / "result.json")["fit_budget"]["rounds"]
+    assert rounds[1]["returned"] > 0 == rounds[1]["removed"]
+    before = {name: len(units) for name, units in load_json(copy / "keep.json")["keep"].items()}
+    after = {name: len(units) for name, units in load_json(twin / "keep.json")["keep"].items()}
+    assert all(after[name] >= kept for name, kept in before.items())
+
+    def stop(name: str) -> Callable[..., Any]:
+        def stopped(*_: Any, **__: Any) -> Any:
+            raise ArtifactError(f"stopped before {name}")
+
+        return stopped
+
+    # After the first measurement, before training, and half through replacing the run's files.
+    result = (copy / "result.json").read_bytes()
+    for name in ("_order", "_trained"):
+        with monkeypatch.context() as patched:
+            patched.setattr(use_case._Fit, name, stop(name))
+            assert f"stopped before {name}" in complaint("export", copy, "--fit-budget")
+        assert (copy / "result.json").read_bytes() == result
+    state = load_json(copy / "fit.json")
+    assert (state["chosen"], len(state["rounds"])) == (len(rounds) - 1, len(rounds))
+    text = complaint("export", copy, "--fit-budget", "--rounds", "2")
+    assert "is being fitted with other options (rounds 4, confidence 0.95)" in text
+    with monkeypatch.context() as patched:
+        patched.setattr(RunFolder, "write_keep", stop("keep.json"))
+        assert "stopped before keep.json" in complaint("export", copy, "--fit-budget")
+    assert "give edgeecc export --fit-budget again to go on" in complaint("export", copy)
+    done = run_json("export", copy, "--fit-budget")
+    assert done["verify"]["within_budget"] is True
+    same, other = (read_tensors(path / "masked.safetensors")[0] for path in (copy, twin))
+    assert all((same[name] == other[name]).all() for name in same)
+    assert load_json(copy / "keep.json")["keep"] == load_json(twin / "keep.json")["keep"]
+
+
+def test_a_budget_that_nothing_holds_says_so(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shift(monkeypatch, fixed_j=2.0)
+    printed = run("export", copy, "--fit-budget", code=3).stdout
+    assert "NO round holds the budget with 0.95 confidence; round 0 is nearest" in printed
+    assert "not even the thinnest network" in printed
+    fit = load_json(copy / "result.json")["fit_budget"]
+    assert (fit["holds"], fit["chosen"], fit["finetune_steps"]) == (False, 0, 0)
+
+
+def test_what_cannot_be_fitted_is_refused_in_one_line(copy: Path) -> None:
+    for option in (["--rounds", "2"], ["--confidence", "0.9"]):
+        assert "goes with --fit-budget" in complaint("export", copy, *option, code=2)
+    fitted = ["export", copy, "--fit-budget"]
+    assert "must lie in (0.5, 1)" in complaint(*fitted, "--confidence", "0.4")
+    assert "must lie in 0..100" in complaint(*fitted, "--rounds", "-1")
+    kept = {path: path.read_text() for path in (copy / "run.json", copy / "result.json")}
+
+    def said(path: Path, **fields: Any) -> str:
+        changed(path, **fields)
+        text = complaint(*fitted)
+        path.write_text(kept[path])
+        return text
+
+    request: Dict[str, Any] = load_json(copy / "run.json")["request"]
+    result = load_json(copy / "result.json")
+    assert "removed single weights, --fit-budget fits the widths" in said(
+        copy / "run.json", request={**request, "kind": "weights"}
+    )
+    text = said(copy / "result.json", budgets=[], device="jetson-tx2")
+    assert "no meter here tells the energy of jetson-tx2" in text
+    count = {**result["budget"], "metric": "macs", "value": 1e6}
+    assert "macs of" in said(copy / "result.json", budgets=[], budget=count)
+    for damage in (
+        {**request, "training": {**request["training"], "lr": "fast"}},
+        {**request, "training": {}},
+        {**request, "judged": -1},
+        {**request, "precision": "fp12"},
+    ):
+        assert "does not tell how it was trained" in said(copy / "run.json", request=damage)
+    (copy / "fit.json").write_text("{")
+    assert "fit.json is damaged" in complaint(*fitted)
+    (copy / "fit.json").unlink()
+    assert "max_windows in" in complaint(*_damaged(copy, {"tolerance": 0.01}))
+    assert "tolerance 7.0 must lie in" in complaint(
+        *_damaged(copy, {"tolerance": 7.0, "max_windows": 9})
+    )
+
+
+def _damaged(copy: Path, fit: Dict[str, Any]) -> list:
+    changed(copy / "result.json", fit_budget=fit)
+    return ["export", copy]
+
+
+def test_a_command_killed_in_training_goes_on_from_its_checkpoint(
+    copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The law is as calibrated; a fit to a lower confidence bound than the pruning's brings channels back."""
+    command = [sys.executable, "-m", "edgeecc", "-q", "export", str(copy), "--fit-budget"]
+    paths = os.pathsep.join([str(ROOT), str(Path.cwd())])
+    process = subprocess.Popen(
+        command, env={**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        while not (copy / "fit.json").exists() and process.poll() is None:
+            time.sleep(0.02)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    first = load_json(copy / "fit.json")["rounds"][0]
+    result = run_json("export", copy, "--fit-budget")
+    assert result["fit_budget"]["rounds"][0] == {**first, "accuracy": pytest.approx(0.9, abs=0.2)}
+    assert result["verify"]["within_budget"] is True
