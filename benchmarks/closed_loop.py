@@ -47,7 +47,6 @@ NETWORK, SHAPE, DATA, DEVICE, BUDGET = (
     "80%",
 )
 DENSE_STEPS, PRUNE_STEPS, FINETUNE_STEPS, BATCH = 100, 60, 40, 32
-SAMPLES = 300
 #: What is shifted -> constants of the law.
 SHIFTED: Dict[str, Tuple[str, ...]] = {
     "all": ("fixed_j", "mac_j", "byte_j"),
@@ -80,7 +79,7 @@ def pruned(folder: Path, seed: int) -> None:
     write_tensors(weights, tensors_of(model), {})
     run(
         Request(NETWORK, SHAPE, None, DEVICE, folder),
-        CalibrateConfig(samples=SAMPLES, seed=seed),
+        CalibrateConfig(seed=seed),
         MeasureProtocol(),
         lambda done, total, note: None,
     )

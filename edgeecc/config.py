@@ -362,10 +362,10 @@ class FitBudgetConfig:
     rounds: int = 4
     confidence: float = 0.95
     band: float = 0.02  # ours: half of what samples of one device differ by
-    error: float = 1.0 / 3.0  # ours: two thirds are left to aim at
-    max_windows: int = 600  # ours: enough where windows spread by 9 %
+    error: float = 0.25  # ours: a reading that is 2.5 standard errors off is still inside
+    max_windows: int = 600  # ours: enough where windows spread by 7 %
     batches: int = 50  # ours: as ECC's warm-up
-    finetune: float = 0.5  # ours: few units change, and what stays is trained already
+    finetune: float = 1.0  # ours: half of a short fine-tuning cost a point of accuracy
     checkpoint_s: float = 20.0  # as of pruning
 
     def __post_init__(self) -> None:

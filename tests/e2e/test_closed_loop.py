@@ -5,10 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Callable, Dict
@@ -17,13 +13,14 @@ import pytest
 import torch
 
 from edgeecc import fit_budget as use_case
-from edgeecc.artifacts import load_json, read_tensors
+from edgeecc.artifacts import load_json
 from edgeecc.cost.profile import Profile
 from edgeecc.data.sources import load
 from edgeecc.errors import ArtifactError
 from edgeecc.meters import virtual
 from edgeecc.run_folder import RunFolder
 from edgeecc.training.dense import initialise_, train_dense_
+from edgeecc.verify import measuring_of
 from tests.cli_runs import complaint, run, run_json, wide_network
 
 FACTORY = ["--network", "looped_net:net", "--input", "1x8x8"]
@@ -31,7 +28,6 @@ PRUNE = [
     "prune", "net.pth", *FACTORY, "--data", "digits", "--steps", "12", "--finetune-steps", "6", "--batch-size", "64",
     "--budget", "90%",
 ]  # fmt: skip
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -77,13 +73,13 @@ def changed(path: Path, **fields: Any) -> None:
 def test_a_dearer_device_is_met_and_every_command_agrees_afterwards(
     copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shift(monkeypatch, fixed_j=1.04, byte_j=1.2)
+    shift(monkeypatch, fixed_j=1.03, byte_j=2.0)
     before = load_json(copy / "result.json")
     missed = run_json("export", copy, code=3)
     told = missed["correction"][0]
     assert told["measured"] > told["predicted"]
     assert told["meter"] == "virtual:tx2 (simulated)"
-    assert told["corrected"] == pytest.approx(told["measured"], rel=0.02)
+    assert abs(told["corrected"] - told["measured"]) <= 3.0 * told["standard_error"]
     assert Profile.load(copy / "profile-energy.json").model.meter == told["predicted_by"]
 
     result = run_json("export", copy, "--fit-budget")
@@ -104,9 +100,8 @@ def test_a_dearer_device_is_met_and_every_command_agrees_afterwards(
     after = load_json(copy / "result.json")
     assert after["budget"] == before["budget"]
     assert after["cost"] == after["budgets"][0]["cost"] == pytest.approx(last["measured"], rel=0.01)
-    assert after["meter"] == "model of virtual:tx2 (simulated), corrected by 2 networks" or (
-        "corrected by" in after["meter"]
-    )
+    count = len(fit["rounds"])
+    assert after["meter"] == f"model of virtual:tx2 (simulated), corrected by {count} networks"
     assert {name: kept for name, (kept, _) in after["widths"].items()} == fit["rounds"][-1][
         "widths"
     ]
@@ -114,65 +109,78 @@ def test_a_dearer_device_is_met_and_every_command_agrees_afterwards(
     assert explained["slim"] == pytest.approx(after["cost"], rel=1e-12)
     report = load_json(copy / "report.json")
     assert report["result"]["fit_budget"] == fit
-    assert [round(row["measured"], 12) for row in report["correction"]]
-    assert not any((copy / name).exists() for name in ("fit.json", "fit.safetensors", "fit-profile-energy.json"))  # fmt: skip
-    # Fitted again it is close at once, and stays as it is.
-    weights = (copy / "masked.safetensors").read_bytes()
-    again = run_json("export", copy, "--fit-budget")["fit_budget"]
-    assert (len(again["rounds"]), again["chosen"], again["finetune_steps"]) == (1, 0, 0)
-    assert (copy / "masked.safetensors").read_bytes() == weights
+    assert not list(copy.glob("fit*"))
     # The corrected profile prices a new run of the network.
-    priced = run_json(*PRUNE, "--method", "uniform", "--profile", copy / "profile-energy-corrected.json", "--run", copy.parent / "again")  # fmt: skip
+    path = copy / "profile-energy-corrected.json"
+    assert "measured by virtual:tx2 (simulated)" in Profile.load(path).note
+    priced = run_json(
+        *PRUNE, "--method", "uniform", "--profile", path, "--run", copy.parent / "new"
+    )
     assert "corrected by 2 networks" in priced["meter"]
-    assert "measured by virtual:tx2 (simulated)" in Profile.load(copy / "profile-energy-corrected.json").note  # fmt: skip
 
 
-def test_a_cheaper_device_brings_channels_back_and_a_killed_command_goes_on(
+def stop(name: str) -> Callable[..., Any]:
+    def stopped(*_: Any, **__: Any) -> Any:
+        raise ArtifactError(f"stopped before {name}")
+
+    return stopped
+
+
+def test_a_cheaper_device_brings_channels_back_and_an_interrupted_command_goes_on(
     copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Interrupted after the first measurement, before training, and half through replacing the run's files."""
     shift(monkeypatch, fixed_j=0.97, byte_j=0.9)
-    twin = copy.parent / "twin"
-    shutil.copytree(copy, twin)
-    printed = run("export", twin, "--fit-budget").stdout
-    assert "rounds of --fit-budget" in printed
-    assert "holds the budget with 0.95 confidence" in printed
-    assert f"--profile {twin / 'profile-energy-corrected.json'}" in printed
-    rounds = load_json(twin / "result.json")["fit_budget"]["rounds"]
-    assert rounds[1]["returned"] > 0 == rounds[1]["removed"]
-    before = {name: len(units) for name, units in load_json(copy / "keep.json")["keep"].items()}
-    after = {name: len(units) for name, units in load_json(twin / "keep.json")["keep"].items()}
-    assert all(after[name] >= kept for name, kept in before.items())
-
-    def stop(name: str) -> Callable[..., Any]:
-        def stopped(*_: Any, **__: Any) -> Any:
-            raise ArtifactError(f"stopped before {name}")
-
-        return stopped
-
-    # After the first measurement, before training, and half through replacing the run's files.
-    result = (copy / "result.json").read_bytes()
+    before = load_json(copy / "keep.json")["keep"]
+    result, weights = (
+        (copy / "result.json").read_bytes(),
+        (copy / "masked.safetensors").read_bytes(),
+    )
+    seen = []
     for name in ("_order", "_trained"):
         with monkeypatch.context() as patched:
             patched.setattr(use_case._Fit, name, stop(name))
             assert f"stopped before {name}" in complaint("export", copy, "--fit-budget")
         assert (copy / "result.json").read_bytes() == result
-    state = load_json(copy / "fit.json")
-    assert (state["chosen"], len(state["rounds"])) == (len(rounds) - 1, len(rounds))
+        seen.append(load_json(copy / "fit.json"))
+    assert (seen[0]["chosen"], len(seen[0]["rounds"])) == (None, 1)
+    assert seen[1]["rounds"][0] == seen[0]["rounds"][0]
+    assert seen[1]["chosen"] == len(seen[1]["rounds"]) - 1 >= 1
     text = complaint("export", copy, "--fit-budget", "--rounds", "2")
     assert "is being fitted with other options (rounds 4, confidence 0.95)" in text
     with monkeypatch.context() as patched:
         patched.setattr(RunFolder, "write_keep", stop("keep.json"))
         assert "stopped before keep.json" in complaint("export", copy, "--fit-budget")
+    assert (copy / "masked.safetensors").read_bytes() != weights
     assert "give edgeecc export --fit-budget again to go on" in complaint("export", copy)
-    done = run_json("export", copy, "--fit-budget")
-    assert done["verify"]["within_budget"] is True
-    same, other = (read_tensors(path / "masked.safetensors")[0] for path in (copy, twin))
-    assert all((same[name] == other[name]).all() for name in same)
-    assert load_json(copy / "keep.json")["keep"] == load_json(twin / "keep.json")["keep"]
+    printed = run("export", copy, "--fit-budget").stdout
+    assert "rounds of --fit-budget" in printed
+    assert "holds the budget with 0.95 confidence" in printed
+    assert f"--profile {copy / 'profile-energy-corrected.json'}" in printed
+    rounds = load_json(copy / "result.json")["fit_budget"]["rounds"]
+    assert [each["budgets"] for each in rounds] == [each["budgets"] for each in seen[1]["rounds"]]
+    assert rounds[1]["returned"] > 0 == rounds[1]["removed"]
+    after = load_json(copy / "keep.json")["keep"]
+    assert after == seen[1]["units"]
+    assert all(set(units) <= set(after[name]) for name, units in before.items())
+    # Fitted again it is close at once, and stays as it is.
+    monkeypatch.setattr(use_case, "export_locked", lambda *_: {"verify": {}})
+    weights = (copy / "masked.safetensors").read_bytes()
+    again = use_case.fit_budget(RunFolder(copy))["fit_budget"]
+    assert (len(again["rounds"]), again["chosen"], again["finetune_steps"]) == (1, 0, 0)
+    assert (copy / "masked.safetensors").read_bytes() == weights
 
 
 def test_a_budget_that_nothing_holds_says_so(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The export that follows is left out; its own verdict would be that the budget holds."""
     shift(monkeypatch, fixed_j=2.0)
+    verified = {
+        "score": "top-1", "accuracy": 0.5, "scores": {"top-1": 0.5}, "images": 2, "max_abs_error": 0.0, "energy_j": None,
+        "latency_s": 1.0, "latency_meter": "a clock", "budgets": [{}], "within_budget": True, "verdict": "fine",
+        "pattern": None, "outputs_agree": True,
+    }  # fmt: skip
+    exported = {"onnx": "slim.onnx", "engine": None, "verify": verified}
+    monkeypatch.setattr(use_case, "export_locked", lambda *_: exported)
     printed = run("export", copy, "--fit-budget", code=3).stdout
     assert "NO round holds the budget with 0.95 confidence; round 0 is nearest" in printed
     assert "not even the thinnest network" in printed
@@ -213,34 +221,10 @@ def test_what_cannot_be_fitted_is_refused_in_one_line(copy: Path) -> None:
     (copy / "fit.json").write_text("{")
     assert "fit.json is damaged" in complaint(*fitted)
     (copy / "fit.json").unlink()
-    assert "max_windows in" in complaint(*_damaged(copy, {"tolerance": 0.01}))
-    assert "tolerance 7.0 must lie in" in complaint(
-        *_damaged(copy, {"tolerance": 7.0, "max_windows": 9})
-    )
-
-
-def _damaged(copy: Path, fit: Dict[str, Any]) -> list:
-    changed(copy / "result.json", fit_budget=fit)
-    return ["export", copy]
-
-
-def test_a_command_killed_in_training_goes_on_from_its_checkpoint(
-    copy: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The law is as calibrated; a fit to a lower confidence bound than the pruning's brings channels back."""
-    command = [sys.executable, "-m", "edgeecc", "-q", "export", str(copy), "--fit-budget"]
-    paths = os.pathsep.join([str(ROOT), str(Path.cwd())])
-    process = subprocess.Popen(
-        command, env={**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    try:
-        while not (copy / "fit.json").exists() and process.poll() is None:
-            time.sleep(0.02)
-    finally:
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    first = load_json(copy / "fit.json")["rounds"][0]
-    result = run_json("export", copy, "--fit-budget")
-    assert result["fit_budget"]["rounds"][0] == {**first, "accuracy": pytest.approx(0.9, abs=0.2)}
-    assert result["verify"]["within_budget"] is True
+    for damage, said_of_it in (
+        ({"tolerance": 0.01}, "max_windows in"),
+        ({"tolerance": 7.0, "max_windows": 9}, "tolerance 7.0 must lie in"),
+        (3, "max_windows in"),
+    ):
+        with pytest.raises(ArtifactError, match=said_of_it):
+            measuring_of({**result, "fit_budget": damage}, copy / "result.json")
