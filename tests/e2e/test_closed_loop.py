@@ -169,7 +169,7 @@ def test_a_cheaper_device_brings_channels_back_and_an_interrupted_command_goes_o
     printed = run("export", copy, "--fit-budget").stdout
     assert "rounds of --fit-budget" in printed
     assert "holds the budget with 0.95 confidence" in printed
-    assert "energy measured +1.0% from the 2 J of a model: scale 1.0100, offset 0 µJ" in printed
+    assert "energy measured +1.0% from the 2 J of a model: scale 1.0100, offset 0 uJ" in printed
     assert "--profile better.json" in printed
     rounds = load_json(copy / "result.json")["fit_budget"]["rounds"]
     assert [each["budgets"] for each in rounds] == [each["budgets"] for each in seen[1]["rounds"]]
