@@ -138,6 +138,28 @@ def result_of(priced: Sequence[PricedBudget], widths: FloatArray) -> Dict[str, o
     }
 
 
+def refitted(
+    result: Mapping[str, object], costs: Sequence[Mapping[str, object]]
+) -> Dict[str, object]:
+    """Return what a result tells of its budgets once measurements, not margins, hold them.
+
+    Args:
+        result: as `result_of` made it; one budget may stand alone, as in runs of 0.1.0.
+        costs: of each budget: "cost", "dense" and "meter" by its corrected model.
+    """
+    first = {**costs[0], "margin": 0.0}
+    told: Dict[str, object] = {name: first[name] for name in ("cost", "meter", "margin")}
+    dense, listed = result.get("dense"), result.get("budgets")
+    if isinstance(dense, dict):
+        told["dense"] = {**dense, "cost": first["dense"]}
+    if isinstance(listed, list):
+        told["budgets"] = [
+            {**entry, **cost, "margin": 0.0, "confidence": None}
+            for entry, cost in zip(listed, costs)
+        ]
+    return told
+
+
 def _identity(priced: PricedBudget) -> Dict[str, object]:
     return {
         "budget": priced.budget.text,

@@ -11,9 +11,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 from edgeecc.artifacts import number, read_json
-from edgeecc.cost.exact import mac_cost, size_cost
-from edgeecc.cost.product import ProductModel
-from edgeecc.cost.profile import Profile
+from edgeecc.cost.exact import mac_cost
 from edgeecc.cost.receipt import Part, Receipt, receipt
 from edgeecc.errors import ArtifactError, ConfigError
 from edgeecc.graph.spec import LayerSpec, NetworkSpec, Widths
@@ -22,8 +20,8 @@ from edgeecc.run_folder import (
     RESULT_SCHEMA,
     VERIFY_SCHEMA,
     RunFolder,
-    profile_name,
 )
+from edgeecc.run_profiles import model_of
 from edgeecc.units import Metric
 from edgeecc.verdict import Bound, bounds_of
 
@@ -57,7 +55,7 @@ def explain(folder: RunFolder) -> Dict[str, Any]:
     by_name = {part.name: part for part in macs.parts}
     told = []
     for place, bound in enumerate(bounds):
-        priced = receipt(_model(folder, bound.metric, spec), spec, widths)
+        priced = receipt(model_of(folder, bound.metric, spec), spec, widths)
         _check_same(priced, result, place, source)
         told.append({**_bound(bound), **_receipt(priced, macs), **_measured(folder, bound.metric)})
     return {
@@ -68,29 +66,6 @@ def explain(folder: RunFolder) -> Dict[str, Any]:
         "widths": {group.name: [widths[group.name], group.width] for group in spec.prunable},
         "budgets": told,
     }
-
-
-def _model(folder: RunFolder, metric: Metric, spec: NetworkSpec) -> ProductModel:
-    """Return the cost model that a budget was held by.
-
-    Raises: ArtifactError when the run keeps none, or one of another network or metric.
-    """
-    if metric is Metric.MACS:
-        return mac_cost(spec)
-    if metric is Metric.SIZE:
-        return size_cost(spec)
-    names = [name for name in (profile_name(metric), "profile.json") if folder.has(name)]
-    if not names:
-        raise ArtifactError(
-            f"{folder.path} keeps no cost model of its {metric.value} ({profile_name(metric)}); run edgeecc prune again"
-        )
-    profile = Profile.load(folder.file(names[0]))
-    if profile.metric is not metric:
-        raise ArtifactError(
-            f"{folder.file(names[0])} predicts {profile.metric.value}, the budget is of {metric.value}; run edgeecc "
-            "prune again"
-        )
-    return profile.cost_for(spec)
 
 
 def _check_same(priced: Receipt, result: Mapping[str, object], place: int, source: Path) -> None:

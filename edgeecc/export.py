@@ -12,6 +12,7 @@ from edgeecc.artifacts import read_json, write_bytes, write_json, write_tensors
 from edgeecc.check_set import CheckSet, compare, scored, write_check
 from edgeecc.config import VerifyConfig
 from edgeecc.cost.exact import size_cost
+from edgeecc.errors import ArtifactError
 from edgeecc.export_parts import (
     agree,
     mac_count,
@@ -24,13 +25,14 @@ from edgeecc.graph.onnx_slice import SlicePlan
 from edgeecc.graph.spec import IntArray, NetworkSpec
 from edgeecc.graph.surgery import slim
 from edgeecc.graph.to_onnx import to_onnx
-from edgeecc.run_folder import REPORT_SCHEMA, RESULT_SCHEMA, RunFolder
+from edgeecc.run_folder import FIT_SCHEMA, FIT_STATE, REPORT_SCHEMA, RESULT_SCHEMA, RunFolder
+from edgeecc.run_profiles import METERED, Seen, corrections, measured_value
 from edgeecc.run_request import tensors_of
 from edgeecc.runtimes.onnxrt import OnnxRuntime
 from edgeecc.sources import NetworkSource
 from edgeecc.training.tasks import make_task
 from edgeecc.verdict import bounds_of, energy_device
-from edgeecc.verify import measure_energy, measure_latency, verify_locked
+from edgeecc.verify import measure_energy, measure_latency, measuring_of, verify_locked
 
 
 def export(folder: RunFolder, config: VerifyConfig = VerifyConfig()) -> Dict[str, Any]:  # noqa: B008  # frozen
@@ -43,31 +45,46 @@ def export(folder: RunFolder, config: VerifyConfig = VerifyConfig()) -> Dict[str
     Raises: ArtifactError when the run is not finished; GraphError when the networks do not agree.
     """
     with folder.locked():
-        run, spec = folder.read_finished(), folder.read_spec()
-        source = NetworkSource.from_json(run.get("source"), folder.path)
-        keep = folder.read_keep(spec)
-        dense, masked = network_of(folder, source, "dense"), network_of(folder, source, "masked")
-        small = slim(masked, spec, keep).eval()
-        check = make_check(run, source, masked, config)
-        task = make_task(check.task, check.classes)
-        seen = check.images[: len(check.reference)]
-        agree("the slim torch network", outputs(small, seen, task), check.reference, config)
-        graphs = {
-            "dense": to_onnx(dense, source.example()),
-            "masked": to_onnx(masked, source.example()),
-        }
-        graphs["slim"] = to_onnx(small, source.example())
-        _check_cut(graphs, spec, keep, images=seen[:16], config=config)
-        _write(folder, small, graphs)
-        write_check(folder, check)
-        verified = verify_locked(folder, config)
-        result: Dict[str, Any] = {
-            "onnx": str(folder.file("slim.onnx")),
-            "engine": None,
-            "verify": verified,
-        }
-        _report(folder, spec, keep, graphs=graphs, check=check, verified=verified)
-    return result
+        if is_staged(folder):
+            raise ArtifactError(
+                f"{folder.path} is being fitted to its budget; give edgeecc export --fit-budget again to go on"
+            )
+        return export_locked(folder, config)
+
+
+def is_staged(folder: RunFolder) -> bool:
+    """Return whether --fit-budget was interrupted while it replaced the run's files."""
+    state = folder.file(FIT_STATE)
+    return state.is_file() and read_json(state, FIT_SCHEMA).get("result") is not None
+
+
+def export_locked(folder: RunFolder, config: VerifyConfig) -> Dict[str, Any]:
+    """Export a run whose lock is held; see `export`."""
+    run, spec = folder.read_finished(), folder.read_spec()
+    source = NetworkSource.from_json(run.get("source"), folder.path)
+    keep = folder.read_keep(spec)
+    dense, masked = network_of(folder, source, "dense"), network_of(folder, source, "masked")
+    small = slim(masked, spec, keep).eval()
+    check = make_check(run, source, masked, config)
+    task = make_task(check.task, check.classes)
+    seen = check.images[: len(check.reference)]
+    agree("the slim torch network", outputs(small, seen, task), check.reference, config)
+    graphs = {
+        "dense": to_onnx(dense, source.example()),
+        "masked": to_onnx(masked, source.example()),
+    }
+    graphs["slim"] = to_onnx(small, source.example())
+    _check_cut(graphs, spec, keep, images=seen[:16], config=config)
+    _write(folder, small, graphs)
+    write_check(folder, check)
+    verified = verify_locked(folder, config)
+    corrected = _report(folder, spec, keep, graphs=graphs, check=check, verified=verified)
+    return {
+        "onnx": str(folder.file("slim.onnx")),
+        "engine": None,
+        "verify": verified,
+        "correction": corrected,
+    }
 
 
 def _check_cut(
@@ -103,17 +120,26 @@ def _report(
     graphs: Mapping[str, onnx.ModelProto],
     check: CheckSet,
     verified: Mapping[str, object],
-) -> None:
-    """Write report.json: the request, the result, and dense, masked and slim side by side."""
+) -> List[Dict[str, object]]:
+    """Write report.json: the request, the result, and dense, masked and slim side by side.
+
+    Returns: what dense and slim network make of the run's profiles, see `run_profiles.corrections`.
+    """
     result = read_json(folder.file("result.json"), RESULT_SCHEMA)
-    device = energy_device(bounds_of(result, folder.file("result.json")))
+    bounds = bounds_of(result, folder.file("result.json"))
+    measuring = measuring_of(result, folder.file("result.json"))
     rows: List[Dict[str, object]] = []
+    seen: List[Seen] = []
     for name, graph in graphs.items():
-        energy, latency = measure_energy(graph, device), measure_latency(graph)
+        energy = measure_energy(graph, energy_device(bounds), measuring.energy)
+        latency = measure_latency(graph, measuring.latency)
         scores, _ = compare(graph, check)
         widths = (
             {g: len(units) for g, units in keep.items()} if name == "slim" else spec.dense_widths()
         )
+        if name != "masked":  # which costs what the dense one does
+            found = {m: measured_value(m, f) for m, f in zip(METERED, (energy, latency))}
+            seen.append(Seen(widths, {m: value for m, value in found.items() if value is not None}))
         rows.append(
             {
                 "network": name,
@@ -128,9 +154,11 @@ def _report(
                 "size_b": size_cost(spec).predict(spec.vector(widths)),
             }
         )
+    corrected = corrections(folder, spec, bounds, seen)
     result.pop("schema"), result.pop("made_by")
     write_json(
         folder.file("report.json"),
         REPORT_SCHEMA,
-        {"result": result, "verify": verified, "networks": rows},
+        {"result": result, "verify": verified, "networks": rows, "correction": corrected},
     )
+    return corrected

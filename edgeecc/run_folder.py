@@ -13,6 +13,8 @@ search.safetensors         what a search over candidates remembers
 phase.safetensors, best.safetensors   where rounds of weights and input masks stand
 sparse.safetensors   weights with zeros, compressed, where single weights went
 slim.safetensors, dense.onnx, masked.onnx, slim.onnx, check.safetensors, verify.json, report.json   from export
+profile-METRIC-corrected.json   the cost model as what export measured corrects it
+fit.json, fit.safetensors, fit-profile-METRIC.json   where export --fit-budget stands; gone when it is done
 """
 
 from __future__ import annotations
@@ -37,6 +39,7 @@ RESULT_SCHEMA = "edgeecc/result/1"
 VERIFY_SCHEMA = "edgeecc/verify/1"
 REPORT_SCHEMA = "edgeecc/report/1"
 HISTORY_SCHEMA = "edgeecc/history/1"
+FIT_SCHEMA = "edgeecc/fit/1"
 
 
 def profile_name(metric: Metric) -> str:
@@ -44,12 +47,25 @@ def profile_name(metric: Metric) -> str:
     return f"profile-{metric.value}.json"
 
 
+def corrected_name(metric: Metric) -> str:
+    """Return the name of the file that keeps the profile of a metric as export's measurements correct it."""
+    return f"profile-{metric.value}-corrected.json"
+
+
+def staged_name(metric: Metric) -> str:
+    """Return the name of the file in which export --fit-budget keeps a profile that is to replace the run's."""
+    return f"fit-profile-{metric.value}.json"
+
+
+#: Where export --fit-budget stands, and the weights that are to replace the run's.
+FIT_STATE, FIT_WEIGHTS = "fit.json", "fit.safetensors"
 #: Everything that pruning and export leave in a run folder, but for the request itself: what --force clears.
 FILES = (
     "result.json", "keep.json", "history.json", "masked.safetensors", "pruned.safetensors", "checkpoint.safetensors",
     "profile.json", "slim.safetensors", "dense.onnx", "masked.onnx", "slim.onnx", "check.safetensors", "verify.json",
     "report.json", "sparse.safetensors", "phase.safetensors", "best.safetensors",
-    "search.safetensors", *map(profile_name, BOUNDED),
+    "search.safetensors", FIT_STATE, FIT_WEIGHTS, *map(profile_name, BOUNDED), *map(corrected_name, BOUNDED),
+    *map(staged_name, BOUNDED),
 )  # fmt: skip
 #: What only an interrupted run needs.
 UNFINISHED = (

@@ -5,15 +5,16 @@ What is checked was written by export: the slim ONNX file, and a `CheckSet`.
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional, Tuple
+from typing import Any, Container, Dict, List, Mapping, Optional, Tuple
 
 import onnx
 from onnx import numpy_helper
 
-from edgeecc.artifacts import read_json, write_json
+from edgeecc.artifacts import number, read_json, write_json
 from edgeecc.check_set import compare, read_check, scored
-from edgeecc.config import LATENCY_PROTOCOL, MeasureProtocol, VerifyConfig
+from edgeecc.config import ENERGY_PROTOCOL, LATENCY_PROTOCOL, MeasureProtocol, VerifyConfig
 from edgeecc.cost.exact import mac_cost, size_cost
 from edgeecc.cost.hardware import Hardware, from_values
 from edgeecc.cost.systolic import LayerEnergy, Shape, network_energy, shapes_of
@@ -29,6 +30,9 @@ from edgeecc.run_folder import RESULT_SCHEMA, VERIFY_SCHEMA, RunFolder
 from edgeecc.runtimes.onnxrt import OnnxRuntime
 from edgeecc.units import Metric
 from edgeecc.verdict import Found, bounds_of, energy_device, judged, overall
+
+#: Windows that a result may ask a measurement for: a few hours of them.
+MAX_WINDOWS = 10_000
 
 
 def verify(folder: RunFolder, config: Optional[VerifyConfig] = None) -> Dict[str, Any]:
@@ -50,7 +54,9 @@ def verify_locked(folder: RunFolder, config: VerifyConfig) -> Dict[str, object]:
     model = load_model(folder.file("slim.onnx"))
     check = read_check(folder)
     scores, error = compare(model, check)
-    energy, latency = measure_energy(model, energy_device(bounds)), measure_latency(model)
+    measuring = measuring_of(result, folder.file("result.json"))
+    energy = measure_energy(model, energy_device(bounds), measuring.energy)
+    latency = measure_latency(model, measuring.latency)
     outcome: Dict[str, object] = {
         "run": str(folder.path),
         "max_abs_error": error,
@@ -76,19 +82,68 @@ def verify_locked(folder: RunFolder, config: VerifyConfig) -> Dict[str, object]:
     return outcome
 
 
-def measure_energy(model: onnx.ModelProto, device: str) -> Optional[Measurement]:
+@dataclass(frozen=True)
+class Measuring:
+    """How a run's networks are measured: more finely where the run was brought close to its budget."""
+
+    energy: MeasureProtocol = ENERGY_PROTOCOL
+    latency: MeasureProtocol = LATENCY_PROTOCOL
+
+    @staticmethod
+    def to(tolerance: float, max_windows: int, metrics: Container[Metric]) -> Measuring:
+        """Return protocols that end at a relative standard error, or after so many windows, for these metrics.
+
+        Raises: ConfigError for values that no protocol takes.
+        """
+        energy, latency = (
+            replace(usual, tolerance=tolerance, max_windows=max(max_windows, usual.min_windows))
+            if metric in metrics
+            else usual
+            for metric, usual in (
+                (Metric.ENERGY, ENERGY_PROTOCOL),
+                (Metric.LATENCY, LATENCY_PROTOCOL),
+            )
+        )
+        return Measuring(energy, latency)
+
+
+def measuring_of(result: Mapping[str, object], source: Path) -> Measuring:
+    """Return how a run is measured, from its result.
+
+    Raises: ArtifactError when what result.json says of it is no protocol.
+    """
+    fit = result.get("fit_budget")
+    if fit is None:
+        return Measuring()
+    values = fit if isinstance(fit, dict) else {}
+    windows = number(values.get("max_windows"), "max_windows", source)
+    tolerance = number(values.get("tolerance"), "tolerance", source)
+    try:
+        metrics = {bound.metric for bound in bounds_of(result, source)}
+        return Measuring.to(tolerance, min(int(windows), MAX_WINDOWS), metrics)
+    except ConfigError as error:
+        raise ArtifactError(
+            f"{source} is damaged: {error}; run edgeecc export --fit-budget again"
+        ) from error
+
+
+def measure_energy(
+    model: onnx.ModelProto, device: str, protocol: MeasureProtocol = Measuring.energy
+) -> Optional[Measurement]:
     """Return the energy of one inference by the device's meter, or None where it has none here."""
     if not device.startswith("virtual:"):
         return None
     virtual = VirtualDevice.named(device)
     virtual.load(work_of(model))
-    return measure(virtual.run, virtual, MeasureProtocol())
+    return measure(virtual.run, virtual, protocol)
 
 
-def measure_latency(model: onnx.ModelProto) -> Measurement:
+def measure_latency(
+    model: onnx.ModelProto, protocol: MeasureProtocol = Measuring.latency
+) -> Measurement:
     """Return the measured latency of one inference in ONNX Runtime on this machine's CPU."""
     with OnnxRuntime(model) as runtime:
-        return measure(runtime.run, ClockMeter(runtime.name), LATENCY_PROTOCOL)
+        return measure(runtime.run, ClockMeter(runtime.name), protocol)
 
 
 def zeros_energy(model: onnx.ModelProto, spec: NetworkSpec, array: Hardware) -> List[LayerEnergy]:

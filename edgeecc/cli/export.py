@@ -6,41 +6,155 @@ from pathlib import Path
 from typing import Any, Dict, Mapping, Optional
 
 import click
+from click.core import ParameterSource
 
 from edgeecc.cli.boundary import EXIT_BUDGET_MISSED
 from edgeecc.cli.options import json_option, workspace_option
-from edgeecc.cli.output import emit_json, key_values
+from edgeecc.cli.output import ProgressLine, emit_json, key_values, print_table
+from edgeecc.config import FitBudgetConfig
 from edgeecc.run_folder import RunFolder, latest_run
 from edgeecc.units import Metric, format_quantity
+
+_FIT = FitBudgetConfig()
 
 
 @click.command(short_help="Slim, write ONNX, verify against the budget.")
 @click.argument("run", required=False, type=click.Path(path_type=Path))
+@click.option(
+    "--fit-budget",
+    "fit",
+    is_flag=True,
+    help="Correct the cost model by what is measured, and prune on or bring channels back until the measured cost is "
+    f"under the budget and within {_FIT.band:.0%} of it.",
+)
+@click.option(
+    "--rounds",
+    type=int,
+    default=_FIT.rounds,
+    show_default=True,
+    help="With --fit-budget: corrected networks to measure at most.",
+)
+@click.option(
+    "--confidence",
+    type=float,
+    default=_FIT.confidence,
+    show_default=True,
+    help="With --fit-budget: with which the measured cost is to hold the budget.",
+)
 @workspace_option
 @json_option
 @click.pass_context
-def export(ctx: click.Context, run: Optional[Path], workspace: Path, as_json: bool) -> None:
+def export(
+    ctx: click.Context, /, run: Optional[Path], fit: bool, as_json: bool, **options: Any
+) -> None:
     """Slim the pruned network of RUN physically, write it as ONNX, and verify it against the budget.
 
     Without RUN the latest run of the workspace is taken. Exit status 3 when a budget is missed, the outputs
-    differ or the N:M pattern is broken.
+    differ or the N:M pattern is broken. The cost model as the measurement corrects it is written beside, for prune
+    --profile.
 
     \b
-    Example:
+    Examples:
       edgeecc export runs/mobilenet_v1-ecc-0.025J
+      edgeecc export runs/mobilenet_v1-ecc-0.025J --fit-budget
     """  # noqa: D301  # \b keeps click from wrapping
     from edgeecc.export import export as export_channels
     from edgeecc.export_weights import export_weights
 
-    folder = RunFolder(run) if run is not None else latest_run(workspace)
-    use_case = export_weights if folder.kind() == "weights" else export_channels
-    result = use_case(folder)
+    folder = RunFolder(run) if run is not None else latest_run(options["workspace"])
+    if fit:
+        result = _fitted(ctx, folder, options)
+    else:
+        _refuse_without_fit(ctx)
+        use_case = export_weights if folder.kind() == "weights" else export_channels
+        result = use_case(folder)
     if as_json:
         emit_json(result)
     else:
+        if fit:
+            _print_rounds(result["fit_budget"])
         click.echo(f"exported network: {result['onnx']}")
         _print(result["verify"])
+        for corrected in result.get("correction", ()):
+            click.echo(_correction_words(corrected))
+    if fit and not result["fit_budget"]["holds"]:
+        ctx.exit(EXIT_BUDGET_MISSED)
     _leave(ctx, result["verify"])
+
+
+def _fitted(ctx: click.Context, folder: RunFolder, options: Mapping[str, Any]) -> Dict[str, Any]:
+    """Export with rounds of correction, telling their progress."""
+    from edgeecc.fit_budget import fit_budget
+
+    config = FitBudgetConfig(rounds=options["rounds"], confidence=options["confidence"])
+    with ProgressLine("fit", quiet=ctx.obj["quiet"]) as line:
+
+        def on_step(phase: str, step: Any) -> None:  # a Step; its class needs torch
+            line.update(step.step, step.steps, f"loss {step.loss:.3f}", label=phase)
+
+        def on_round(told: Mapping[str, Any]) -> None:
+            note = "  ".join(_measured_words(row) for row in told["budgets"])
+            line.update(told["round"], config.rounds, note, label="measured")
+
+        return fit_budget(folder, config, on_step=on_step, on_round=on_round)
+
+
+def _refuse_without_fit(ctx: click.Context) -> None:
+    for name in ("rounds", "confidence"):
+        if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"--{name} goes with --fit-budget")
+
+
+def _print_rounds(fit: Mapping[str, Any]) -> None:
+    """Print a row for each budget of each round, and how the rounds ended."""
+    rows = []
+    for told in fit["rounds"]:
+        for row in told["budgets"]:
+            metric = Metric(row["metric"])
+            expected = row["predicted"] if row["expected"] is None else row["expected"]
+            rows.append(
+                (
+                    f"{told['round']} {row['metric']}",
+                    str(format_quantity(row["measured"], metric)),
+                    f"{row['standard_error'] / row['measured']:.2%}",
+                    row["meter"],
+                    f"{row['measured'] / row['budget'] - 1.0:+.2%}",
+                    str(format_quantity(expected, metric)),
+                    f"{row['scale']:.4f}",
+                    str(format_quantity(row["offset"], metric)),
+                    f"-{told['removed']} +{told['returned']}",
+                    "" if told["accuracy"] is None else f"{told['accuracy']:.4f}",
+                )
+            )
+    columns = (
+        "round", "measured", "s.e.", "meter", "to budget", "model said", "scale", "offset", "units", "accuracy",
+    )  # fmt: skip
+    print_table("rounds of --fit-budget", columns, rows)
+    place, told = fit["chosen"], fit["rounds"][fit["chosen"]]
+    how = f"the budget with {fit['confidence']:g} confidence"
+    if not fit["holds"]:
+        words = f"NO round holds {how}; round {place} is nearest"
+    elif not fit["close"]:
+        words = f"round {place} holds {how} but is not within {fit['band']:.0%} of it"
+    else:
+        words = f"round {place} holds {how}"
+    words += f", {told['share'] - 1.0:+.2%} from it"
+    click.echo(f"{words} ({fit['reason']}; {fit['finetune_steps']} steps of fine-tuning)")
+
+
+def _measured_words(row: Mapping[str, Any]) -> str:
+    return f"{format_quantity(row['measured'], Metric(row['metric']))} ({row['meter']})"
+
+
+def _correction_words(told: Mapping[str, Any]) -> str:
+    """Return the line on what the measurement makes of the run's cost model."""
+    metric = Metric(told["metric"])
+    ratio = told["measured"] / told["predicted"] - 1.0
+    return (
+        f"{told['metric']} measured {ratio:+.1%} from the {format_quantity(told['predicted'], metric)} of "
+        f"{told['predicted_by']}: scale {told['scale']:.4f}, offset {format_quantity(told['offset'], metric)}; "
+        f"later runs may take --profile {told['profile']}"
+    )
 
 
 @click.command(short_help="Check an exported network again.")

@@ -87,6 +87,11 @@ class Measurement:
     converged: bool
     meter: str
 
+    @property
+    def latency_se_s(self) -> float:
+        """Standard error of the median latency, seconds, as far as windows differ; slow drifts do not show."""
+        return _MEDIAN_PENALTY * self.latency_iqr_s / _IQR_PER_SIGMA / math.sqrt(self.windows)
+
 
 def measure(run: Callable[[int], None], meter: Meter, protocol: MeasureProtocol) -> Measurement:
     """Measure one inference.

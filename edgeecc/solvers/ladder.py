@@ -88,13 +88,16 @@ def widths_by_tiles(
     Args:
         problem: for its limits.
         tiled: ladders of whole tiles, and of single channels below one.
-        single: of all widths.
+        single: of all widths that may be chosen.
         start: (G,), real-valued.
     """
     coarse = integer_widths(problem, tiled, start)
     ways = [integer_widths(problem, single, near) for near in (coarse, start)]
     kept = [
-        sum(float(rungs.kept[int(width) - 1]) for rungs, width in zip(single, widths))
+        sum(
+            float(rungs.kept[np.searchsorted(rungs.widths, width)])
+            for rungs, width in zip(single, widths)
+        )
         for widths in ways
     ]
     return ways[int(np.argmax(kept))]

@@ -20,8 +20,9 @@ DOMAIN = {"graph", "networks", "data", "cost", "meters", "runtimes", "solvers", 
 USE_CASES = {
     "array_pricing", "bench", "budgets", "calibrate", "calibration_fit", "calibration_folder", "calibration_job",
     "catalogue", "check_set", "compare", "comparison", "crew", "demo", "doctor", "explain", "export", "export_parts",
-    "export_weights", "fleet", "inspection", "measure_variants", "pricing", "prune", "rounds", "run_folder",
-    "run_request", "sparsify", "sources", "verdict", "verify", "weight_methods",
+    "export_weights", "fit_budget", "fit_rounds", "fit_training", "fleet", "inspection", "measure_variants", "pricing",
+    "prune", "rounds", "run_folder", "run_profiles", "run_request", "sparsify", "sources", "verdict", "verify",
+    "weight_methods",
 }  # fmt: skip
 #: What a domain package may import of the other domain packages: the modules that only describe.
 SHARED = {
@@ -37,10 +38,10 @@ DEVICE = [
     "errors", "units", "config", "artifacts", "pattern", "plugins", "workload", "graph.spec",
     "graph.drawing", "graph.ties",
     "graph.onnx_slice", "graph.onnx_work", "graph.settle", "cost.product", "cost.exact", "cost.hardware",
-    "cost.systolic", "cost.fit", "cost.profile", "cost.receipt", "cost.design", "cost.stopping", "meters.base",
-    "meters.virtual", "runtimes.onnxrt", "bench", "calibrate", "doctor", "explain", "fleet.boards",
-    "fleet.board_process", "fleet.wire", "measure_variants", "solvers.table", "training.scores", "verdict", "verify",
-    "cli.main",
+    "cost.systolic", "cost.correction", "cost.fit", "cost.profile", "cost.receipt", "cost.design", "cost.stopping",
+    "meters.base", "meters.virtual", "runtimes.onnxrt", "bench", "calibrate", "doctor", "explain", "fleet.boards",
+    "fleet.board_process", "fleet.wire", "measure_variants", "run_profiles", "solvers.table", "training.scores",
+    "verdict", "verify", "cli.main",
 ]  # fmt: skip
 #: Third-party packages that only one place may import.
 OWNED = {
