@@ -16,12 +16,13 @@ from typing import Any, Callable, Dict, Mapping, Optional, Sequence
 
 from edgeecc.artifacts import read_json, read_tensors
 from edgeecc.budgets import refitted
-from edgeecc.config import FitBudgetConfig, VerifyConfig
+from edgeecc.config import VerifyConfig
 from edgeecc.cost.correction import corrected_profile
 from edgeecc.cost.profile import Profile
 from edgeecc.errors import ArtifactError, ConfigError
 from edgeecc.export import export_locked
 from edgeecc.export_parts import network_of
+from edgeecc.fit_config import FitBudgetConfig
 from edgeecc.fit_rounds import WITHIN, Held, Rounds
 from edgeecc.fit_training import training_of
 from edgeecc.graph.onnx_slice import SlicePlan

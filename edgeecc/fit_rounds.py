@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from edgeecc.artifacts import number
-from edgeecc.config import FitBudgetConfig
 from edgeecc.cost.correction import Correction, Pair, corrected_by
 from edgeecc.cost.product import ProductModel
 from edgeecc.errors import ArtifactError, ConfigError
+from edgeecc.fit_config import FitBudgetConfig
 from edgeecc.graph.spec import FloatArray, NetworkSpec
 from edgeecc.run_profiles import METERED, Measured
 from edgeecc.solvers.base import Limit, Problem

@@ -7,9 +7,10 @@ from typing import Any, Dict, Mapping
 
 from torch import nn
 
-from edgeecc.config import ComputeConfig, FitBudgetConfig, TrainConfig
+from edgeecc.config import ComputeConfig, TrainConfig
 from edgeecc.data.sources import DataBundle
 from edgeecc.errors import ArtifactError, ConfigError
+from edgeecc.fit_config import FitBudgetConfig
 from edgeecc.run_folder import RunFolder
 from edgeecc.run_request import OnPhaseStep, task_of
 from edgeecc.schedule import Stage

@@ -11,7 +11,7 @@ from click.core import ParameterSource
 from edgeecc.cli.boundary import EXIT_BUDGET_MISSED
 from edgeecc.cli.options import json_option, workspace_option
 from edgeecc.cli.output import ProgressLine, emit_json, key_values, print_table
-from edgeecc.config import FitBudgetConfig
+from edgeecc.fit_config import FitBudgetConfig
 from edgeecc.run_folder import RunFolder, latest_run
 from edgeecc.units import Metric, format_quantity
 

@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeecc.config import FitBudgetConfig
 from edgeecc.cost.exact import mac_cost
 from edgeecc.cost.forms import Form
 from edgeecc.cost.product import ProductModel
 from edgeecc.cost.terms import spec_groups
 from edgeecc.errors import ArtifactError, ConfigError
+from edgeecc.fit_config import FitBudgetConfig
 from edgeecc.fit_rounds import INFEASIBLE, NO_WIDTHS, SPENT, WITHIN, Held, Rounds
 from edgeecc.graph.spec import FloatArray
 from edgeecc.units import Metric
