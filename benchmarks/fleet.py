@@ -117,7 +117,9 @@ def run(
     folder.mkdir()
     fleet = fleet_file(folder, boards, delay_s)
     started = time.perf_counter()
-    process = start(folder, "--graph", graph, "--fleet", fleet, "--samples", count)
+    process = start(
+        folder, "--graph", graph, "--fleet", fleet, "--samples", count, "--target-error", 0
+    )
     while process.poll() is None:
         disturb(folder, len(samples(folder)) / count)
         time.sleep(0.1)
@@ -143,7 +145,11 @@ def main() -> None:
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
-        finish(start(root / "bench", "--network", NETWORK, "--samples", args.samples))
+        finish(
+            start(
+                root / "bench", "--network", NETWORK, "--samples", args.samples, "--target-error", 0
+            )
+        )
         graph = root / "bench" / "calibration" / KIND.replace(":", "-") / NETWORK
         wanted = samples(root / "bench")
         off = str(root / "disturbed" / "off")

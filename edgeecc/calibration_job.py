@@ -53,7 +53,8 @@ def run(
 ) -> Dict[str, object]:  # fmt: skip
     """Calibrate as asked; see `edgeecc.calibrate.calibrate`.
 
-    Beside the samples it leaves spec.json and dense.onnx, so that the same calibration can be done on a board.
+    Beside the samples it leaves spec.json, for reports, and dense.onnx of a network that was traced, so that the same
+    calibration can be done on a board.
     """
     check_measurable(request.device)
     if (request.network is None) == (request.graph is None):
@@ -68,8 +69,9 @@ def run(
     else:
         spec, model, name = _traced(request)
     folder = network_folder(request.workspace, request.device, name)
-    if request.graph is None:
+    if request.graph is None or not (folder / "spec.json").is_file():
         write_json(folder / "spec.json", SPEC_SCHEMA, {"spec": spec.to_json()})
+    if request.graph is None:
         write_bytes(folder / "dense.onnx", model.SerializeToString())
     like = None if request.like is None else Profile.load(request.like)
     job = Job(spec, model, request.device, folder)

@@ -359,6 +359,32 @@ class VerifyConfig:
     check_bytes: int = 64 * 2**20
 
 
+@dataclass(frozen=True)
+class ReportConfig:
+    """What a report of a calibration works out.
+
+    Args:
+        resamples: fits to resampled samples, for intervals of coefficients.
+        confidence: of intervals and of upper bounds.
+        seed: of the draws.
+    """
+
+    resamples: int = (
+        200  # ours: an end of a normal interval has an error of a twentieth of its length
+    )
+    confidence: float = 0.95
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 40 <= self.resamples <= 100_000:
+            raise ConfigError(
+                f"{self.resamples} resamples must be 40, which tell a twentieth, to 100000"
+            )
+        if not 0.5 < self.confidence < 1.0:
+            raise ConfigError(f"confidence {self.confidence} must lie in (0.5, 1), such as 0.95")
+        _check_seed(self.seed)
+
+
 def _check_seed(seed: int) -> None:
     if not 0 <= seed < 2**32:
         raise ConfigError(f"seed {seed} must lie in 0..{2**32 - 1}")

@@ -20,6 +20,7 @@ from edgeecc.cli.inspection import inspect
 from edgeecc.cli.measure import measure
 from edgeecc.cli.networks import networks
 from edgeecc.cli.prune import prune
+from edgeecc.cli.report import report
 from edgeecc.launch import one_voice
 
 
@@ -40,6 +41,7 @@ def cli(ctx: click.Context, verbose: int, quiet: bool) -> None:
     prune      find the widths that fit the budget at the least loss of accuracy
     compare    prune by several methods, budgets and seeds under equal conditions
     export     slim physically, write ONNX, verify against the budget
+    report     draw what a calibration found: errors, samples, cost of each layer
     explain    show what each layer costs, and why energy fell less than MACs
     """  # noqa: D301  # \b keeps click from wrapping the list
     level = (
@@ -57,6 +59,7 @@ for _command in (
     doctor,
     networks,
     calibrate,
+    report,
     measure,
     inspect,
     prune,

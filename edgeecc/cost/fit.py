@@ -9,7 +9,7 @@ squares and pulls the dense prediction down by half (see docs/cost_models.md, wh
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Optional
+from typing import Callable, Optional
 
 import numpy as np
 
@@ -22,6 +22,9 @@ from edgeecc.cost.terms import Features, spec_groups
 from edgeecc.errors import ConfigError
 from edgeecc.graph.spec import FloatArray, NetworkSpec
 from edgeecc.units import Metric
+
+#: From widths (N, G) and values (N,), metric unit, to a cost model.
+Fitter = Callable[[FloatArray, FloatArray], ProductModel]
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,7 @@ from edgeecc.units import Metric
 #: Kinds of parts beside the kinds of layers.
 GROUP, OTHER = "group", "other"
 #: Kind and name of a part.
-_Owner = Tuple[str, str]
+Owner = Tuple[str, str]
 
 
 @dataclass(frozen=True)
@@ -185,14 +185,13 @@ def receipt(model: ProductModel, spec: NetworkSpec, widths: Widths) -> Receipt:
         )
     features = model.features
     values = (features(dense), features(slim), features.unrounded(dense), features.unrounded(slim))
-    kinds = {layer.name: layer.kind for layer in spec.layers}
-    groups = set(spec.dense_widths())
-    lines: Dict[_Owner, List[Line]] = {(kind, name): [] for name, kind in kinds.items()}
+    lines: Dict[Owner, List[Line]] = {(layer.kind, layer.name): [] for layer in spec.layers}
     lines.update({(GROUP, group.name): [] for group in spec.prunable})
-    for term, *cost in zip(model.terms, *(model.coefficients * value for value in values)):
+    costs = (model.coefficients * value for value in values)
+    for owner, term, *cost in zip(owners(model, spec), model.terms, *costs):
         whole, left, full, full_left = (float(value) for value in cost)
         line = Line(term.name, _moved(term), whole, left, whole - full, left - full_left)
-        lines.setdefault(_owner(term.name, kinds, groups), []).append(line)
+        lines.setdefault(owner, []).append(line)
     movable = {
         (layer.kind, layer.name)
         for layer in spec.layers
@@ -206,11 +205,18 @@ def receipt(model: ProductModel, spec: NetworkSpec, widths: Widths) -> Receipt:
     return Receipt(model.metric, model.meter, model.constant, parts, *totals)
 
 
+def owners(model: ProductModel, spec: NetworkSpec) -> List[Owner]:
+    """Return what each term of a cost model is of, in their order."""
+    kinds = {layer.name: layer.kind for layer in spec.layers}
+    groups = set(spec.dense_widths())
+    return [_owner(term.name, kinds, groups) for term in model.terms]
+
+
 def _moved(term: Term) -> bool:
     return any(factor.form.terms for factor in term.factors)
 
 
-def _owner(term: str, kinds: Mapping[str, str], groups: AbstractSet[str]) -> _Owner:
+def _owner(term: str, kinds: Mapping[str, str], groups: AbstractSet[str]) -> Owner:
     """Return what a term is of: names are those of `cost.terms`, and of parameters in counts of bytes."""
     prefix, _, name = term.partition(":")
     module = term.rpartition(".")[0]

@@ -106,20 +106,24 @@ class SampleStore:
         path: the database file; its folder must be held by the caller.
         identity: what the samples are of (network fingerprint, device, protocol, seed); a store of anything
             else is refused.
+        read_only: leaves the file as it is; it must be there, and need not be held.
     Raises: ArtifactError when the file is damaged, of another calibration, or cannot be written.
     """
 
-    def __init__(self, path: Path, identity: Mapping[str, object]) -> None:
+    def __init__(
+        self, path: Path, identity: Mapping[str, object], *, read_only: bool = False
+    ) -> None:
         self.path = path
+        self._doing = "read" if read_only else "write"
         wanted = {key: json.dumps(value, sort_keys=True) for key, value in identity.items()}
         try:
-            self._db = sqlite3.connect(str(path), timeout=5.0, isolation_level=None)
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=NORMAL")
-            self._db.executescript(_SCHEMA)
-            self._add_later_columns()
+            mode = "ro" if read_only else "rwc"
+            address = f"{path.resolve().as_uri()}?mode={mode}"
+            self._db = sqlite3.connect(address, timeout=5.0, isolation_level=None, uri=True)
+            if not read_only:
+                self._prepare()
             found = dict(self._db.execute("SELECT key, value FROM identity").fetchall())
-            if not found:
+            if not found and not read_only:
                 self._db.executemany("INSERT INTO identity VALUES (?, ?)", wanted.items())
         except sqlite3.Error as error:
             raise self._fault(error) from error
@@ -182,10 +186,13 @@ class SampleStore:
 
         Raises: ArtifactError when a row is damaged.
         """
-        found = self._query(
+        statement = (
             "SELECT number, widths, value, standard_error, spread, latency_s, windows, runs, converged, board"
             " FROM samples ORDER BY number"
         )
+        if "board" not in self._columns():
+            statement = statement.replace("board", "NULL")
+        found = self._query(statement)
         return self._rows(found, repeat=False)
 
     def repeats(self) -> List[Row]:
@@ -203,8 +210,17 @@ class SampleStore:
                 f"{self.path} is damaged: {error}; move it away and calibrate again"
             ) from error
 
+    def _prepare(self) -> None:
+        self._db.execute("PRAGMA journal_mode=WAL")
+        self._db.execute("PRAGMA synchronous=NORMAL")
+        self._db.executescript(_SCHEMA)
+        self._add_later_columns()
+
+    def _columns(self) -> Set[str]:
+        return {str(name) for _, name, *_ in self._query("PRAGMA table_info(samples)")}
+
     def _add_later_columns(self) -> None:
-        present = {name for _, name, *_ in self._db.execute("PRAGMA table_info(samples)")}
+        present = self._columns()
         for name, kind in _LATER.items():
             if name not in present:
                 self._db.execute(f"ALTER TABLE samples ADD COLUMN {name} {kind}")
@@ -234,7 +250,7 @@ class SampleStore:
         layout = any(word in str(error) for word in ("column", "no such table"))
         if isinstance(error, sqlite3.OperationalError) and not layout:
             return ArtifactError(
-                f"cannot write {self.path}: {error}; free space or choose another --workspace"
+                f"cannot {self._doing} {self.path}: {error}; free space or choose another --workspace"
             )
         return ArtifactError(f"{self.path} is damaged: {error}; move it away and calibrate again")
 

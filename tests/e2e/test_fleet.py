@@ -39,7 +39,17 @@ def graph(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def alone(graph: Path, tmp_path_factory: pytest.TempPathFactory) -> List[Any]:
     """Return the samples that one bench measures: what is measured is a function of the sample's number alone."""
     workspace = tmp_path_factory.mktemp("alone")
-    run_json("calibrate", "--graph", graph, "--samples", SAMPLES, "--workspace", workspace)
+    run_json(
+        "calibrate",
+        "--graph",
+        graph,
+        "--samples",
+        SAMPLES,
+        "--target-error",
+        "0",
+        "--workspace",
+        workspace,
+    )
     return stored(workspace)
 
 
@@ -68,7 +78,15 @@ def started(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen]]:
         script = tmp_path / "hearing.py"
         script.write_text(HEARING)
         words = ["calibrate", "--graph", str(graph), "--fleet", str(fleet), "--json"]
-        words += ["--samples", str(SAMPLES), "--workspace", str(tmp_path), *more]
+        words += [
+            "--samples",
+            str(SAMPLES),
+            "--target-error",
+            "0",
+            "--workspace",
+            str(tmp_path),
+            *more,
+        ]
         process = subprocess.Popen(
             [sys.executable, str(script), *words],
             env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
@@ -168,7 +186,7 @@ def test_a_throttled_board_is_told_and_its_samples_are_measured_anew(
 ) -> None:
     boards = faults(tmp_path, a={}, b={"slow_after": 12})
     fleet = fleet_file(tmp_path / "fleet.toml", boards, rest_s=60.0, canary_every=8, batch_s=0.2)
-    words = ["--fleet", fleet, "--samples", SAMPLES, "--workspace", tmp_path]
+    words = ["--fleet", fleet, "--samples", SAMPLES, "--target-error", "0", "--workspace", tmp_path]
     words += ["--scheduler", cluster.scheduler_address]
     result = run_json("calibrate", "--graph", graph, *words)
     told = result["boards"]
@@ -185,7 +203,17 @@ def test_offsets_are_found_told_and_divided_out(
     """Factors of 1.2 and 0.8 against their geometric mean; the store keeps what was measured."""
     boards = faults(tmp_path, a={"scale": 1.2}, b={"scale": 0.8})
     fleet = fleet_file(tmp_path / "fleet.toml", boards)
-    words = ["calibrate", "--graph", graph, "--samples", SAMPLES, "--workspace", tmp_path]
+    words = [
+        "calibrate",
+        "--graph",
+        graph,
+        "--samples",
+        SAMPLES,
+        "--target-error",
+        "0",
+        "--workspace",
+        tmp_path,
+    ]
     driven = ["--scheduler", cluster.scheduler_address, "--fleet", fleet]
     result = run_json(*words, *driven)
     factors = {"a": 1.2, "b": 0.8}
@@ -251,7 +279,17 @@ def test_ctrl_c_and_dead_boards_keep_what_is_there(
     assert f"{missing} samples are missing, what was measured is kept" in last
 
     off.unlink()
-    words = ["--fleet", fleet, "--samples", SAMPLES, "--workspace", tmp_path, *driven]
+    words = [
+        "--fleet",
+        fleet,
+        "--samples",
+        SAMPLES,
+        "--target-error",
+        "0",
+        "--workspace",
+        tmp_path,
+        *driven,
+    ]
     run_json("calibrate", "--graph", graph, *words)
     assert stored(tmp_path) == alone
 
@@ -261,7 +299,17 @@ def test_workers_of_a_scheduler_that_runs_already(
 ) -> None:
     """A worker is a board's by its name and its resource; one that lacks either measures nothing, and all stay."""
     monkeypatch.setattr("edgeecc.fleet.dispatch.WORKERS_S", 1.0)
-    words = ["calibrate", "--graph", graph, "--samples", SAMPLES, "--workspace", tmp_path]
+    words = [
+        "calibrate",
+        "--graph",
+        graph,
+        "--samples",
+        SAMPLES,
+        "--target-error",
+        "0",
+        "--workspace",
+        tmp_path,
+    ]
     words += ["--scheduler", cluster.scheduler_address, "--fleet"]
     boards = fleet_file(tmp_path / "fleet.toml", faults(tmp_path, a={}, bare={}))
     result = run_json(*words, boards)

@@ -21,8 +21,8 @@ USE_CASES = {
     "array_pricing", "bench", "budgets", "calibrate", "calibration_fit", "calibration_folder", "calibration_job",
     "catalogue", "check_set", "compare", "comparison", "crew", "demo", "doctor", "explain", "export", "export_parts",
     "export_weights", "fit_budget", "fit_rounds", "fit_training", "fleet", "inspection", "measure_variants", "pricing",
-    "prune", "rounds", "run_folder", "run_profiles", "run_request", "sparsify", "sources", "verdict", "verify",
-    "weight_methods",
+    "prune", "report", "rounds", "run_folder", "run_profiles", "run_request", "sparsify", "sources", "verdict",
+    "verify", "weight_methods",
 }  # fmt: skip
 #: What a domain package may import of the other domain packages: the modules that only describe.
 SHARED = {
@@ -40,8 +40,8 @@ DEVICE = [
     "graph.onnx_slice", "graph.onnx_work", "graph.settle", "cost.product", "cost.exact", "cost.hardware",
     "cost.systolic", "cost.correction", "cost.fit", "cost.profile", "cost.receipt", "cost.design", "cost.stopping",
     "meters.base", "meters.virtual", "runtimes.onnxrt", "bench", "calibrate", "doctor", "explain", "fleet.boards",
-    "fleet.board_process", "fleet.wire", "measure_variants", "run_profiles", "solvers.table", "training.scores",
-    "verdict", "verify", "cli.main",
+    "fleet.board_process", "fleet.wire", "measure_variants", "report.job", "run_profiles", "solvers.table",
+    "training.scores", "verdict", "verify", "cli.main",
 ]  # fmt: skip
 #: Third-party packages that only one place may import.
 OWNED = {
@@ -55,7 +55,7 @@ OWNED = {
     "torch_pruning": {"graph"},
     "sklearn": {"data"},
     "PIL": {"data"},
-    "matplotlib": {"comparison"},
+    "matplotlib": {"comparison", "report"},
     "distributed": {"fleet"},
     "dask": {"fleet"},
 }

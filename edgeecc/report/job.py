@@ -1,0 +1,82 @@
+"""Report of a calibration: from its folder to a page and charts; needs no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Callable, Dict, Optional
+
+from edgeecc.artifacts import write_bytes
+from edgeecc.calibration_folder import device_metric, folder_name, network_folder
+from edgeecc.config import ReportConfig
+from edgeecc.cost.profile import Profile
+from edgeecc.errors import ConfigError
+from edgeecc.report.evidence import read_evidence
+from edgeecc.report.figures import as_json, work_out
+from edgeecc.report.page import page
+from edgeecc.report.plots import check_here, draw
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to report on.
+
+    Args:
+        folder: of the calibration.
+        like: profile that it was fitted towards, where it was.
+        target_error: to be drawn; None draws none.
+    """
+
+    folder: Path
+    like: Optional[Path] = None
+    target_error: Optional[float] = None
+
+    def __post_init__(self) -> None:
+        if self.target_error is not None and not 0.0 < self.target_error < 1.0:
+            raise ConfigError(f"target error {self.target_error} must lie in (0, 1), such as 0.03")
+
+
+def find_folder(
+    folder: Optional[Path], network: Optional[str], device: str, workspace: Path
+) -> Path:
+    """Return the folder of a calibration that is named by itself, or by its network and device.
+
+    Raises: ConfigError when both are given or neither is, or for an unknown device.
+    """
+    if (folder is None) == (network is None):
+        raise ConfigError(
+            "name what to report on: either the folder of a calibration, calibration/DEVICE/NETWORK, or --network"
+        )
+    if folder is not None:
+        return folder
+    device_metric(device)
+    return network_folder(workspace, device, folder_name(network or ""))
+
+
+def run(
+    request: Request,
+    config: ReportConfig,
+    on_fit: Callable[[int, int], None] = lambda done, total: None,
+) -> Dict[str, object]:
+    """Write FOLDER/report/report.html and its charts.
+
+    Args:
+        request, config: what is reported on, and how.
+        on_fit: told of (fits done, fits to do).
+    Returns: what `edgeecc report --json` prints.
+    Raises: RuntimeUnavailableError when matplotlib is not here; ArtifactError when a file is missing or damaged, they
+        do not belong together, or the folder cannot be written; ConfigError as `figures.work_out`.
+    """
+    check_here()
+    like = None if request.like is None else Profile.load(request.like)
+    evidence = read_evidence(request.folder)
+    figures = work_out(
+        evidence, config, like=like, target_error=request.target_error, on_fit=on_fit
+    )
+    charts = draw(figures)
+    out = request.folder / "report"
+    for name, data in charts.items():
+        write_bytes(out / name, data)
+    write_bytes(out / "report.html", page(figures, charts).encode())
+    paths = {"report": str(out / "report.html"), "charts": [str(out / name) for name in charts]}
+    return {**paths, **as_json(figures)}
