@@ -28,6 +28,7 @@ from edgeecc.sources import open_network, trace_source
 CASES = (
     *((form, fit) for form in ("bilinear", "bilinear+linear") for fit in ("nnls", "adam")),
     ("auto", "nnls"),
+    ("auto", "auto"),
 )
 WIDE_VARIANTS = 100
 
@@ -52,7 +53,9 @@ def evaluate(name: str, seeds: Sequence[int], samples: int) -> None:
             rows: List[Tuple[float, ...]] = []
             for seed in seeds:
                 job = Job(spec, graph, TX2.name, Path(folder) / str(seed))
-                config = CalibrateConfig(samples=samples, seed=seed, model=form, fit=fit)  # type: ignore[arg-type]  # a fit of CASES
+                config = CalibrateConfig(
+                    samples=samples, target_error=0.0, design="uniform", seed=seed, model=form, fit=fit  # type: ignore[arg-type]  # a fit of CASES
+                )  # fmt: skip
                 calibrate(job, config, MeasureProtocol())
                 profile = Profile.load(job.folder / "profile.json")
                 assert profile.heldout is not None
