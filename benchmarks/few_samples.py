@@ -24,6 +24,7 @@ from edgeecc.config import Design, FitMethod, MeasureProtocol
 from edgeecc.cost.choose import Recipe, choose
 from edgeecc.cost.design import PER_TERM, designed
 from edgeecc.cost.forms import Form
+from edgeecc.cost.product import ProductModel
 from edgeecc.graph.onnx_slice import SlicePlan
 from edgeecc.graph.spec import FloatArray, NetworkSpec
 from edgeecc.meters.virtual import TX2
@@ -31,8 +32,9 @@ from edgeecc.sources import open_network, trace_source
 
 COUNTS = (3, 4, 5, 6, 8, 10, 12, 15, 20, 25, 30, 40, 50, 65, 80, 100)
 POOL = 2000
-#: Name -> how samples are chosen, fits to choose among, and the form: None lets cross-validation take it.
-WAYS: Dict[str, Tuple[Design, Sequence[FitMethod], Optional[Form]]] = {
+#: How samples are chosen, fits to choose among, and the form: None lets cross-validation take it.
+Way = Tuple[Design, Sequence[FitMethod], Optional[Form]]
+WAYS: Dict[str, Way] = {
     "published: uniform, bilinear": ("uniform", ("nnls",), Form()),
     "uniform, nnls": ("uniform", ("nnls",), None),
     "uniform, auto": ("uniform", ("work", "nnls"), None),
@@ -68,8 +70,8 @@ def composed(network: Composed) -> Device:
     )
 
 
-def virtual(name: str) -> Device:
-    """Return a network on virtual:tx2, tiles and noise on."""
+def virtual(name: str, device: str = TX2.name) -> Device:
+    """Return a network on a virtual device, tiles and noise on."""
     model, source = open_network(name, None, None)
     traced = trace_source(model, source)
     spec, plan = traced.spec, SlicePlan.build(traced.graph, traced.spec)
@@ -81,14 +83,14 @@ def virtual(name: str) -> Device:
         return np.column_stack(columns).astype(np.float64)
 
     def read(widths: FloatArray, seed: int) -> FloatArray:
-        bench = VirtualBench(plan, TX2.name, seed)
+        bench = VirtualBench(plan, device, seed)
         found = [
             bench.measure(number, spec.widths(row), MeasureProtocol()).energy_j
             for number, row in enumerate(widths)
         ]
         return np.array(found, dtype=np.float64)
 
-    return Device(f"{name}, {TX2.name} (simulated)", spec, draw, read)
+    return Device(f"{name}, {device} (simulated)", spec, draw, read)
 
 
 def samples_in_order(device: Device, design: Design, seed: int) -> Tuple[FloatArray, FloatArray]:
@@ -109,13 +111,23 @@ def others(device: Device, seed: int) -> Tuple[FloatArray, FloatArray]:
     return widths, device.read(widths, seed)
 
 
-def needed(device: Device, way: str, target: float, seed: int) -> float:
-    """Return how many samples it takes until the error is under the target; infinite where COUNTS do not do."""
-    design, fits, form = WAYS[way]
+def needed(
+    device: Device, way: Way, target: float, seed: int, like: Optional[ProductModel] = None
+) -> float:
+    """Return how many samples it takes until the error is under the target; infinite where COUNTS do not do.
+
+    Args:
+        device: that is calibrated.
+        way: how.
+        target: mean relative error.
+        seed: of everything that is drawn.
+        like: cost model of another device, for ways that fit towards it.
+    """
+    design, fits, form = way
     known, told = samples_in_order(device, design, 2 * seed)
     wanted, truth = others(device, 2 * seed + 1)
 
-    predict = predictor(device.spec)
+    predict = predictor(device.spec, like)
     for count in COUNTS:
         some, their = known[:count], told[:count]
         recipe = Recipe(Form(), fits[0])
@@ -129,7 +141,7 @@ def needed(device: Device, way: str, target: float, seed: int) -> float:
     return float("inf")
 
 
-def _words(counts: Sequence[float]) -> str:
+def words(counts: Sequence[float]) -> str:
     """Return the median and the quartiles."""
     low, middle, high = np.quantile(counts, [0.25, 0.5, 0.75], method="inverted_cdf")
     return f"{_count(middle)} ({_count(low)} to {_count(high)})"
@@ -158,8 +170,8 @@ def main() -> None:
     print(f"| network, device | {' | '.join(WAYS)} |\n|---|{'---|' * len(WAYS)}")
     for device in devices(args.data):
         cells = [
-            _words([needed(device, way, args.target, seed) for seed in range(args.repeats)])
-            for way in WAYS
+            words([needed(device, way, args.target, seed) for seed in range(args.repeats)])
+            for way in WAYS.values()
         ]
         print(f"| {device.name} | {' | '.join(cells)} |", flush=True)
 

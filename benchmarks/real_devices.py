@@ -23,6 +23,7 @@ from mlp import mlp_predictions
 from edgeecc.cost.choose import Predict, Recipe, choose
 from edgeecc.cost.fit import fit
 from edgeecc.cost.forms import Form
+from edgeecc.cost.product import ProductModel
 from edgeecc.graph.spec import ChannelGroup, FloatArray, LayerSpec, NetworkSpec, WidthForm
 from edgeecc.units import Metric
 
@@ -258,14 +259,15 @@ NETWORKS: Tuple[Callable[[Path], Composed], ...] = (
 )
 
 
-def predictor(spec: NetworkSpec) -> Predict:
-    """Return what makes a cost model of samples and predicts others."""
+def predictor(spec: NetworkSpec, like: Optional[ProductModel] = None) -> Predict:
+    """Return what makes a cost model of samples, towards another one where it is asked to, and predicts others."""
 
     def predict(
         recipe: Recipe, widths: FloatArray, values: FloatArray, wanted: FloatArray
     ) -> FloatArray:
         model = fit(
-            spec, widths, values, form=recipe.form, method=recipe.fit, meter="table", metric=Metric.LATENCY
+            spec, widths, values, form=recipe.form, method=recipe.fit, meter="table", metric=Metric.LATENCY,
+            like=like,
         )  # fmt: skip
         return model.predict_many(wanted)
 
