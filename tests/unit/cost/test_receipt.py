@@ -53,9 +53,8 @@ def by_hand(factor: Factor, widths: Dict[str, int], *, rounded: bool = True) -> 
     count = factor.form.fixed + sum(times * widths[name] for name, times in factor.form.terms)
     if rounded or not factor.form.terms:
         count = -(-count // factor.tile) * factor.tile
-    return (
-        min(max(count, factor.above), count if factor.upto is None else factor.upto) - factor.above
-    )
+    within = max(count, factor.above)
+    return (within if factor.upto is None else min(within, factor.upto)) - factor.above
 
 
 @st.composite
