@@ -144,7 +144,7 @@ def test_a_page_stands_by_itself(folder: Path) -> None:
         data = base64.b64decode(image.partition("base64,")[2])
         assert data == Path(path).read_bytes()
         assert data.startswith(b"\x89PNG")
-    for words in ("virtual:tx2 (simulated)", "bilinear+linear+tiles:8", "52 fitted, 28 held out", "d-optimal",
+    for words in ("virtual:tx2 (simulated)", "bilinear+linear+tiles:8", "52 fitted, 28 held out", "i-optimal",
                   "for 0.95 confidence", "dense network", "predicted"):  # fmt: skip
         assert words in found.text
     assert len(told["predicted"]["fitted"]) == 52
