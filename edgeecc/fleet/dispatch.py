@@ -252,11 +252,23 @@ def _answer(future: Any) -> Answer:
     )
 
 
+class _Forgotten(logging.Filter):
+    """Drops what asyncio says of waits that Dask gave up and forgot, which may come as late as the process ends."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Return whether a record is of anything else."""
+        return "AllExit" not in record.getMessage()
+
+
+_FORGOTTEN = _Forgotten()
+
+
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Keep Dask's own words back: what happens to boards is told by us; and its hands off our environment."""
     import dask
 
+    logging.getLogger("asyncio").addFilter(_FORGOTTEN)  # stays, see there
     seed = os.environ.get("PYTHONHASHSEED")
     loggers = [logging.getLogger(name) for name in ("distributed", "tornado", "asyncio")]
     levels = [logger.level for logger in loggers]
