@@ -10,7 +10,7 @@ from edgeecc.fleet import dispatch
 
 
 def test_waits_that_dask_forgot_are_not_told(caplog: pytest.LogCaptureFixture) -> None:
-    """asyncio tells of them when they are collected, which may be after everything has ended."""
+    """These are told when they are collected, which may be after everything has ended."""
     with dispatch._quiet():
         pass
     logger = logging.getLogger("asyncio")
