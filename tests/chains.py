@@ -7,9 +7,11 @@ from typing import Sequence
 from edgeecc.graph.spec import ChannelGroup, LayerSpec, NetworkSpec, WidthForm
 
 
-def chain_spec(widths: Sequence[int], *, ends: tuple = (3, 10), size: int = 8) -> NetworkSpec:
-    """Return a chain of 3x3 convolutions whose hidden widths may be pruned."""
-    names = [f"g{index}" for index in range(len(widths))]
+def chain_spec(
+    widths: Sequence[int], *, ends: tuple = (3, 10), size: int = 8, groups: str = "g"
+) -> NetworkSpec:
+    """Return a chain of 3x3 convolutions whose hidden widths may be pruned, its groups named as is said."""
+    names = [f"{groups}{index}" for index in range(len(widths))]
     counts = [WidthForm(ends[0]), *(WidthForm(0, ((n, 1),)) for n in names), WidthForm(ends[1])]
     dense = [ends[0], *widths, ends[1]]
     layers = tuple(
@@ -20,5 +22,5 @@ def chain_spec(widths: Sequence[int], *, ends: tuple = (3, 10), size: int = 8) -
         )
         for at in range(len(widths) + 1)
     )  # fmt: skip
-    groups = tuple(ChannelGroup(name, width, ()) for name, width in zip(names, widths))
-    return NetworkSpec("chain", ((1, ends[0], size, size),), groups, layers, ())
+    made = tuple(ChannelGroup(name, width, ()) for name, width in zip(names, widths))
+    return NetworkSpec("chain", ((1, ends[0], size, size),), made, layers, ())

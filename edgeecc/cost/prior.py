@@ -16,7 +16,7 @@ import numpy as np
 
 from edgeecc.cost.nnls import nnls
 from edgeecc.cost.product import ProductModel
-from edgeecc.cost.terms import Term, subject
+from edgeecc.cost.terms import GROUP, Term, owners
 from edgeecc.graph.spec import FloatArray, LayerSpec, NetworkSpec, Widths
 
 #: How far a coefficient may be from the expected one, as a share of what its layers cost (ours).
@@ -137,12 +137,11 @@ def _prior(spec: NetworkSpec, terms: Sequence[Term], patterns: FloatArray) -> Pr
             for group, _ in form.terms:
                 touching[group][place[layer.name]] += 1.0 / len(factors)
     own, layers = np.zeros((len(terms), len(place))), np.zeros((len(terms), len(place)))
-    for row, term in enumerate(terms):
-        name = term.name if term.name in place else subject(term.name)
-        if name in place:
-            own[row, place[name]] = layers[row, place[name]] = 1.0
-        else:
+    for row, (kind, name) in enumerate(owners(terms, spec)):
+        if kind == GROUP:
             layers[row] = np.minimum(1.0, touching[name])
+        else:
+            own[row, place[name]] = layers[row, place[name]] = 1.0
     totals = patterns.sum(axis=0)
     return Prior(patterns / np.where(totals > 0.0, totals, 1.0), layers, own)
 

@@ -27,18 +27,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import AbstractSet, Dict, List, Mapping, Tuple
+from typing import Dict, List, Tuple
 
 from edgeecc.cost.product import ProductModel
-from edgeecc.cost.terms import Term
+from edgeecc.cost.terms import GROUP, OTHER, Owner, Term, owners
 from edgeecc.errors import ConfigError
 from edgeecc.graph.spec import NetworkSpec, Widths
 from edgeecc.units import Metric
-
-#: Kinds of parts beside the kinds of layers.
-GROUP, OTHER = "group", "other"
-#: Kind and name of a part.
-Owner = Tuple[str, str]
 
 
 @dataclass(frozen=True)
@@ -188,7 +183,7 @@ def receipt(model: ProductModel, spec: NetworkSpec, widths: Widths) -> Receipt:
     lines: Dict[Owner, List[Line]] = {(layer.kind, layer.name): [] for layer in spec.layers}
     lines.update({(GROUP, group.name): [] for group in spec.prunable})
     costs = (model.coefficients * value for value in values)
-    for owner, term, *cost in zip(owners(model, spec), model.terms, *costs):
+    for owner, term, *cost in zip(owners(model.terms, spec), model.terms, *costs):
         whole, left, full, full_left = (float(value) for value in cost)
         line = Line(term.name, _moved(term), whole, left, whole - full, left - full_left)
         lines.setdefault(owner, []).append(line)
@@ -205,24 +200,5 @@ def receipt(model: ProductModel, spec: NetworkSpec, widths: Widths) -> Receipt:
     return Receipt(model.metric, model.meter, model.constant, parts, *totals)
 
 
-def owners(model: ProductModel, spec: NetworkSpec) -> List[Owner]:
-    """Return what each term of a cost model is of, in their order."""
-    kinds = {layer.name: layer.kind for layer in spec.layers}
-    groups = set(spec.dense_widths())
-    return [_owner(term.name, kinds, groups) for term in model.terms]
-
-
 def _moved(term: Term) -> bool:
     return any(factor.form.terms for factor in term.factors)
-
-
-def _owner(term: str, kinds: Mapping[str, str], groups: AbstractSet[str]) -> Owner:
-    """Return what a term is of: names are those of `cost.terms`, and of parameters in counts of bytes."""
-    prefix, _, name = term.partition(":")
-    module = term.rpartition(".")[0]
-    for layer in (term, name if prefix == "tiles" else "", module):
-        if layer in kinds:
-            return kinds[layer], layer
-    if prefix in ("width", "span") and name in groups:
-        return GROUP, name
-    return OTHER, module or term

@@ -11,7 +11,7 @@ that go together are one width, fixed ends are constants. Tiles and spans are ou
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import List, Mapping, Optional, Sequence, Tuple
+from typing import AbstractSet, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,10 @@ from edgeecc.graph.spec import FloatArray, NetworkSpec, WidthForm
 
 BoolArray = npt.NDArray[np.bool_]
 
+#: What terms are of, beside the kinds of layers.
+GROUP, OTHER = "group", "other"
+#: Kind and name of what a term is of.
+Owner = Tuple[str, str]
 #: A count so little above a whole tile fills it: rounding must not cost a tile.
 SNAP = 1e-9
 
@@ -200,11 +204,25 @@ def span_terms(spec: NetworkSpec, shares: Sequence[float]) -> List[Term]:
     return terms
 
 
-def subject(term: str) -> str:
-    """Return the layer or the group that a term is named after."""
-    return term.partition(":")[2] or term
+def owners(terms: Sequence[Term], spec: NetworkSpec) -> List[Owner]:
+    """Return what each term is of: a layer with its kind, a group's channels, or another module."""
+    kinds = {layer.name: layer.kind for layer in spec.layers}
+    groups = set(spec.dense_widths())
+    return [_owner(term.name, kinds, groups) for term in terms]
 
 
 def spec_groups(spec: NetworkSpec) -> List[Tuple[str, int]]:
     """Return (name, dense width) of the prunable groups in the order of the width vector."""
     return [(group.name, group.width) for group in spec.prunable]
+
+
+def _owner(term: str, kinds: Mapping[str, str], groups: AbstractSet[str]) -> Owner:
+    """Return what a term is of: names are those of this module, and of parameters in counts of bytes."""
+    prefix, _, name = term.partition(":")
+    module = term.rpartition(".")[0]
+    for layer in (term, name if prefix == "tiles" else "", module):
+        if layer in kinds:
+            return kinds[layer], layer
+    if prefix in ("width", "span") and name in groups:
+        return GROUP, name
+    return OTHER, module or term

@@ -15,7 +15,7 @@ from edgeecc.cost.fit import Fitter, fit, heldout_error
 from edgeecc.cost.forms import Form
 from edgeecc.cost.intervals import Interval, bootstrap, percentile_interval
 from edgeecc.cost.profile import Profile
-from edgeecc.cost.receipt import Owner, owners
+from edgeecc.cost.terms import Owner, owners
 from edgeecc.errors import ArtifactError, ConfigError
 from edgeecc.graph.spec import FloatArray
 from edgeecc.report.evidence import Evidence
@@ -211,7 +211,7 @@ def _parts(evidence: Evidence, draws: FloatArray, config: ReportConfig) -> List[
     model, spec = evidence.profile.model, evidence.spec
     values = np.append(model.constant, model.coefficients)
     places: Dict[Owner, List[int]] = {(layer.kind, layer.name): [] for layer in spec.layers}
-    for at, owner in enumerate(owners(model, spec), 1):
+    for at, owner in enumerate(owners(model.terms, spec), 1):
         places.setdefault(owner, []).append(at)
     names = [FIXED, *(term.name for term in model.terms)]
     places[FIXED, FIXED] = [0]

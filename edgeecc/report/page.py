@@ -9,7 +9,7 @@ import base64
 from html import escape
 from typing import Dict, List, Mapping, Sequence
 
-from edgeecc.cost.receipt import GROUP
+from edgeecc.cost.terms import GROUP
 from edgeecc.report.figures import Figures, Owned
 from edgeecc.units import format_quantity
 

@@ -10,7 +10,7 @@ import math
 from io import BytesIO
 from typing import Any, Dict, Iterator, List, Sequence
 
-from edgeecc.cost.receipt import GROUP
+from edgeecc.cost.terms import GROUP
 from edgeecc.errors import RuntimeUnavailableError
 from edgeecc.report.figures import Figures, Owned
 from edgeecc.units import Metric, format_quantity

@@ -136,6 +136,15 @@ def test_terms_of_groups_may_cost_what_the_layers_beside_them_do() -> None:
     assert deviations[len(TERMS)] == pytest.approx(near)
 
 
+def test_what_groups_are_called_does_not_matter() -> None:
+    """A trace names a group after the layer that makes it."""
+    named = chain_spec([64, 96, 128], groups="layer")
+    assert [group.name for group in named.prunable] == [layer.name for layer in named.layers[:-1]]
+    one, other = (by_work(spec, RICH.terms(spec)) for spec in (SPEC, named))
+    for part in ("patterns", "layers", "own"):
+        np.testing.assert_array_equal(getattr(one, part), getattr(other, part))
+
+
 @given(st.floats(0.1, 10.0), st.integers(2, 6), st.integers(0, 99))
 def test_a_device_in_proportion_to_another_is_known_from_two_samples(
     factor: float, count: int, seed: int
