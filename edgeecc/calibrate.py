@@ -23,7 +23,7 @@ from edgeecc.cost.design import Sampling
 from edgeecc.cost.fit import HeldoutError
 from edgeecc.cost.offsets import corrected, offsets, per_board
 from edgeecc.cost.profile import Profile
-from edgeecc.cost.samples import DENSE, THINNEST, SampleStore, check_widths
+from edgeecc.cost.samples import DENSE, THINNEST, SampleStore, check_widths, identity_of
 from edgeecc.cost.stopping import round_ends
 from edgeecc.crew import BenchCrew, Crew, boards_told, keep
 from edgeecc.errors import ConfigError
@@ -154,18 +154,12 @@ def _measure_missing(
 
 
 def _identity(job: Job, config: CalibrateConfig, protocol: MeasureProtocol) -> Dict[str, object]:
-    """Return what the samples of a store are of."""
-    identity: Dict[str, object] = {
-        "fingerprint": job.spec.fingerprint(),
-        "device": job.device,
-        "protocol": asdict(protocol),
-        "seed": config.seed,
-        # A store must not mix samples of two laws, should a virtual device's constants ever change.
-        "law": _law_fingerprint(job.device),
-    }
-    if config.design != "uniform":  # stores of versions that knew no other name none
-        identity["design"] = config.design
-    return identity
+    """Return what the samples of a store are of; it must not mix two laws, should a virtual device's ever change."""
+    identity = identity_of(
+        fingerprint=job.spec.fingerprint(), device=job.device, protocol=asdict(protocol), seed=config.seed,
+        design=config.design,
+    )  # fmt: skip
+    return {**identity, "law": _law_fingerprint(job.device)}
 
 
 def _law_fingerprint(device: str) -> Optional[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Dict, List, Optional, Sequence, Tuple
+from typing import Dict, List, Optional, Sequence
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from edgeecc.cost.fit import fit, heldout_error
 from edgeecc.cost.forms import Form
 from edgeecc.cost.product import ProductModel
 from edgeecc.cost.profile import Profile
-from edgeecc.cost.samples import DENSE, THINNEST, Row, as_arrays
+from edgeecc.cost.samples import DENSE, THINNEST, Row, as_arrays, parted
 from edgeecc.cost.stopping import upper_mean
 from edgeecc.graph.spec import FloatArray, NetworkSpec
 from edgeecc.units import Metric
@@ -63,10 +63,11 @@ class Fitting:
             sampling: says which are held out.
             meter: of their values.
         """
-        (known, told), (held, truth) = _parted(rows, sampling)
+        (known, told), (held, truth) = map(as_arrays, parted(rows, sampling.is_held_out))
         tried = self._tried(known, told, meter)
-        recipe = tried[0].recipe if tried else self._recipes()[0]
+        recipe = tried[0].recipe if tried else Recipe(self._form() or Form(), self._fits()[0])
         model = self._fit(recipe, known, told, meter)
+        ratios = truth / model.predict_many(held)
         anchors = {row.number: row.value for row in rows if row.number < 0}
         profile = Profile(
             network=self.spec.network,
@@ -77,15 +78,14 @@ class Fitting:
             fit=recipe.fit,
             meter=meter,
             heldout=heldout_error(model, held, truth),
-            ratios=tuple(sorted((truth / model.predict_many(held)).tolist())),
+            ratios=tuple(sorted(ratios.tolist())),
             samples={"train": len(told), "heldout": len(truth)},
             seed=self.config.seed,
             design=self.config.design,
             protocol=asdict(self.protocol),
             anchors={"dense": anchors[DENSE], "thinnest": anchors[THINNEST]},
         )
-        errors = np.abs(model.predict_many(held) / truth - 1.0)
-        return Fitted(profile, tried, upper_mean(errors))
+        return Fitted(profile, tried, upper_mean(np.abs(1.0 / ratios - 1.0)))
 
     def _fits(self) -> Sequence[FitMethod]:
         """Return the fits to choose among, the plainest first."""
@@ -101,16 +101,15 @@ class Fitting:
         ) -> FloatArray:
             return self._fit(recipe, at, values, meter).predict_many(wanted)
 
-        if len(told) < 2 or (self.config.model != "auto" and len(self._fits()) == 1):
+        if len(told) < 2 or (self._form() is not None and len(self._fits()) == 1):
             return []
-        form = None if self.config.model == "auto" else Form.parse(self.config.model)
         return choose(
-            self.spec, known, told, predict=predict, seed=self.config.seed, fits=self._fits(), form=form
+            self.spec, known, told, predict=predict, seed=self.config.seed, fits=self._fits(), form=self._form()
         )  # fmt: skip
 
-    def _recipes(self) -> Sequence[Recipe]:
-        form = Form() if self.config.model == "auto" else Form.parse(self.config.model)
-        return [Recipe(form, fit) for fit in self._fits()]
+    def _form(self) -> Optional[Form]:
+        """Return the only form to try; None tries all."""
+        return None if self.config.model == "auto" else Form.parse(self.config.model)
 
     def _fit(
         self, recipe: Recipe, widths: FloatArray, values: FloatArray, meter: str
@@ -134,12 +133,3 @@ def recipes_told(tried: Sequence[Tried]) -> List[Dict[str, object]]:
         }
         for one in tried
     ]
-
-
-def _parted(
-    rows: Sequence[Row], sampling: Sampling
-) -> Tuple[Tuple[FloatArray, FloatArray], Tuple[FloatArray, FloatArray]]:
-    """Return widths and values of the samples to fit, then of those that are held out."""
-    samples = [row for row in rows if row.number >= 0]
-    fitted = [row for row in samples if not sampling.is_held_out(row.number)]
-    return as_arrays(fitted), as_arrays([row for row in samples if row not in fitted])

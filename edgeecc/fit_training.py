@@ -12,7 +12,7 @@ from edgeecc.data.sources import DataBundle
 from edgeecc.errors import ArtifactError, ConfigError
 from edgeecc.fit_config import FitBudgetConfig
 from edgeecc.run_folder import RunFolder
-from edgeecc.run_request import OnPhaseStep, task_of
+from edgeecc.run_request import OnPhaseStep, trained_task
 from edgeecc.schedule import Stage
 from edgeecc.training.compute import compute_of
 from edgeecc.training.loop import Checkpointing, TorchTrainer
@@ -59,13 +59,12 @@ class RunTraining:
     ) -> TorchTrainer:  # fmt: skip
         """Return a trainer as the run's was, whose teacher is the dense network."""
         training = self.shortened(config.finetune)
-        task = task_of(data)
         return TorchTrainer(
             dense,
             data.train,
             data.val,
             config=training,
-            task=task.fitted(data.train) if training.class_weights else task,
+            task=trained_task(data, training),
             checkpointing=Checkpointing(folder.file("checkpoint.safetensors"), config.checkpoint_s),
             held_out=self.held_out,
             judged=self.judged,

@@ -173,6 +173,12 @@ def task_of(data: DataBundle) -> Task:
     return make_task(data.task, data.classes)
 
 
+def trained_task(data: DataBundle, training: TrainConfig) -> Task:
+    """Return the task of a data set as it is trained, its classes weighed where that is asked for."""
+    task = task_of(data)
+    return task.fitted(data.train) if training.class_weights else task
+
+
 def make_trainer(  # noqa: PLR0913  # keyword-only, one each
     folder: RunFolder, request: PruneRequest, *, model: nn.Module, data: DataBundle, training: TrainConfig,
     held_out: int = 0, on_step: OnPhaseStep, compute: Compute, world: World,
@@ -183,13 +189,12 @@ def make_trainer(  # noqa: PLR0913  # keyword-only, one each
         request.pruning.checkpoint_s,
         folder.file("search.safetensors"),
     )
-    task = task_of(data)
     return TorchTrainer(
         model,
         data.train,
         data.val,
         config=training,
-        task=task.fitted(data.train) if training.class_weights else task,
+        task=trained_task(data, training),
         checkpointing=checkpointing,
         held_out=held_out,
         judged=request.pruning.judged,

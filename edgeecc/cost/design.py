@@ -49,6 +49,7 @@ class Sampling:
 
     def __init__(self, spec: NetworkSpec, *, seed: int, design: Design, heldout: float) -> None:
         self._spec, self._seed, self._design, self._heldout = spec, seed, design, heldout
+        self._most = 0 if design == "uniform" else PER_TERM * (len(spec.layers) + 1)
         self._designed: List[FloatArray] = []
 
     def is_held_out(self, number: int) -> bool:
@@ -62,12 +63,11 @@ class Sampling:
         if number == THINNEST:
             return self._spec.least_widths()
         held, rank = place(number, self._heldout)
-        if self._design == "uniform" or held or rank >= PER_TERM * (len(self._spec.layers) + 1):
+        if held or rank >= self._most:
             return self._uniform(number)
         if not self._designed:
-            count = PER_TERM * (len(self._spec.layers) + 1)
-            pool = self._pool(max(POOL, 4 * count))
-            self._designed = list(designed(self._spec, pool, count, self._design))
+            pool = self._pool(max(POOL, 4 * self._most))
+            self._designed = list(designed(self._spec, pool, self._most, self._design))
         row = self._designed[rank]
         return {group.name: int(width) for group, width in zip(self._spec.prunable, row)}
 

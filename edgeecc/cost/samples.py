@@ -16,7 +16,7 @@ import json
 import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
 
 import numpy as np
 
@@ -274,6 +274,33 @@ def check_widths(
                 f"{source} is damaged: sample {row.number} has other widths than its number and the seed give; "
                 "move it away and calibrate again"
             )
+
+
+def parted(rows: Sequence[Row], is_held_out: Callable[[int], bool]) -> Tuple[List[Row], List[Row]]:
+    """Return the samples to fit and those that are held out, by their numbers; anchors are neither."""
+    samples = [row for row in rows if row.number >= 0]
+    held = [row for row in samples if is_held_out(row.number)]
+    return [row for row in samples if not is_held_out(row.number)], held
+
+
+def identity_of(
+    *, fingerprint: str, device: str, protocol: Mapping[str, object], seed: int, design: str
+) -> Dict[str, object]:
+    """Return what the samples of a store are of, as the store keeps it.
+
+    Args:
+        fingerprint: of the network.
+        device: its name.
+        protocol: how a sample was measured.
+        seed, design: which variants; stores of versions that knew the uniform design alone name none.
+    """
+    identity: Dict[str, object] = {
+        "fingerprint": fingerprint,
+        "device": device,
+        "protocol": dict(protocol),
+        "seed": seed,
+    }
+    return identity if design in ("", "uniform") else {**identity, "design": design}
 
 
 def as_arrays(rows: Sequence[Row]) -> tuple[FloatArray, FloatArray]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Dict, List
+from typing import List
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from edgeecc.config import CalibrateConfig
 from edgeecc.cost.design import place
 from edgeecc.cost.offsets import Offset, corrected
 from edgeecc.cost.profile import Profile
-from edgeecc.cost.samples import Row, SampleStore, as_arrays
+from edgeecc.cost.samples import Row, SampleStore, as_arrays, identity_of, parted
 from edgeecc.errors import ArtifactError
 from edgeecc.graph.spec import FloatArray, NetworkSpec
 from edgeecc.run_folder import read_spec_file
@@ -50,7 +50,11 @@ def read_evidence(folder: Path) -> Evidence:
     spec = read_spec_file(folder / "spec.json")
     profile.cost_for(spec)
     source = folder / "samples.db"
-    with SampleStore(source, _identity(profile), read_only=True) as store:
+    identity = identity_of(
+        fingerprint=profile.fingerprint, device=profile.device, protocol=profile.protocol, seed=profile.seed,
+        design=profile.design,
+    )  # fmt: skip
+    with SampleStore(source, identity, read_only=True) as store:
         rows = store.rows()
     asked = sum(profile.samples.values())
     samples = [row for row in rows if 0 <= row.number < asked]
@@ -60,16 +64,14 @@ def read_evidence(folder: Path) -> Evidence:
         for name, told in profile.boards.items()
     }
     share = CalibrateConfig().heldout
-    parted: Dict[bool, List[Row]] = {False: [], True: []}
-    for row in corrected(samples, factors):
-        parted[place(row.number, share)[0]].append(row)
-    for name, rows in (("train", parted[False]), ("heldout", parted[True])):
+    fitted, held = parted(corrected(samples, factors), lambda number: place(number, share)[0])
+    for name, rows in (("train", fitted), ("heldout", held)):
         if not rows or len(rows) != profile.samples.get(name):
             raise ArtifactError(
                 f"{source} holds {len(rows)} {name} samples of {profile.samples.get(name)} that the profile tells; "
                 "run edgeecc calibrate again"
             )
-    found = Evidence(profile, spec, *as_arrays(parted[False]), *as_arrays(parted[True]))
+    found = Evidence(profile, spec, *as_arrays(fitted), *as_arrays(held))
     _check_same(found, source)
     return found
 
@@ -81,19 +83,6 @@ def _check_there(folder: Path) -> None:
             raise ArtifactError(
                 f"{folder} holds no {name}; name the folder of a calibration, calibration/DEVICE/NETWORK{more}"
             )
-
-
-def _identity(profile: Profile) -> Dict[str, object]:
-    """Return what a profile knows of what its samples are of."""
-    identity: Dict[str, object] = {
-        "fingerprint": profile.fingerprint,
-        "device": profile.device,
-        "protocol": dict(profile.protocol),
-        "seed": profile.seed,
-    }
-    if profile.design not in ("", "uniform"):  # stores name no uniform design
-        identity["design"] = profile.design
-    return identity
 
 
 def _check_widths(rows: List[Row], spec: NetworkSpec, source: Path) -> None:

@@ -35,21 +35,17 @@ def graph(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return graph_folder(tmp_path_factory.mktemp("graph"))
 
 
+def calibration(graph: Path, workspace: Path) -> List[Any]:
+    """Return the words of a calibration that measures all samples."""
+    words = ["calibrate", "--graph", graph, "--workspace", workspace]
+    return [*words, "--samples", SAMPLES, "--target-error", "0"]
+
+
 @pytest.fixture(scope="module")
 def alone(graph: Path, tmp_path_factory: pytest.TempPathFactory) -> List[Any]:
     """Return the samples that one bench measures: what is measured is a function of the sample's number alone."""
     workspace = tmp_path_factory.mktemp("alone")
-    run_json(
-        "calibrate",
-        "--graph",
-        graph,
-        "--samples",
-        SAMPLES,
-        "--target-error",
-        "0",
-        "--workspace",
-        workspace,
-    )
+    run_json(*calibration(graph, workspace))
     return stored(workspace)
 
 
@@ -77,18 +73,9 @@ def started(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen]]:
     def start(graph: Path, fleet: Path, *more: str) -> subprocess.Popen:
         script = tmp_path / "hearing.py"
         script.write_text(HEARING)
-        words = ["calibrate", "--graph", str(graph), "--fleet", str(fleet), "--json"]
-        words += [
-            "--samples",
-            str(SAMPLES),
-            "--target-error",
-            "0",
-            "--workspace",
-            str(tmp_path),
-            *more,
-        ]
+        words = [*calibration(graph, tmp_path), "--fleet", fleet, "--json", *more]
         process = subprocess.Popen(
-            [sys.executable, str(script), *words],
+            [sys.executable, str(script), *map(str, words)],
             env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
         )  # fmt: skip
         processes.append(process)
@@ -186,9 +173,8 @@ def test_a_throttled_board_is_told_and_its_samples_are_measured_anew(
 ) -> None:
     boards = faults(tmp_path, a={}, b={"slow_after": 12})
     fleet = fleet_file(tmp_path / "fleet.toml", boards, rest_s=60.0, canary_every=8, batch_s=0.2)
-    words = ["--fleet", fleet, "--samples", SAMPLES, "--target-error", "0", "--workspace", tmp_path]
-    words += ["--scheduler", cluster.scheduler_address]
-    result = run_json("calibrate", "--graph", graph, *words)
+    driven = ["--scheduler", cluster.scheduler_address, "--fleet", fleet]
+    result = run_json(*calibration(graph, tmp_path), *driven)
     told = result["boards"]
     assert told["b"]["state"] == "slow"
     assert "times what it did at its start" in told["b"]["why"]
@@ -203,17 +189,7 @@ def test_offsets_are_found_told_and_divided_out(
     """Factors of 1.2 and 0.8 against their geometric mean; the store keeps what was measured."""
     boards = faults(tmp_path, a={"scale": 1.2}, b={"scale": 0.8})
     fleet = fleet_file(tmp_path / "fleet.toml", boards)
-    words = [
-        "calibrate",
-        "--graph",
-        graph,
-        "--samples",
-        SAMPLES,
-        "--target-error",
-        "0",
-        "--workspace",
-        tmp_path,
-    ]
+    words = calibration(graph, tmp_path)
     driven = ["--scheduler", cluster.scheduler_address, "--fleet", fleet]
     result = run_json(*words, *driven)
     factors = {"a": 1.2, "b": 0.8}
@@ -279,18 +255,7 @@ def test_ctrl_c_and_dead_boards_keep_what_is_there(
     assert f"{missing} samples are missing, what was measured is kept" in last
 
     off.unlink()
-    words = [
-        "--fleet",
-        fleet,
-        "--samples",
-        SAMPLES,
-        "--target-error",
-        "0",
-        "--workspace",
-        tmp_path,
-        *driven,
-    ]
-    run_json("calibrate", "--graph", graph, *words)
+    run_json(*calibration(graph, tmp_path), "--fleet", fleet, *driven)
     assert stored(tmp_path) == alone
 
 
@@ -299,17 +264,7 @@ def test_workers_of_a_scheduler_that_runs_already(
 ) -> None:
     """A worker is a board's by its name and its resource; one that lacks either measures nothing, and all stay."""
     monkeypatch.setattr("edgeecc.fleet.dispatch.WORKERS_S", 1.0)
-    words = [
-        "calibrate",
-        "--graph",
-        graph,
-        "--samples",
-        SAMPLES,
-        "--target-error",
-        "0",
-        "--workspace",
-        tmp_path,
-    ]
+    words = calibration(graph, tmp_path)
     words += ["--scheduler", cluster.scheduler_address, "--fleet"]
     boards = fleet_file(tmp_path / "fleet.toml", faults(tmp_path, a={}, bare={}))
     result = run_json(*words, boards)
