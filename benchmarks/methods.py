@@ -2,7 +2,8 @@
 
 One case a call. Dense networks are made first, where they are not there yet; then `edgeecc compare` searches the
 learning rate of every method with the same number of trials, at one budget, on a seed of its own and judged on
-training images of their own, and runs methods x budgets x seeds. What has finished is never run again.
+training images of their own, and runs methods x budgets x seeds. What has finished is never run again: it is kept in
+benchmarks/results, with the dense networks, so that a table may come together over days and machines.
 
 Energy is a tenth fixed and nine tenths in proportion to each layer's multiply-accumulates, dense = 1 J: a model, not a
 measurement.
@@ -19,6 +20,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Callable, Dict, Optional, Sequence, Tuple, get_args
 
+import kept
 import nets
 import torch
 from torch import nn
@@ -41,6 +43,7 @@ from edgeecc.sources import open_network, trace_source
 from edgeecc.training.dense import initialise_, train_dense_
 from edgeecc.units import Metric, parse_budget
 
+RESULTS = Path(__file__).resolve().parent / "results"
 METER = "a model: a tenth fixed, nine tenths by MACs, dense = 1 J"
 
 
@@ -188,6 +191,7 @@ def main() -> None:
     parser.add_argument(
         "--set", nargs="+", default=[], metavar="METHOD.NAME=VALUE", help="ablations; another --out"
     )
+    parser.add_argument("--kept", type=Path, default=RESULTS, help="folder of what has finished")
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument(
         "--precision",
@@ -198,6 +202,9 @@ def main() -> None:
     args = parser.parse_args()
     case = CASES[args.case]
     out = args.out / args.case
+    results = None if args.set else args.kept / args.case
+    if results is not None:
+        kept.restore(results, out)
     template = request_of(case, args.data, out, [*args.seeds, max(args.seeds) + 1], args.precision)
     search = RateSearch(case.rates, parse_budget(case.search, Metric.ENERGY), max(args.seeds) + 1)
     request = CompareRequest(
@@ -210,7 +217,13 @@ def main() -> None:
         out=out / "comparison",
         jobs=args.jobs,
     )
-    compare(request, lambda done, total, note: print(f"{done}/{total} {note}", file=sys.stderr))
+
+    def tell(done: int, total: int, note: str) -> None:
+        print(f"{done}/{total} {note}", file=sys.stderr)
+        if results is not None:
+            kept.keep(out, results)
+
+    compare(request, tell)
     print((out / "comparison" / "table.md").read_text())
 
 

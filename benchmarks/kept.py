@@ -1,0 +1,78 @@
+"""Finished cells of a comparison and its dense networks, kept in the repository: long tables are run piece by piece.
+
+FOLDER/dense*.safetensors   the dense networks, byte for byte, as cells name them by their hash
+FOLDER/cells.jsonl          one line a cell: what was asked, what it took, and what came out
+
+`edgeecc compare` finds restored cells finished and runs what is missing; it refuses them where anything that a result
+depends on is asked for otherwise.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any, Dict, Iterator, List
+
+from edgeecc.artifacts import read_json, write_bytes, write_json
+from edgeecc.comparison.cells import CELL_FILE, CELL_SCHEMA
+from edgeecc.run_folder import RESULT_SCHEMA, RUN_SCHEMA
+
+DENSE = "dense*.safetensors"
+#: What a table needs of a result.
+FIGURES = (
+    "status", "score", "dense", "pruned_accuracy", "accuracy", "judged_score", "cost", "budget", "meter", "widths",
+    "steps", "finetune_steps",
+)  # fmt: skip
+
+Line = Dict[str, Any]
+
+
+def restore(kept: Path, out: Path) -> None:
+    """Bring dense networks and finished cells back to where a comparison looks for them, where they are not there."""
+    for path in sorted(kept.glob(DENSE)):
+        if not (out / path.name).exists():
+            out.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, out / path.name)
+    for line in _lines(kept / "cells.jsonl"):
+        folder = out / "comparison" / str(line["folder"])
+        if not (folder / "result.json").exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            write_json(
+                folder / CELL_FILE, CELL_SCHEMA, {"asked": line["asked"], "spent": line["spent"]}
+            )
+            write_json(
+                folder / "run.json",
+                RUN_SCHEMA,
+                {"request": {"training": line["asked"]["training"]}},
+            )
+            write_json(folder / "result.json", RESULT_SCHEMA, line["result"])
+
+
+def keep(out: Path, kept: Path) -> None:
+    """Write down what has finished since."""
+    kept.mkdir(parents=True, exist_ok=True)
+    for path in sorted(out.glob(DENSE)):
+        if not (kept / path.name).exists():
+            write_bytes(kept / path.name, path.read_bytes())
+    lines = {line["folder"]: line for line in _lines(kept / "cells.jsonl")}
+    for line in _finished(out / "comparison"):
+        lines.setdefault(line["folder"], line)
+    text = "".join(json.dumps(lines[name], sort_keys=True) + "\n" for name in sorted(lines))
+    write_bytes(kept / "cells.jsonl", text.encode())
+
+
+def _finished(comparison: Path) -> Iterator[Line]:
+    for path in sorted(comparison.glob("*/*/result.json")):
+        folder = path.parent
+        cell, result = read_json(folder / CELL_FILE, CELL_SCHEMA), read_json(path, RESULT_SCHEMA)
+        yield {
+            "folder": folder.relative_to(comparison).as_posix(),
+            "asked": cell["asked"],
+            "spent": cell["spent"],
+            "result": {name: result[name] for name in FIGURES},
+        }
+
+
+def _lines(path: Path) -> List[Line]:
+    return [json.loads(text) for text in path.read_text().splitlines()] if path.is_file() else []
