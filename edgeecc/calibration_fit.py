@@ -82,6 +82,7 @@ class Fitting:
             samples={"train": len(told), "heldout": len(truth)},
             seed=self.config.seed,
             design=self.config.design,
+            target_error=self.config.target_error or None,
             protocol=asdict(self.protocol),
             anchors={"dense": anchors[DENSE], "thinnest": anchors[THINNEST]},
         )

@@ -25,7 +25,6 @@ _CONFIG = ReportConfig()
     metavar="PROFILE",
     help="Profile that the calibration was fitted towards, where it was given one.",
 )
-@click.option("--target-error", type=float, help="Draw this error as a line.")
 @click.option(
     "--resamples",
     type=int,
@@ -55,7 +54,7 @@ def report(ctx: click.Context, /, as_json: bool, **options: Any) -> None:
     config = ReportConfig(resamples=options["resamples"], seed=options["seed"])
     folder: Optional[Path] = options["folder"]
     found = job.find_folder(folder, options["network"], options["device"], options["workspace"])
-    request = job.Request(found, options["like"], options["target_error"])
+    request = job.Request(found, options["like"])
     with ProgressLine("report", quiet=ctx.obj["quiet"]) as line:
         result = job.run(request, config, on_fit=line.update)
     if as_json:

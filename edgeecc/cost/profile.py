@@ -36,6 +36,7 @@ class Profile:
         samples: {"train": n, "heldout": m}.
         seed: of widths.
         design: how widths that were fitted were chosen; empty where nobody says.
+        target_error: mean relative held-out error that was asked for; None where all samples were, or nobody says.
         protocol: how a sample was measured.
         anchors: measured cost of the dense and the thinnest network, which no fit saw.
         note: where a published profile comes from.
@@ -58,6 +59,7 @@ class Profile:
     note: str = ""
     ratios: Tuple[float, ...] = ()
     design: str = ""
+    target_error: Optional[float] = None
     boards: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     @property
@@ -146,6 +148,7 @@ class Profile:
             note=_text(data, "note", path),
             ratios=_ratios(data.get("ratios", []), path),
             design=_text({"design": "", **data}, "design", path),
+            target_error=_optional(data, "target_error", path),
             boards=_boards(data.get("boards", {}), path),
         )
 
@@ -166,6 +169,11 @@ def _mapping(data: Mapping[str, object], key: str, path: Path) -> Dict[str, obje
             f"{key} in {path} must be an object; the file is damaged, calibrate again"
         )
     return value
+
+
+def _optional(data: Mapping[str, object], key: str, path: Path) -> Optional[float]:
+    value = data.get(key)
+    return None if value is None else number(value, key, path)
 
 
 def _heldout(value: object, path: Path) -> Optional[HeldoutError]:

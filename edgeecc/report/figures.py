@@ -62,14 +62,12 @@ class Figures:
         config: see `ReportConfig`.
         curve: held-out error by number of fitted samples.
         parts: layers in forward order, then groups and other modules, then the constant.
-        target_error: that was asked for; None where nobody says.
     """
 
     evidence: Evidence
     config: ReportConfig
     curve: Sequence[CurvePoint]
     parts: Sequence[Owned]
-    target_error: Optional[float] = None
 
     @property
     def predicted(self) -> FloatArray:
@@ -94,7 +92,6 @@ def work_out(
     config: ReportConfig,
     *,
     like: Optional[Profile] = None,
-    target_error: Optional[float] = None,
     on_fit: Callable[[int, int], None] = lambda done, total: None,
 ) -> Figures:
     """Fit again as the profile was, on parts of its samples and on resampled ones.
@@ -103,7 +100,6 @@ def work_out(
         evidence: the samples.
         config: how many fits, and their confidence.
         like: the other profile that this one was fitted towards; only then.
-        target_error: that was asked for.
         on_fit: told of (fits done, fits to do).
     Raises: ConfigError when the fit is none of ours, or `like` is missing or of no use; ArtifactError when the samples
         do not give the profile.
@@ -124,7 +120,7 @@ def work_out(
     draws = bootstrap(
         fitter, known, told, times=config.resamples, seed=config.seed, on_fit=count
     )  # fmt: skip
-    return Figures(evidence, config, curve, _parts(evidence, draws, config), target_error)
+    return Figures(evidence, config, curve, _parts(evidence, draws, config))
 
 
 def as_json(figures: Figures) -> Dict[str, object]:
@@ -155,7 +151,7 @@ def as_json(figures: Figures) -> Dict[str, object]:
             {**asdict(point), "upper": point.upper if math.isfinite(point.upper) else None}
             for point in figures.curve
         ],
-        "target_error": figures.target_error,
+        "target_error": figures.evidence.profile.target_error,
         "coefficients": [asdict(part) for part in figures.parts],
         "resamples": figures.config.resamples,
         "confidence": figures.config.confidence,

@@ -24,16 +24,10 @@ class Request:
     Args:
         folder: of the calibration.
         like: profile that it was fitted towards, where it was.
-        target_error: to be drawn; None draws none.
     """
 
     folder: Path
     like: Optional[Path] = None
-    target_error: Optional[float] = None
-
-    def __post_init__(self) -> None:
-        if self.target_error is not None and not 0.0 < self.target_error < 1.0:
-            raise ConfigError(f"target error {self.target_error} must lie in (0, 1), such as 0.03")
 
 
 def find_folder(
@@ -70,9 +64,7 @@ def run(
     check_here()
     like = None if request.like is None else Profile.load(request.like)
     evidence = read_evidence(request.folder)
-    figures = work_out(
-        evidence, config, like=like, target_error=request.target_error, on_fit=on_fit
-    )
+    figures = work_out(evidence, config, like=like, on_fit=on_fit)
     charts = draw(figures)
     out = request.folder / "report"
     for name, data in charts.items():

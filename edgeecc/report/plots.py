@@ -105,9 +105,10 @@ def _samples(figures: Figures) -> bytes:
         if all(math.isfinite(point.upper) for point in curve):
             label = f"at most, with {confidence:.3g} confidence"
             axes.plot(sizes, [point.upper for point in curve], "--", marker="v", label=label)
-        if figures.target_error:
-            label = f"target error {figures.target_error:.3g}"
-            axes.axhline(figures.target_error, color="black", linestyle=":", label=label)
+        target_error = figures.evidence.profile.target_error
+        if target_error:
+            label = f"target error {target_error:.3g}"
+            axes.axhline(target_error, color="black", linestyle=":", label=label)
         axes.set_xscale("log")
         axes.set_xticks(sizes, [str(size) for size in sizes])
         axes.xaxis.set_minor_locator(NullLocator())

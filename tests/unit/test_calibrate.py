@@ -205,6 +205,7 @@ def test_a_calibration_stops_as_soon_as_the_error_is_low_enough(
 ) -> None:
     result = run(network, tmp_path, samples=3000, target_error=0.03)
     assert result["upper_error"] < 0.03
+    assert Profile.load(tmp_path / "profile.json").target_error == 0.03
     assert result["samples"] in round_ends(3000)[:4]
     assert len(rows(tmp_path)) == result["samples"] + 2
     assert result["margin"]["confidence"] == 0.95

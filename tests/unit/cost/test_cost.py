@@ -207,8 +207,10 @@ def test_a_profile_reads_back(tmp_path) -> None:
     assert again.model.predict(np.array(DENSE, dtype=float)) == TX2.predict(
         np.array(DENSE, dtype=float)
     )
-    profile(heldout=None).save(path)
+    assert again.target_error is None
+    profile(heldout=None, target_error=0.03).save(path)
     assert Profile.load(path).margin() == Margin(0.0)
+    assert Profile.load(path).target_error == 0.03
 
 
 @pytest.mark.parametrize(
@@ -226,6 +228,7 @@ def test_a_profile_reads_back(tmp_path) -> None:
         lambda d: d.update(samples=[]),
         lambda d: d.update(heldout_error={"mean": 1}),
         lambda d: d.update(device=None),
+        lambda d: d.update(target_error="low"),
         lambda d: d.update(schema="edgeecc/profile/99"),
     ],
 )
