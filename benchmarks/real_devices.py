@@ -19,6 +19,7 @@ from typing import Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 from mlp import mlp_predictions
+from unbounded import unbounded_predictions
 
 from edgeecc.cost.choose import Predict, Recipe, choose
 from edgeecc.cost.fit import fit
@@ -275,7 +276,7 @@ def predictor(spec: NetworkSpec, like: Optional[ProductModel] = None) -> Predict
 
 
 def errors(network: Composed, samples: int, seed: int) -> Tuple[List[float], str]:
-    """Return mean relative errors, of FORMS, of what cross-validation takes and of DEPTHS, and the form it takes."""
+    """Return mean relative errors, in the order of the table's columns, and the form that cross-validation takes."""
     spec, generator = network.spec(), np.random.default_rng(seed)
     widths, values = network.draw(samples + HELD_OUT, generator)
     known, told, wanted = widths[:samples], values[:samples], widths[samples:]
@@ -286,6 +287,7 @@ def errors(network: Composed, samples: int, seed: int) -> Tuple[List[float], str
     predicted += [
         mlp_predictions(spec, known, told, wanted, depth=depth, seed=seed) for depth in DEPTHS
     ]
+    predicted.append(unbounded_predictions(spec, known, told, wanted, seed=seed))
     errors = [float(np.mean(np.abs(one / values[samples:] - 1.0))) for one in predicted]
     return errors, taken.form.text
 
@@ -303,7 +305,7 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=800)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     args = parser.parse_args()
-    columns = [*FORMS, "auto", *(f"MLP, {depth} hidden" for depth in DEPTHS), "taken"]
+    columns = [*FORMS, "auto", *(f"MLP, {depth} hidden" for depth in DEPTHS), "unbounded", "taken"]
     print(f"| network, device | {' | '.join(columns)} |\n|---|{'---|' * len(columns)}")
     for make in NETWORKS:
         network = make(args.data / "device_measurements")
