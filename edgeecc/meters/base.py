@@ -35,17 +35,24 @@ class Meter(Protocol):
     def period_s(self) -> float:
         """Seconds between updates of the joule counter; 0 when it is continuous or there is none."""
 
+    @property
+    def step_w(self) -> float:
+        """Watts between neighbouring readings of the sensor behind it; 0 where they do not matter."""
+
     def clock_s(self) -> float:
         """Return monotonic seconds."""
 
     def read_j(self) -> Optional[float]:
         """Return cumulative joules, or None when this meter is only a clock."""
 
+    def blind_s(self) -> float:
+        """Return for how many seconds in all nothing was read; 0 of a counter, which misses nothing."""
+
 
 class ClockMeter:
     """The host's monotonic clock: latency only."""
 
-    period_s = 0.0
+    period_s = step_w = 0.0
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -57,6 +64,10 @@ class ClockMeter:
     def read_j(self) -> Optional[float]:
         """Return None: a clock counts no joules."""
         return None
+
+    def blind_s(self) -> float:
+        """Return 0: nothing is to be read."""
+        return 0.0
 
 
 @dataclass(frozen=True)
