@@ -10,7 +10,8 @@ from edgeecc.errors import ConfigError
 from edgeecc.graph.onnx_slice import SlicePlan
 from edgeecc.graph.onnx_work import work
 from edgeecc.graph.spec import Widths
-from edgeecc.meters.base import ClockMeter, Measurement, measure
+from edgeecc.meters.base import ClockMeter, Measurement
+from edgeecc.meters.measure import measure
 from edgeecc.meters.virtual import VirtualDevice
 from edgeecc.runtimes.onnxrt import DEVICE as ORT_DEVICE
 from edgeecc.runtimes.onnxrt import OnnxRuntime

@@ -108,7 +108,7 @@ def row_of(number: int, spec: NetworkSpec, widths: Widths, found: Measurement) -
         number=number,
         widths=[widths[group.name] for group in spec.prunable],
         value=found.energy_j if found.energy_j is not None else found.latency_s,
-        standard_error=found.energy_se_j,
+        standard_error=found.energy_error_j,
         spread=found.energy_iqr_j if is_energy else found.latency_iqr_s,
         latency_s=found.latency_s,
         windows=found.windows,

@@ -22,7 +22,8 @@ from edgeecc.errors import ArtifactError, ConfigError
 from edgeecc.graph.onnx_slice import load_model
 from edgeecc.graph.onnx_work import work_of
 from edgeecc.graph.spec import NetworkSpec
-from edgeecc.meters.base import ClockMeter, Measurement, measure
+from edgeecc.meters.base import ClockMeter, Measurement
+from edgeecc.meters.measure import measure
 from edgeecc.meters.virtual import VirtualDevice
 from edgeecc.pattern import Array, Pattern
 from edgeecc.pattern import parse as parse_pattern
@@ -64,7 +65,7 @@ def verify_locked(folder: RunFolder, config: VerifyConfig) -> Dict[str, object]:
         **scored(check.task, scores),
         "images": len(check.images),
         "energy_j": None if energy is None else energy.energy_j,
-        "energy_se_j": None if energy is None else energy.energy_se_j,
+        "energy_se_j": None if energy is None else energy.energy_error_j,
         "meter": None if energy is None else energy.meter,
         "latency_s": latency.latency_s,
         "latency_iqr_s": latency.latency_iqr_s,
