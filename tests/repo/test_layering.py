@@ -19,10 +19,10 @@ BASE = {
 DOMAIN = {"graph", "networks", "data", "cost", "meters", "runtimes", "solvers", "training"}
 USE_CASES = {
     "array_pricing", "bench", "budgets", "calibrate", "calibration_fit", "calibration_folder", "calibration_job",
-    "catalogue", "check_set", "compare", "comparison", "crew", "demo", "device_names", "doctor", "explain", "export", "export_parts",
-    "export_weights", "fit_budget", "fit_rounds", "fit_training", "fleet", "inspection", "measure_variants", "pricing",
-    "prune", "report", "rounds", "run_folder", "run_profiles", "run_request", "sparsify", "sources", "verdict",
-    "verify", "weight_methods",
+    "catalogue", "check_set", "compare", "comparison", "crew", "demo", "device_names", "doctor", "explain", "export",
+    "export_parts", "export_weights", "fit_budget", "fit_rounds", "fit_training", "fleet", "inspection",
+    "measure_variants", "pricing", "prune", "report", "rounds", "run_folder", "run_profiles", "run_request",
+    "sources", "sparsify", "verdict", "verify", "weight_methods",
 }  # fmt: skip
 #: What a domain package may import of the other domain packages: the modules that only describe.
 SHARED = {
