@@ -15,8 +15,10 @@ from edgeecc.errors import MeterError, brief
 
 #: A stretch without a reading is blind from so many periods of the sensor on.
 BLIND_PERIODS = 10
-#: Seconds that the thread has to end in.
-JOIN_S = 5.0
+#: A reading stands for the power now until it is so many periods old.
+FRESH_PERIODS = 5
+#: Seconds in which a sensor answers, and in which the thread has to end.
+ANSWER_S = 5.0
 
 
 class PowerSource(Protocol):
@@ -55,6 +57,17 @@ class Integral:
         self.joules = 0.0
         self.blind_s = 0.0
 
+    @property
+    def last_s(self) -> float:
+        """When the last reading was; minus infinity before the first."""
+        return -math.inf if self._last is None else self._last[0]
+
+    def joules_at(self, seconds: float) -> float:
+        """Return the joules up to a time after the last reading, which holds until then."""
+        if self._last is None:
+            return 0.0
+        return self.joules + self._last[1] * max(0.0, seconds - self._last[0])
+
     def add(self, seconds: float, watts: float) -> None:
         """Add a reading.
 
@@ -88,7 +101,9 @@ class SampledMeter:
         self.name, self.period_s, self.step_w = source.name, source.period_s, source.step_w
         self._source, self._clock = source, clock
         self._integral = Integral(source.name, BLIND_PERIODS * source.period_s)
-        self._lock, self._stop = threading.Lock(), threading.Event()
+        self._told_j = 0.0
+        self._sensor, self._lock = threading.Lock(), threading.Lock()
+        self._stop = threading.Event()
         self._failure: Optional[MeterError] = None
         self._thread = threading.Thread(target=self._sample, name=source.name, daemon=True)
 
@@ -99,23 +114,29 @@ class SampledMeter:
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
-        self._thread.join(JOIN_S)
+        self._thread.join(ANSWER_S)
 
     def clock_s(self) -> float:
         """Return monotonic seconds."""
         return self._clock()
 
     def read_j(self) -> Optional[float]:
-        """Return joules since the meter was opened, up to now.
+        """Return joules since the meter was opened, up to now; never fewer than before.
 
-        Raises: MeterError when the sensor failed at any time since.
+        The last reading holds up to now. The sensor is read only where that reading is old: a reading takes up to
+        tens of milliseconds, and what flows meanwhile is no part of the window that this call begins or ends.
+
+        Raises: MeterError when the sensor failed at any time since the meter was opened.
         """
+        with self._lock:
+            age = self._clock() - self._integral.last_s
+        if not 0.0 <= age <= FRESH_PERIODS * self.period_s:
+            self._read()
         with self._lock:
             if self._failure is not None:
                 raise self._failure
-        self._read()
-        with self._lock:
-            return self._integral.joules
+            self._told_j = max(self._told_j, self._integral.joules_at(self._clock()))
+            return self._told_j
 
     def blind_s(self) -> float:
         """Return for how long nothing was read, in all, seconds."""
@@ -126,18 +147,31 @@ class SampledMeter:
         while not self._stop.wait(self.period_s):
             try:
                 self._read()
-            except MeterError as error:
-                with self._lock:
-                    self._failure = error
-                return
-            except Exception as error:  # a driver's own kind; the reader must hear of it
-                with self._lock:
-                    self._failure = MeterError(
-                        f"{self.name} failed: {brief(error)}; run edgeecc doctor"
-                    )
+            except MeterError:  # kept for the next call
                 return
 
     def _read(self) -> None:
-        with self._lock:
+        """Read the sensor. What fails once fails for good, as what flowed meanwhile is unknown."""
+        if not self._sensor.acquire(timeout=ANSWER_S):
+            raise MeterError(
+                f"{self.name} has not answered for {ANSWER_S:g} s; check its bus and driver, run edgeecc doctor"
+            )
+        try:
+            if self._failure is None:
+                self._failure = self._read_once()
+        finally:
+            self._sensor.release()
+        if self._failure is not None:
+            raise self._failure
+
+    def _read_once(self) -> Optional[MeterError]:
+        """Add a reading; return what failed. A driver's own kind of error becomes one line of ours."""
+        try:
             watts = self._source.read_w()
-            self._integral.add(self._clock(), watts)
+            with self._lock:
+                self._integral.add(self._clock(), watts)
+        except MeterError as error:
+            return error
+        except Exception as error:
+            return MeterError(f"{self.name} failed: {brief(error)}; run edgeecc doctor")
+        return None
