@@ -46,7 +46,7 @@ $(VENV)/.dev: $(VENV)/.host
 
 $(FLOOR_VENV)/.floor: setup.cfg constraints-floor.txt
 	$(PYTHON) -m venv $(FLOOR_VENV)
-	$(FLOOR_VENV)/bin/pip install $(PIP_FLAGS) -c constraints-floor.txt -e '.[ort]' 'pytest>=8' pytest-timeout 'hypothesis>=6'
+	$(FLOOR_VENV)/bin/pip install $(PIP_FLAGS) -c constraints-floor.txt -e '.[ort,nvml]' 'pytest>=8' pytest-timeout 'hypothesis>=6'
 	touch $@
 
 clean:

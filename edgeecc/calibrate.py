@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from time import perf_counter
@@ -15,7 +16,7 @@ from typing import Callable, Dict, Optional
 import onnx
 
 from edgeecc.artifacts import exclusive, write_bytes
-from edgeecc.bench import make_bench
+from edgeecc.bench import open_bench
 from edgeecc.calibration_fit import Fitted, Fitting, recipes_told
 from edgeecc.calibration_folder import device_metric
 from edgeecc.config import CalibrateConfig, MeasureProtocol
@@ -80,10 +81,12 @@ def calibrate(
         job.spec, job.device, device_metric(job.device), config, protocol,
         like=None if like is None else like.cost_for(job.spec),
     )  # fmt: skip
-    if crew is None:
-        bench = make_bench(SlicePlan.build(job.model, job.spec), job.device, config.seed)
-        crew = BenchCrew(bench, job.spec, protocol)
-    with exclusive(job.folder, "wait for it or choose another --workspace"):
+    with ExitStack() as stack:
+        stack.enter_context(exclusive(job.folder, "wait for it or choose another --workspace"))
+        if crew is None:
+            plan = SlicePlan.build(job.model, job.spec)
+            bench = stack.enter_context(open_bench(plan, job.device, config.seed))
+            crew = BenchCrew(bench, job.spec, protocol)
         with SampleStore(job.folder / "samples.db", _identity(job, config, protocol)) as store:
             before = len([n for n in store.numbers() if 0 <= n < config.samples])
             started = perf_counter()

@@ -14,13 +14,14 @@ from edgeecc.errors import ConfigError
 from edgeecc.meters.virtual import LAWS
 from edgeecc.units import Metric
 
-RUNTIMES = ("tensorrt", "trtexec", "onnxruntime")
+RUNTIMES = ("tensorrt", "trtexec", "onnxruntime", "torch")
 PRECISIONS = ("fp32", "fp16", "int8")
 #: What each runtime can run a float32 graph in.
 RUNS_IN: Dict[str, Tuple[str, ...]] = {
     "tensorrt": PRECISIONS,
     "trtexec": PRECISIONS,
     "onnxruntime": ("fp32",),
+    "torch": ("fp32", "fp16"),
 }
 #: The CPU at hand: its time, and the energy of its package.
 CPU, PACKAGE = "cpu", "cpu-package"

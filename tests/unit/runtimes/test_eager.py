@@ -19,8 +19,9 @@ from tests import zoo
 
 #: With every operator of the zoo between them.
 NETWORKS = (
-    "aspp", "attention", "convnext", "deconv_decoder", "group_norm", "hourglass", "layer_norm", "mbconv", "pixel_shuffle",
-    "prelu", "selected", "shuffle_unit", "siamese", "split_concat", "tokens", "two_outputs", "unet", "upsampled",
+    "aspp", "attention", "convnext", "deconv_decoder", "group_norm", "hourglass", "layer_norm", "mbconv",
+    "pixel_shuffle", "prelu", "selected", "shuffle_unit", "siamese", "split_concat", "tokens", "two_outputs",
+    "unet", "upsampled",
 )  # fmt: skip
 RANDOM = np.random.default_rng(0)
 

@@ -1,0 +1,167 @@
+"""Devices that are really there: what measures them, and what runs networks on them.
+
+A target is opened by its name (see `device_names`), and refused where the machine at hand is another one: a cost model
+is of one board, and a figure of another would pass for its.
+"""
+
+from __future__ import annotations
+
+import re
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Callable, Dict, Iterator, List, Optional, Tuple
+
+import onnx
+
+from edgeecc.device_names import CPU, PACKAGE, DeviceName
+from edgeecc.errors import EdgeeccError, RuntimeUnavailableError
+from edgeecc.meters.base import ClockMeter, Meter
+from edgeecc.meters.conditions import Sensors
+from edgeecc.meters.ina3221 import RailSource, find_rails
+from edgeecc.meters.jetson import JetsonSensors, identify
+from edgeecc.meters.nvml import open_gpu
+from edgeecc.meters.rails import choose_rails
+from edgeecc.meters.rapl import RaplMeter, find_domains
+from edgeecc.meters.sampled import SampledMeter
+from edgeecc.runtimes.base import Runtime
+from edgeecc.runtimes.onnxrt import OnnxRuntime
+
+#: From a graph to a runtime that is ready to run it.
+Load = Callable[[onnx.ModelProto], Runtime]
+_ROOT = Path("/")
+#: The rail that is read where none is named: the paper's.
+USUAL_RAIL = "gpu"
+
+
+@dataclass(frozen=True)
+class Target:
+    """A device that is ready to be measured.
+
+    Args:
+        name: which it is.
+        meter: reads its energy, or is only a clock.
+        sensors: say what it is like; None where nothing does.
+        load: makes a graph ready to run on it.
+    """
+
+    name: DeviceName
+    meter: Meter
+    sensors: Optional[Sensors]
+    load: Load
+
+
+@contextmanager
+def open_target(
+    name: DeviceName, load: Optional[Load] = None, root: Path = _ROOT
+) -> Iterator[Target]:
+    """Open a device for measuring, and let it go in the end.
+
+    Args:
+        name: which; not a virtual one.
+        load: makes graphs ready to run; None is that of the name.
+        root: of the file system.
+    Raises: RuntimeUnavailableError when this machine is another one, or lacks what it takes; MeterError when its meter
+        cannot be read.
+    """
+    with ExitStack() as stack:
+        meter, sensors = _board(name, root, stack)
+        yield Target(name, meter, sensors, load or loader(name))
+
+
+def boards_here(root: Path = _ROOT) -> Tuple[Dict[str, str], Dict[str, str]]:
+    """Return the boards that this machine is or has, with what is known of them, and why others cannot be read."""
+    found: Dict[str, str] = {}
+    missing: Dict[str, str] = {}
+    jetson = identify(root)
+    if jetson is not None:
+        found[jetson.name] = " ".join(
+            part for part in (jetson.model, jetson.l4t and f"L4T {jetson.l4t}") if part
+        )
+    else:
+        try:
+            with open_gpu() as gpu:
+                told = "; ".join(gpu.missing)
+                if gpu.meter is None:
+                    missing[gpu_board(gpu.board.identity.model)] = told
+                else:
+                    found[gpu_board(gpu.board.identity.model)] = told or gpu.meter.name
+        except EdgeeccError as error:
+            missing["nvidia"] = str(error)
+    try:
+        found[PACKAGE] = ", ".join(domain.name for domain in find_domains(root))
+    except EdgeeccError as error:
+        missing[PACKAGE] = str(error)
+    found[CPU] = "the clock of this machine"
+    return found, missing
+
+
+def gpu_board(model: str) -> str:
+    """Return the name of a board, of the model that NVML tells, such as "nvidia-h200"."""
+    slug = re.sub(r"[^a-z0-9]+", "-", model.lower()).strip("-")
+    slug = slug[len("nvidia-") :] if slug.startswith("nvidia-") else slug
+    return f"nvidia-{slug or 'gpu'}"[:67].rstrip("-")
+
+
+def loader(name: DeviceName) -> Load:
+    """Return what makes graphs ready to run on a device.
+
+    Raises: RuntimeUnavailableError when what runs them is not here.
+    """
+    on_gpu = name.board not in (CPU, PACKAGE)
+    if name.runtime == "onnxruntime":
+        return lambda model: OnnxRuntime(model, on_gpu=on_gpu)
+    if name.runtime == "torch":
+        return _torch(name.precision)
+    raise RuntimeUnavailableError(
+        f"{name.text} names no runtime of edgeecc; give one, such as {name.board}:onnxruntime:fp32"
+    )
+
+
+def _torch(precision: str) -> Load:
+    try:
+        from edgeecc.runtimes.eager import EagerRuntime
+    except ImportError as error:
+        raise RuntimeUnavailableError("torch is not here; pip install 'edgeecc[host]'") from error
+    return lambda model: EagerRuntime(model, on_gpu=True, precision=precision)
+
+
+def _board(name: DeviceName, root: Path, stack: ExitStack) -> Tuple[Meter, Optional[Sensors]]:
+    if name.board == CPU:
+        return ClockMeter("clock"), None
+    if name.board == PACKAGE:
+        return RaplMeter(find_domains(root)), None
+    if name.board.startswith("jetson-"):
+        return _jetson(name, root, stack)
+    return _gpu(name, stack)
+
+
+def _jetson(name: DeviceName, root: Path, stack: ExitStack) -> Tuple[Meter, Sensors]:
+    board = identify(root)
+    _check_here(name, [] if board is None else [board.name])
+    rails = choose_rails(find_rails(root), name.meter or USUAL_RAIL)
+    return stack.enter_context(SampledMeter(RailSource(rails))), JetsonSensors(root)
+
+
+def _gpu(name: DeviceName, stack: ExitStack) -> Tuple[Meter, Sensors]:
+    gpu = stack.enter_context(open_gpu())
+    _check_here(name, [gpu_board(gpu.board.identity.model)])
+    meters: Dict[str, Optional[Meter]] = {"": gpu.meter, "counter": gpu.counter, "power": None}
+    if name.meter == "power" and gpu.power is not None:
+        meters["power"] = stack.enter_context(SampledMeter(gpu.power))
+    meter = meters.get(name.meter)
+    if meter is None:
+        why = "; ".join(gpu.missing) or "a GPU has counter and power"
+        raise RuntimeUnavailableError(
+            f"{name.text} has no meter {name.meter or 'of its energy'}: {why}"
+        )
+    return meter, gpu.sensors
+
+
+def _check_here(name: DeviceName, found: List[str]) -> None:
+    if name.board not in found:
+        machine = found[0] if found else "no Jetson"
+        raise RuntimeUnavailableError(
+            f"{name.board} is not here, this machine is {machine}; run edgeecc on that board, or name it in a fleet "
+            "with --fleet"
+        )
