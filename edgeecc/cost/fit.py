@@ -46,7 +46,7 @@ def fit(  # noqa: PLR0913  # keyword-only, one sample or state each
         spec: the network.
         widths: (N, G).
         values: (N,), metric unit, positive.
-        form: which terms it sums.
+        form: which terms it sums; towards another cost model, that model's beside.
         method: see `CalibrateConfig`; "like" is towards another cost model.
         meter: meter of the values; the model's own is "model of METER".
         metric: what was measured.
@@ -56,6 +56,8 @@ def fit(  # noqa: PLR0913  # keyword-only, one sample or state each
     if not (np.isfinite(values).all() and (values > 0.0).all()):
         raise ConfigError("a measured value is not positive; look at the samples")
     terms, groups = form.terms(spec), spec_groups(spec)
+    if method == "like" and like is not None:  # what the other settled need not be found again
+        terms = list(dict.fromkeys([*terms, *like.terms]))
     design = np.column_stack([np.ones(len(widths)), Features(groups, terms)(widths)])
     if method == "nnls":
         # Relative residuals: the error that is reported and that a budget feels is relative.

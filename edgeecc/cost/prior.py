@@ -3,8 +3,8 @@
 A prior says that the coefficients are about a sum of a few patterns, by weights that the samples themselves settle, and
 how far each coefficient may be from that. By work: what a layer costs goes with its multiply-accumulates, the weights
 that it reads and the values that it moves, at the same prices in all layers. By another profile: of the same network,
-on another board or at another precision, layers cost alike but for one factor. With few samples the fit is hardly more
-than these patterns, with many it is least squares.
+on another board or at another precision, layers cost alike but for one factor, and for what their work explains. With
+few samples the fit is hardly more than these patterns, with many it is least squares.
 """
 
 from __future__ import annotations
@@ -64,13 +64,13 @@ def by_work(spec: NetworkSpec, terms: Sequence[Term]) -> Prior:
         spec: the network.
         terms: of the cost model.
     """
-    works = {layer.name: work for layer, work in zip(spec.layers, layer_works(spec))}
-    rows = [works.get(term.name, np.zeros(3)) for term in terms]
-    return _prior(spec, terms, np.array(rows).reshape(len(terms), 3))
+    return _prior(spec, terms, _works(spec, terms))
 
 
 def by_model(spec: NetworkSpec, terms: Sequence[Term], model: ProductModel) -> Prior:
-    """Return the prior that layers cost in proportion to what they do by another cost model of this network.
+    """Return the prior that layers cost by another cost model of this network, and by their work beside.
+
+    Two devices seldom differ by one factor: the work takes up where one of them moves values for less, say.
 
     Args:
         spec: the network.
@@ -78,7 +78,8 @@ def by_model(spec: NetworkSpec, terms: Sequence[Term], model: ProductModel) -> P
         model: the other.
     """
     known = dict(zip(model.terms, model.coefficients))
-    return _prior(spec, terms, np.array([[known.get(term, 0.0)] for term in terms]).reshape(-1, 1))
+    other = np.array([known.get(term, 0.0) for term in terms])
+    return _prior(spec, terms, np.column_stack([other, _works(spec, terms)]))
 
 
 def fit_towards(prior: Prior, design: FloatArray, values: FloatArray) -> FloatArray:
@@ -117,6 +118,13 @@ def layer_works(spec: NetworkSpec) -> FloatArray:
         -1, 3
     )
     return np.asarray(works / np.maximum(works.sum(axis=0), 1.0))
+
+
+def _works(spec: NetworkSpec, terms: Sequence[Term]) -> FloatArray:
+    """Return what `layer_works` says of the terms that are of a layer's plain product, (T, 3)."""
+    works = {layer.name: work for layer, work in zip(spec.layers, layer_works(spec))}
+    rows = [works.get(term.name, np.zeros(3)) for term in terms]
+    return np.array(rows).reshape(len(terms), 3)
 
 
 def _work(layer: LayerSpec, dense: Widths) -> List[float]:

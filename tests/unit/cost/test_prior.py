@@ -145,8 +145,8 @@ def test_what_groups_are_called_does_not_matter() -> None:
         np.testing.assert_array_equal(getattr(one, part), getattr(other, part))
 
 
-@given(st.floats(0.1, 10.0), st.integers(2, 6), st.integers(0, 99))
-def test_a_device_in_proportion_to_another_is_known_from_two_samples(
+@given(st.floats(0.1, 10.0), st.integers(4, 8), st.integers(0, 99))
+def test_a_device_in_proportion_to_another_is_known_from_four_samples(
     factor: float, count: int, seed: int
 ) -> None:
     generator = np.random.default_rng(seed)
@@ -170,9 +170,28 @@ def test_terms_that_the_other_model_lacks_are_expected_to_cost_nothing() -> None
         Metric.ENERGY, "other", groups=spec_groups(SPEC), terms=TERMS,
         coefficients=np.ones(len(TERMS)), constant=0.0,
     )  # fmt: skip
-    prior = by_model(SPEC, RICH.terms(SPEC), other)
-    assert prior.patterns[: len(TERMS)].sum() == pytest.approx(1.0)
+    prior, work = by_model(SPEC, RICH.terms(SPEC), other), by_work(SPEC, RICH.terms(SPEC))
+    np.testing.assert_allclose(prior.patterns[: len(TERMS), 0], 1.0 / len(TERMS))
+    np.testing.assert_array_equal(prior.patterns[:, 1:], work.patterns)
     assert (prior.patterns[len(TERMS) :] == 0.0).all()
+
+
+def test_terms_that_the_other_model_settled_are_kept() -> None:
+    """A plain form towards a device with tiles has its tiles, and knows the same device from few samples."""
+    terms, generator = Form(linear=True, tile=32).terms(SPEC), np.random.default_rng(0)
+    other = ProductModel(
+        Metric.ENERGY, "other", groups=spec_groups(SPEC), terms=terms,
+        coefficients=generator.uniform(0.5, 1.0, len(terms)), constant=0.1,
+    )  # fmt: skip
+    known, wanted = drawn(6, 0), drawn(50, 1)
+    found = fit(
+        SPEC, known, 3.0 * other.predict_many(known), form=Form(), method="like", meter="m", metric=Metric.ENERGY,
+        like=other,
+    )  # fmt: skip
+    assert set(found.terms) == set(terms)
+    np.testing.assert_allclose(
+        found.predict_many(wanted), 3.0 * other.predict_many(wanted), rtol=0.02
+    )
 
 
 def test_a_fit_like_another_needs_it() -> None:
