@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from time import perf_counter
-from typing import Callable, Dict, Optional
+from typing import Callable, Dict, Mapping, Optional
 
 import onnx
 
@@ -38,6 +38,8 @@ _DESIGNS = {
     "i-optimal": "an I-optimal design first, then uniform on 1..c for every group; held-out ones uniform",
     "d-optimal": "a D-optimal design first, then uniform on 1..c for every group; held-out ones uniform",
 }
+#: How it tells what a bench says of its device.
+_ABOUT = {"idle_power_w": "Idle power, W", "conditions": "The device afterwards"}
 #: Called with (samples done, samples asked, a note).
 OnSample = Callable[[int, int, str], None]
 
@@ -92,9 +94,10 @@ def calibrate(
             started = perf_counter()
             fitted = _rounds(store, crew, fitting, before, on_sample)
             seconds = perf_counter() - started
+            about = crew.about()
         profile = fitted.profile
         profile.save(job.folder / "profile.json")
-        write_bytes(job.folder / "PROTOCOL.md", _protocol_text(profile).encode())
+        write_bytes(job.folder / "PROTOCOL.md", _protocol_text(profile, about).encode())
     samples = sum(profile.samples.values())
     return {
         "profile": str(job.folder / "profile.json"),
@@ -112,6 +115,7 @@ def calibrate(
         "variants_per_s": (samples - before) / max(1e-9, seconds),
         "resumed_from": before,
         "boards": boards_told(profile, crew),
+        "about": dict(about),
     }
 
 
@@ -172,7 +176,7 @@ def _law_fingerprint(device: str) -> Optional[str]:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _protocol_text(profile: Profile) -> str:
+def _protocol_text(profile: Profile, about: Mapping[str, object]) -> str:
     error = profile.heldout or HeldoutError(0.0, 0.0, 0.0)
     protocol = ", ".join(f"{key} {value}" for key, value in profile.protocol.items())
     anchors = ", ".join(f"{key} {value:.4g}" for key, value in profile.anchors.items())
@@ -186,6 +190,7 @@ def _protocol_text(profile: Profile) -> str:
         f"- Model: {profile.form}, fitted by {profile.fit}. Held-out relative error: {errors}.",
         f"- Anchors (measured, not fitted): {anchors} {profile.metric.unit}.",
         f"- A sample: {protocol}; idle power is not subtracted.",
+        *(f"- {_ABOUT[key]}: {value}." for key, value in about.items()),
         *profile.board_lines(),
         "",
     ]

@@ -42,6 +42,9 @@ class Crew(Protocol):
     def report(self) -> Mapping[str, Mapping[str, object]]:
         """Return what is to be told of each board, by its name; nothing where there is no fleet."""
 
+    def about(self) -> Mapping[str, object]:
+        """Return what is to be told of the device, see `Bench.about`; nothing where nothing was measured."""
+
 
 class BenchCrew:
     """One bench, which measures in turn."""
@@ -66,6 +69,10 @@ class BenchCrew:
     def report(self) -> Mapping[str, Mapping[str, object]]:
         """Return nothing: there are no boards."""
         return {}
+
+    def about(self) -> Mapping[str, object]:
+        """Return what the bench tells of its device, once it has measured."""
+        return self._bench.about() if self._meter else {}
 
 
 def keep(store: SampleStore, crew: Crew, tasks: Sequence[Task]) -> Iterator[int]:
@@ -114,4 +121,6 @@ def row_of(number: int, spec: NetworkSpec, widths: Widths, found: Measurement) -
         windows=found.windows,
         runs=found.runs,
         converged=found.converged,
+        dropped=found.dropped,
+        conditions={} if found.conditions is None else found.conditions.to_json(),
     )

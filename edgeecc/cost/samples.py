@@ -14,7 +14,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sqlite3
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
 
@@ -51,6 +51,12 @@ CREATE TABLE IF NOT EXISTS repeats (
     board TEXT
 );
 CREATE TABLE IF NOT EXISTS set_aside AS SELECT * FROM repeats WHERE 0;
+CREATE TABLE IF NOT EXISTS conditions (
+    number INTEGER NOT NULL,
+    board TEXT,
+    dropped INTEGER NOT NULL,
+    told TEXT NOT NULL
+);
 """
 #: Columns that stores written before boards had names lack.
 _LATER = {"board": "TEXT", "checked": "INTEGER"}
@@ -71,6 +77,9 @@ class Row:
         windows, runs, converged: see `Measurement`.
         board: name of the board that measured it; empty where there was no fleet.
         repeat: whether it was measured only to compare boards; it is no sample then.
+        dropped: windows that did not count.
+        conditions: what the device was like, JSON-ready; empty where nothing told. The store keeps these two apart, and
+            its rows come without them.
     """
 
     number: int
@@ -84,6 +93,8 @@ class Row:
     converged: bool
     board: str = ""
     repeat: bool = False
+    dropped: int = 0
+    conditions: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -158,6 +169,7 @@ class SampleStore:
         with self._all_or_none():
             self._db.executemany("INSERT INTO samples VALUES (?,?,?,?,?,?,?,?,?,?,?)", samples)
             self._db.executemany("INSERT INTO repeats VALUES (?,?,?,?,?,?,?,?,?,?)", repeats)
+            self._db.executemany("INSERT INTO conditions VALUES (?,?,?,?)", _conditions(rows))
 
     def judge(self, check: Check) -> int:
         """Take down what a check of a board says about its samples since the last one.
@@ -201,6 +213,22 @@ class SampleStore:
         Raises: ArtifactError when a row is damaged.
         """
         return self._rows(self._query("SELECT * FROM repeats ORDER BY rowid"), repeat=True)
+
+    def conditions(self) -> List[Tuple[int, int, Dict[str, object]]]:
+        """Return number, windows that did not count, and what the device was like, of what was measured, in its order.
+
+        Raises: ArtifactError when a row is damaged.
+        """
+        found = self._query("SELECT number, dropped, told FROM conditions ORDER BY rowid")
+        try:
+            return [
+                (int(number), int(dropped), dict(json.loads(told)))
+                for number, dropped, told in found
+            ]
+        except (ValueError, TypeError) as error:
+            raise ArtifactError(
+                f"{self.path} is damaged: {error}; move it away and calibrate again"
+            ) from error
 
     def _rows(self, found: Sequence[Tuple[Any, ...]], *, repeat: bool) -> List[Row]:
         try:
@@ -314,6 +342,14 @@ def _values(row: Row) -> Tuple[object, ...]:
     widths = json.dumps([int(width) for width in row.widths])
     return (row.number, widths, row.value, row.standard_error, row.spread, row.latency_s,
             row.windows, row.runs, int(row.converged), row.board or None)  # fmt: skip
+
+
+def _conditions(rows: Sequence[Row]) -> List[Tuple[object, ...]]:
+    return [
+        (row.number, row.board or None, row.dropped, json.dumps(dict(row.conditions)))
+        for row in rows
+        if row.conditions or row.dropped
+    ]
 
 
 def _row(values: Tuple[Any, ...], *, repeat: bool) -> Row:

@@ -15,12 +15,15 @@ class Conditions:
         temperatures_c: thermal zone -> degrees Celsius.
         mode: of power, as the device calls it, such as "MAXN" or "250 W"; empty where it has none.
         held_back: why it runs slower than it was asked to, such as "thermal" or "power cap"; empty when it does not.
+        alerts: what happened since the last time and is to be kept, though windows count with it: over-current events
+            last microseconds, and some boards have several a second at full load.
     """
 
     clocks_hz: Mapping[str, float] = field(default_factory=dict)
     temperatures_c: Mapping[str, float] = field(default_factory=dict)
     mode: str = ""
     held_back: Tuple[str, ...] = ()
+    alerts: Tuple[str, ...] = ()
 
     def to_json(self) -> Dict[str, object]:
         """Return it JSON-ready."""
@@ -29,6 +32,7 @@ class Conditions:
             "temperatures_c": dict(self.temperatures_c),
             "mode": self.mode,
             "held_back": list(self.held_back),
+            "alerts": list(self.alerts),
         }
 
 

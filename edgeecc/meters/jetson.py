@@ -126,7 +126,7 @@ class JetsonSensors:
         self._counts = {name: _now(path) for name, path in self._events.items()}
 
     def conditions(self) -> Conditions:
-        """Return what it is like now. Events since the last call, or since the start, count as holding it back.
+        """Return what it is like now; alerts are the over-current events since the last call, or since the start.
 
         Raises: MeterError when a sensor that was there is gone.
         """
@@ -144,7 +144,8 @@ class JetsonSensors:
                 if value is not None and -100_000 < value < 200_000
             },
             mode=power_mode(self._root),
-            held_back=(*self._caps(), *self._new_events()),
+            held_back=tuple(self._caps()),
+            alerts=tuple(self._new_events()),
         )
 
     def _caps(self) -> List[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Callable, List, Optional, Sequence, Tuple
 
 import numpy as np
@@ -28,6 +28,9 @@ OUTLIER_SIGMAS, OUTLIER_SHARE = 5.0, 0.03
 OUTLIER_WINDOWS = 5
 #: Disturbed windows are dropped while they are fewer than one in so many: more is how the device is.
 OUTLIER_ONE_IN = 3
+
+#: Alerts that a measurement keeps, the last ones.
+MAX_ALERTS = 20
 
 _Sleep = Callable[[float], None]
 
@@ -156,8 +159,10 @@ class _Taker:
     def _held_back(self) -> Tuple[str, ...]:
         if self._sensors is None:
             return ()
-        self.conditions = self._sensors.conditions()
-        return tuple(self.conditions.held_back)
+        now = self._sensors.conditions()
+        before = () if self.conditions is None else self.conditions.alerts
+        self.conditions = replace(now, alerts=(*before, *now.alerts)[-MAX_ALERTS:])
+        return now.held_back
 
 
 def _runs_per_window(run: Callable[[int], None], meter: Meter, protocol: MeasureProtocol) -> int:

@@ -116,7 +116,13 @@ def test_a_clock_for_root_alone_is_left_out(
 
 def test_a_machine_without_any_sensor_says_nothing(tmp_path: Path) -> None:
     found = JetsonSensors(tmp_path).conditions()
-    assert found.to_json() == {"clocks_hz": {}, "temperatures_c": {}, "mode": "", "held_back": []}
+    assert found.to_json() == {
+        "clocks_hz": {},
+        "temperatures_c": {},
+        "mode": "",
+        "held_back": [],
+        "alerts": [],
+    }
 
 
 @pytest.mark.parametrize(
@@ -139,14 +145,14 @@ def test_what_slows_a_clock_holds_it_back(tmp_path: Path, kind: str, told: Tuple
     assert JetsonSensors(tmp_path).conditions().held_back == told
 
 
-def test_over_currents_hold_it_back_once(tmp_path: Path) -> None:
+def test_over_currents_are_told_once_and_do_not_hold_it_back(tmp_path: Path) -> None:
     trees.orin_nano_r36(tmp_path)
     file = trees.write(tmp_path, "sys/class/hwmon/hwmon3/oc3_event_cnt", "27390")
     sensors = JetsonSensors(tmp_path)
-    assert sensors.conditions().held_back == ()
+    assert sensors.conditions().alerts == ()
     file.write_text("27395\n")
-    assert sensors.conditions().held_back == ("over-current: oc3 5 times",)
-    assert sensors.conditions().held_back == ()
+    assert sensors.conditions().alerts == ("over-current: oc3 5 times",)
+    assert sensors.conditions().alerts == ()
 
 
 def test_a_zone_that_is_asleep_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

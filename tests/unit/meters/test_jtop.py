@@ -107,6 +107,7 @@ def test_version_4(install, kind: type) -> None:
             "temperatures_c": {"CPU": 48.5, "tj": 49.0},
             "mode": "MAXN",
             "held_back": [],
+            "alerts": [],
         }
     assert client.closed == 1
 
@@ -154,6 +155,7 @@ def test_a_board_that_tells_nothing(install) -> None:
         "temperatures_c": {},
         "mode": "",
         "held_back": [],
+        "alerts": [],
     }
 
 

@@ -16,7 +16,7 @@ from edgeecc.meters.nvml import Gpu, NvmlEnergyMeter, NvmlSensors, held_back, op
 from edgeecc.meters.nvml_check import cross_check, judge
 from edgeecc.meters.nvml_driver import Nvml
 from edgeecc.meters.nvml_names import GpuIdentity, find_gpu, first_visible
-from edgeecc.meters.sampled import SampledMeter
+from edgeecc.meters.sampled import FRESH_PERIODS, SampledMeter
 from tests.fake_nvml import (
     COUNTER,
     DRIVER_NOT_LOADED,
@@ -491,7 +491,7 @@ def test_a_power_that_is_none_ends_the_integral(answer: tuple, said: str) -> Non
         first = gpu.meter.read_j()
         assert first is not None
         board.instant = lambda now: answer
-        library.clock.pause(0.2)
+        library.clock.pause(FRESH_PERIODS * gpu.meter.period_s + 0.01)
         with pytest.raises(MeterError, match=said):
             gpu.meter.read_j()
 
@@ -517,6 +517,7 @@ def test_conditions_in_si_units() -> None:
             "temperatures_c": {"gpu": 61.0},
             "mode": "300 W",
             "held_back": ["thermal"],
+            "alerts": [],
         }
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from edgeecc.config import MeasureProtocol
 from edgeecc.errors import ArtifactError, ConfigError, MeterError
 from edgeecc.meters import replay
-from edgeecc.meters.base import measure
+from edgeecc.meters.measure import measure
 from edgeecc.meters.replay import ReplayDevice, read_trace
 
 pytestmark = pytest.mark.device

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from edgeecc.config import MeasureProtocol
 from edgeecc.errors import MeterError
 from edgeecc.meters import sampled
-from edgeecc.meters.base import measure
+from edgeecc.meters.measure import measure
 from edgeecc.meters.sampled import BLIND_PERIODS, Integral, SampledMeter
 
 pytestmark = pytest.mark.device
@@ -129,10 +129,13 @@ def test_a_ramp_is_exact_wherever_it_is_read() -> None:
 def test_measuring_with_it_gives_joules_per_inference() -> None:
     source = Source(lambda _: 5.0)
 
-    def run(count: int) -> None:
-        source.now += 0.01 * count
-
     with SampledMeter(source, source.clock) as meter:
+
+        def run(count: int) -> None:
+            for _ in range(count):
+                source.now += 0.01
+                meter.read_j()  # the thread knows no time but its own
+
         found = measure(run, meter, MeasureProtocol())
     assert found.energy_j == pytest.approx(0.05)
     assert found.meter == source.name
