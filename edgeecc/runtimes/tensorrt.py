@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from typing import Any, Callable, Dict, List, Optional, Sequence
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
-import onnx
 
 from edgeecc.errors import ArtifactError, EdgeeccError, RuntimeUnavailableError, brief
 from edgeecc.runtimes.base import Array
@@ -16,6 +15,7 @@ from edgeecc.runtimes.cuda_memory import Cuda, Launchable, open_cuda
 from edgeecc.runtimes.engine_cache import EngineCache, origin
 from edgeecc.runtimes.engine_summary import EngineSummary, summarise
 from edgeecc.runtimes.tensors import (
+    TensorSpec,
     check_inputs,
     graph_inputs,
     graph_outputs,
@@ -41,7 +41,7 @@ class TensorRTRuntime:
         cuda: the GPU; it is closed with the runtime.
         engine: its bytes.
         title: precision and the like, for the name.
-        graph: what it was built of, whose order of inputs and outputs counts; None takes the engine's.
+        order: inputs and outputs of the graph, in its order; None takes the engine's.
     Raises: DamagedEngineError when TensorRT cannot read it; ArtifactError when its tensors are not the graph's or
         not of fixed size; RuntimeUnavailableError when the GPU has no room or refuses it. `cuda` is closed then.
     """
@@ -52,7 +52,7 @@ class TensorRTRuntime:
         cuda: Cuda,
         engine: bytes,
         title: str,
-        graph: Optional[onnx.ModelProto] = None,
+        order: Optional[Tuple[Sequence[TensorSpec], Sequence[TensorSpec]]] = None,
     ) -> None:
         self._trt, self._cuda = trt, cuda
         self.report: Optional[BuildReport] = None
@@ -66,9 +66,9 @@ class TensorRTRuntime:
                     "again on this device"
                 )
             self._inputs, self._outputs = io_tensors(trt, self._engine)
-            if graph is not None:
-                self._inputs = in_order(self._inputs, graph_inputs(graph))
-                self._outputs = in_order(self._outputs, graph_outputs(graph))
+            if order is not None:
+                self._inputs = in_order(self._inputs, order[0])
+                self._outputs = in_order(self._outputs, order[1])
             self._addresses = self._allocate(stack)
             self._enqueue = self._bind()
             self._standing = [spec.standing() for spec in self._inputs]
@@ -220,12 +220,13 @@ def open_engine(
         others, see `trt_build.build`.
     """
     model = parse_graph(graph)
+    order = graph_inputs(model), graph_outputs(model)
     trt, cuda = load_tensorrt(), open_cuda(device)
     made_of = origin(trt, cuda, graph, options)
     kept = None if cache is None else cache.load(made_of)
     if cache is not None and kept is not None:
         try:
-            return TensorRTRuntime(trt, cuda, kept, options.precision, model)
+            return TensorRTRuntime(trt, cuda, kept, options.precision, order)
         except DamagedEngineError as error:
             _log.warning("a cached engine is built again: %s", error)
             cache.drop(made_of)
@@ -235,7 +236,7 @@ def open_engine(
     except BaseException:
         _quietly(cuda.close)
         raise
-    runtime = TensorRTRuntime(trt, cuda, engine.data, options.precision, model)
+    runtime = TensorRTRuntime(trt, cuda, engine.data, options.precision, order)
     runtime.report = engine.report
     try:
         if cache is not None:

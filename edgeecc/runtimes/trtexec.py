@@ -288,8 +288,8 @@ class TrtexecRuntime:
             status = child.finish()
             if status or not self._engine.is_file():
                 raise EngineBuildError(
-                    f"trtexec cannot build the engine (status {status}): {last_words(child.text())}; export the graph with "
-                    "operators that this release knows"
+                    f"trtexec cannot build the engine (status {status}): {last_words(child.text())}; export the graph "
+                    "with operators that this release knows"
                 )
 
     def _ended_well(self, child: Child) -> None:
