@@ -93,6 +93,10 @@ def read_outputs(path: Path, specs: Sequence[TensorSpec]) -> List[Array]:
 
 
 def _array(spec: TensorSpec, values: object) -> Array:
+    if values is None:
+        raise ArtifactError(
+            f"trtexec wrote no output {spec.name}; the engine is of another graph, build it again"
+        )
     try:
         array = np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError) as error:
