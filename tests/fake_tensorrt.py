@@ -220,6 +220,7 @@ class _Builder:
     def _calibrate(self, calibrator: Any, network: Any) -> str:
         assert calibrator._ready
         assert calibrator.read_calibration_cache() is None
+        assert calibrator.get_batch_size() == 1
         seen = self._trt.__dict__.setdefault("calibrated_with", [])
         names = [item.name for item in onnx.load_from_string(network._graph).graph.input]
         while True:

@@ -53,6 +53,11 @@ class BuildOptions:
         if any(not np.isfinite(batch).all() for batch in self.calibration):
             raise ConfigError("a calibration batch holds NaN or infinity; check how it was made")
 
+    @property
+    def title(self) -> str:
+        """The precision as it is printed."""
+        return self.precision if self.tf32 else f"{self.precision} without TF32"
+
     def to_json(self) -> Dict[str, object]:
         """Return all that the engine depends on, JSON-ready; the batches as their sha256."""
         digest = hashlib.sha256()

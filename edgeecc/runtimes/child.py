@@ -12,7 +12,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Callable, Deque, Sequence
 
-from edgeecc.errors import RuntimeUnavailableError, brief
+from edgeecc.errors import RuntimeUnavailableError
 
 #: Seconds between asking a program to end and ending it.
 GRACE_S = 2.0
@@ -142,4 +142,4 @@ def last_words(text: str) -> str:
     errors = [line for line in lines if "[E]" in line]
     chosen = [errors[0], errors[-1]] if errors else lines[-1:]
     told = "; ".join(dict.fromkeys(line[:200] for line in chosen))
-    return brief(Exception(told), 400) or "it says nothing"
+    return " ".join(told.split())[:400] or "it says nothing"

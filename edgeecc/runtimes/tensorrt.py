@@ -83,6 +83,8 @@ class TensorRTRuntime:
         return self
 
     def __exit__(self, *_: object) -> None:
+        # an interrupted run leaves work behind that still needs what is let go of here
+        _quietly(self._cuda.synchronize)
         self._graph = None
         del self._enqueue
         self._context = None  # before the engine that it lies on, and before the buffers
@@ -226,7 +228,7 @@ def open_engine(
     kept = None if cache is None else cache.load(made_of)
     if cache is not None and kept is not None:
         try:
-            return TensorRTRuntime(trt, cuda, kept, options.precision, order)
+            return TensorRTRuntime(trt, cuda, kept, options.title, order)
         except DamagedEngineError as error:
             _log.warning("a cached engine is built again: %s", error)
             cache.drop(made_of)
@@ -236,7 +238,7 @@ def open_engine(
     except BaseException:
         _quietly(cuda.close)
         raise
-    runtime = TensorRTRuntime(trt, cuda, engine.data, options.precision, order)
+    runtime = TensorRTRuntime(trt, cuda, engine.data, options.title, order)
     runtime.report = engine.report
     try:
         if cache is not None:

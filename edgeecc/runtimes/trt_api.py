@@ -65,7 +65,7 @@ class Messages:
         if not self._errors:
             return "it gives no reason"
         both = dict.fromkeys((self._errors[0], self._errors[-1]))
-        return brief(Exception("; ".join(text[:200] for text in both)), 400)
+        return "; ".join(text[:200] for text in both)
 
 
 class TensorRT:

@@ -10,7 +10,7 @@ from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 import onnx
 
-from edgeecc.errors import ArtifactError, ConfigError, GraphError, brief
+from edgeecc.errors import ArtifactError, ConfigError, GraphError
 from edgeecc.runtimes.build_options import BuildOptions
 from edgeecc.runtimes.calibrator import Feed, calibrator
 from edgeecc.runtimes.cuda_memory import Cuda
@@ -175,7 +175,7 @@ def _told(error: Any, model: onnx.ModelProto) -> str:
     if node is not None:
         name, kind = name or node.name or node.output[0], kind or node.op_type
     where = f"node {name} ({kind}): " if name or kind else ""
-    return f"{where}{brief(Exception(error.desc()), 160)}"
+    return f"{where}{' '.join(error.desc().split())[:160]}"
 
 
 def _configure(trt: TensorRT, builder: Any, config: Any, options: BuildOptions) -> List[str]:

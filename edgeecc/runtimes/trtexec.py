@@ -180,7 +180,7 @@ class TrtexecRuntime:
             model = quantise(model, activation_ranges(model, options.calibration))
         self._folder = tempfile.TemporaryDirectory(prefix="edgeecc-trtexec-")
         self._engine = Path(self._folder.name) / "network.engine"
-        self.name = f"trtexec {options.precision}"
+        self.name = f"trtexec {options.title}"
         try:
             source = Path(self._folder.name) / "network.onnx"
             source.write_bytes(model.SerializeToString())

@@ -59,7 +59,7 @@ def parse_timing(text: str) -> TrtexecTiming:
     busy_s = _after(_line(summary, "Total GPU Compute Time"), "Total GPU Compute Time:")
     if rate is None or mean_s is None or median_s is None or min(rate, mean_s, median_s) <= 0.0:
         raise RuntimeUnavailableError(
-            f"trtexec printed no timing summary that can be read, but {brief(Exception(text[-160:]))!r}; run it by hand"
+            f"trtexec printed no timing summary that can be read, but {' '.join(text[-160:].split())!r}; run it by hand"
         )
     share = min(1.0, busy_s / wall_s) if wall_s and busy_s else 1.0
     return TrtexecTiming(rate, median_s, mean_s, share)

@@ -77,6 +77,18 @@ def test_constants_and_types_named_in_nodes_follow() -> None:
     assert np.array_equal(run_graph(to_fp16(model), value), 2 * value + 2.5)
 
 
+def test_names_that_are_taken_are_left_to_their_owners() -> None:
+    weights = {"x_float16": np.full((1, 4), 3.0, np.float32)}
+    model = small([helper.make_node("Mul", ["x", "x_float16"], ["y"])], weights)
+    value = np.ones((1, 4), np.float32)
+    assert run_graph(to_fp16(model), value).tolist() == [[3.0] * 4]
+
+
+def test_whole_numbers_keep_their_type() -> None:
+    model = small([helper.make_node("Neg", ["x"], ["y"])], {}, kind=TensorProto.INT32)
+    assert to_fp16(model) == model
+
+
 def test_weights_that_old_files_list_among_the_inputs_are_cast_too() -> None:
     model = small([helper.make_node("Mul", ["x", "w"], ["y"])], {"w": np.ones((1, 4), np.float32)})
     model.graph.input.append(helper.make_tensor_value_info("w", TensorProto.FLOAT, (1, 4)))

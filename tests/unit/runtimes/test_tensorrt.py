@@ -304,6 +304,17 @@ def test_everything_is_released_even_after_errors(monkeypatch: pytest.MonkeyPatc
     )
 
 
+def test_an_interrupted_run_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    trt, gpu = install(monkeypatch, "10")
+    trt.faults.add("capture")
+    with open_engine(GRAPH, BuildOptions("fp32", tf32=False)) as runtime:
+        assert "fp32 without TF32 on Orin" in runtime.name
+        runtime._enqueue()
+        assert gpu.pending
+    assert not gpu.pending
+    assert gpu.clean
+
+
 def test_engines_are_taken_from_the_cache(
     monkeypatch: pytest.MonkeyPatch, release: str, tmp_path: Path
 ) -> None:

@@ -179,6 +179,18 @@ def test_a_build_may_take_no_timings_at_all(cuda: Cuda, gpu: FakeGpu) -> None:
     assert timings.data == b""
 
 
+def test_timings_without_news_are_not_written(tmp_path: Path) -> None:
+    timings = TimingCache(tmp_path / "timing.cache")
+    timings.keep(b"")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_tensorrt_that_gives_no_reason_is_quoted_so(gpu: FakeGpu) -> None:
+    trt = TensorRT(fake_tensorrt("10", gpu))
+    trt.messages.clear()
+    assert "cannot start: it gives no reason;" in str(trt.without_gpu())
+
+
 def test_unreadable_timings_are_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ArtifactError, match="cannot read"):
         TimingCache(tmp_path)

@@ -255,6 +255,16 @@ def test_a_long_line_and_rubbish_bytes_do_no_harm() -> None:
         assert program.printed("done")
 
 
+def test_a_program_that_falls_silent_and_stays_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(child, "GRACE_S", 0.1)
+    code = "import os, time; os.close(1); os.close(2); time.sleep(60)"
+    message = "was stopped after 1 s: it says nothing"
+    with Child([sys.executable, "-c", code], 1.0) as program, pytest.raises(
+        RuntimeUnavailableError, match=message
+    ):
+        program.finish()
+
+
 def test_trtexec_is_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = tmp_path / "trtexec"
     found.write_text("")
