@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Dict, Iterator, Protocol
+from pathlib import Path
+from typing import Callable, Dict, Iterator, Optional, Protocol, Sequence, Tuple
 
 import onnx
 
@@ -15,9 +16,10 @@ from edgeecc.graph.onnx_slice import SlicePlan
 from edgeecc.graph.onnx_work import work
 from edgeecc.graph.spec import Widths
 from edgeecc.meters.base import ClockMeter, Measurement
-from edgeecc.meters.measure import idle_power, measure
+from edgeecc.meters.measure import Observe, Reading, idle_power, measure, measure_observed
 from edgeecc.meters.virtual import VirtualDevice
-from edgeecc.targets import Target, open_target
+from edgeecc.runtimes.trtexec import TrtexecRuntime
+from edgeecc.targets import SAMPLE_LEVEL, Engines, Target, open_target
 
 
 class Bench(Protocol):
@@ -75,10 +77,25 @@ class TargetBench:
 def measure_graph(graph: onnx.ModelProto, target: Target, protocol: MeasureProtocol) -> Measurement:
     """Measure one inference of a graph on a device that is there."""
     with target.load(graph) as runtime:
-        found = measure(runtime.run, target.meter, protocol, target.sensors)
+        if isinstance(runtime, TrtexecRuntime):
+            found = measure_observed(_observe(runtime), target.meter, protocol, target.sensors)
+        else:
+            found = measure(runtime.run, target.meter, protocol, target.sensors)
         is_clock = isinstance(target.meter, ClockMeter)
         name = runtime.name if is_clock else f"{target.meter.name}, {runtime.name}"
     return replace(found, meter=name)
+
+
+def _observe(runtime: TrtexecRuntime) -> Observe:
+    """Return what observes the meter while the program runs by itself: its start costs joules of no inference."""
+
+    def observe(
+        read: Callable[[], Reading], windows: int, window_s: float
+    ) -> Tuple[Sequence[Reading], float]:
+        found = runtime.observe(read, windows=windows, window_s=window_s)
+        return found.readings, found.timing.rate_hz
+
+    return observe
 
 
 def check_measurable(device: str) -> DeviceName:
@@ -96,9 +113,16 @@ def check_measurable(device: str) -> DeviceName:
 
 
 @contextmanager
-def open_bench(plan: SlicePlan, device: str, seed: int) -> Iterator[Bench]:
+def open_bench(
+    plan: SlicePlan, device: str, seed: int, folder: Optional[Path] = None
+) -> Iterator[Bench]:
     """Open the bench of a device, and let it go in the end.
 
+    Args:
+        plan: cuts the variants.
+        device: its name.
+        seed: of simulated noise.
+        folder: keeps engines and timings of kernels between calls; None keeps none.
     Raises: ConfigError for an unknown device, or one that says too little; RuntimeUnavailableError when it is not this
         machine's, or lacks what it takes.
     """
@@ -106,5 +130,5 @@ def open_bench(plan: SlicePlan, device: str, seed: int) -> Iterator[Bench]:
     if name.is_virtual:
         yield VirtualBench(plan, device, seed)
         return
-    with open_target(name) as target:
+    with open_target(name, Engines(folder, SAMPLE_LEVEL)) as target:
         yield TargetBench(plan, target)

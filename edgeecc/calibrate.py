@@ -87,7 +87,7 @@ def calibrate(
         stack.enter_context(exclusive(job.folder, "wait for it or choose another --workspace"))
         if crew is None:
             plan = SlicePlan.build(job.model, job.spec)
-            bench = stack.enter_context(open_bench(plan, job.device, config.seed))
+            bench = stack.enter_context(open_bench(plan, job.device, config.seed, job.folder))
             crew = BenchCrew(bench, job.spec, protocol)
         with SampleStore(job.folder / "samples.db", _identity(job, config, protocol)) as store:
             before = len([n for n in store.numbers() if 0 <= n < config.samples])
@@ -95,6 +95,7 @@ def calibrate(
             fitted = _rounds(store, crew, fitting, before, on_sample)
             seconds = perf_counter() - started
             about = crew.about()
+            failures = store.failures()
         profile = fitted.profile
         profile.save(job.folder / "profile.json")
         write_bytes(job.folder / "PROTOCOL.md", _protocol_text(profile, about).encode())
@@ -116,6 +117,7 @@ def calibrate(
         "resumed_from": before,
         "boards": boards_told(profile, crew),
         "about": dict(about),
+        "failed": [asdict(failure) for failure in failures],
     }
 
 
@@ -150,7 +152,7 @@ def _measure_missing(
 ) -> None:
     """Measure the anchors and the samples below `end` that are not there."""
     while True:
-        present = store.numbers()
+        present = store.numbers() | {failure.number for failure in store.failures()}
         missing = [number for number in (THINNEST, DENSE, *range(end)) if number not in present]
         if not missing:
             return

@@ -6,16 +6,18 @@ is of one board, and a figure of another would pass for its.
 
 from __future__ import annotations
 
+import logging
 import re
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable, Dict, Iterator, List, Optional, Tuple
+from typing import Callable, Dict, Iterator, List, Optional, Tuple, cast
 
 import onnx
 
 from edgeecc.device_names import CPU, PACKAGE, DeviceName
-from edgeecc.errors import EdgeeccError, RuntimeUnavailableError
+from edgeecc.errors import EdgeeccError, GraphError, RuntimeUnavailableError
+from edgeecc.graph.lower_opset import lowered
 from edgeecc.meters.base import ClockMeter, Meter
 from edgeecc.meters.conditions import Sensors
 from edgeecc.meters.ina3221 import RailSource, find_rails
@@ -24,12 +26,23 @@ from edgeecc.meters.nvml import open_gpu
 from edgeecc.meters.rails import choose_rails
 from edgeecc.meters.rapl import RaplMeter, find_domains
 from edgeecc.meters.sampled import SampledMeter
-from edgeecc.runtimes.base import Runtime
+from edgeecc.runtimes.base import Array, Runtime, random_input
+from edgeecc.runtimes.build_options import BuildOptions, EnginePrecision
+from edgeecc.runtimes.engine_cache import EngineCache
 from edgeecc.runtimes.onnxrt import OnnxRuntime
+from edgeecc.runtimes.tensorrt import open_engine
+from edgeecc.runtimes.timing_cache import TimingCache
+from edgeecc.runtimes.trtexec import TrtexecRuntime
+
+logger = logging.getLogger(__name__)
 
 #: From a graph to a runtime that is ready to run it.
 Load = Callable[[onnx.ModelProto], Runtime]
 _ROOT = Path("/")
+#: Engines that are kept, all together, bytes; and seconds that trtexec may take to build one (ours).
+MAX_ENGINE_BYTES, BUILD_LIMIT_S = 2 * 2**30, 1800.0
+#: Builder optimisation level of what is measured for a calibration: many builds, whose kernels differ little (ours).
+SAMPLE_LEVEL = 2
 #: The rail that is read where none is named: the paper's.
 USUAL_RAIL = "gpu"
 
@@ -51,26 +64,42 @@ class Target:
     load: Load
 
 
+@dataclass(frozen=True)
+class Engines:
+    """How engines are built.
+
+    Args:
+        folder: keeps timings of kernels, and engines; None keeps neither.
+        level: builder optimisation level; None is TensorRT's own.
+        calibration: batches of real inputs, for int8; empty takes random ones, which tell no accuracy.
+    """
+
+    folder: Optional[Path] = None
+    level: Optional[int] = None
+    calibration: Tuple[Array, ...] = ()
+
+
 @contextmanager
 def open_target(
-    name: DeviceName, load: Optional[Load] = None, root: Path = _ROOT
+    name: DeviceName, engines: Optional[Engines] = None, root: Optional[Path] = None
 ) -> Iterator[Target]:
     """Open a device for measuring, and let it go in the end.
 
     Args:
         name: which; not a virtual one.
-        load: makes graphs ready to run; None is that of the name.
-        root: of the file system.
+        engines: how engines are built, where its runtime builds any.
+        root: of the file system; None is this machine's.
     Raises: RuntimeUnavailableError when this machine is another one, or lacks what it takes; MeterError when its meter
         cannot be read.
     """
     with ExitStack() as stack:
-        meter, sensors = _board(name, root, stack)
-        yield Target(name, meter, sensors, load or loader(name))
+        meter, sensors = _board(name, root or _ROOT, stack)
+        yield Target(name, meter, sensors, loader(name, engines))
 
 
-def boards_here(root: Path = _ROOT) -> Tuple[Dict[str, str], Dict[str, str]]:
+def boards_here(root: Optional[Path] = None) -> Tuple[Dict[str, str], Dict[str, str]]:
     """Return the boards that this machine is or has, with what is known of them, and why others cannot be read."""
+    root = root or _ROOT
     found: Dict[str, str] = {}
     missing: Dict[str, str] = {}
     jetson = identify(root)
@@ -103,9 +132,12 @@ def gpu_board(model: str) -> str:
     return f"nvidia-{slug or 'gpu'}"[:67].rstrip("-")
 
 
-def loader(name: DeviceName) -> Load:
+def loader(name: DeviceName, engines: Optional[Engines] = None) -> Load:
     """Return what makes graphs ready to run on a device.
 
+    Args:
+        name: of the device.
+        engines: how engines are built, where the runtime builds any.
     Raises: RuntimeUnavailableError when what runs them is not here.
     """
     on_gpu = name.board not in (CPU, PACKAGE)
@@ -113,6 +145,8 @@ def loader(name: DeviceName) -> Load:
         return lambda model: OnnxRuntime(model, on_gpu=on_gpu)
     if name.runtime == "torch":
         return _torch(name.precision)
+    if name.runtime in ("tensorrt", "trtexec"):
+        return _engines(name, engines or Engines())
     raise RuntimeUnavailableError(
         f"{name.text} names no runtime of edgeecc; give one, such as {name.board}:onnxruntime:fp32"
     )
@@ -124,6 +158,52 @@ def _torch(precision: str) -> Load:
     except ImportError as error:
         raise RuntimeUnavailableError("torch is not here; pip install 'edgeecc[host]'") from error
     return lambda model: EagerRuntime(model, on_gpu=True, precision=precision)
+
+
+def _engines(name: DeviceName, engines: Engines) -> Load:
+    folder = engines.folder
+    timings = None if folder is None else folder / f"timings-{name.runtime}.cache"
+
+    def options(model: onnx.ModelProto) -> BuildOptions:
+        given = engines.calibration
+        if name.precision == "int8" and not given:
+            given = tuple(random_input(shape) for shape in input_shapes(model))
+        return BuildOptions(
+            cast("EnginePrecision", name.precision), engines.level, calibration=given
+        )
+
+    def with_trtexec(model: onnx.ModelProto) -> Runtime:
+        return TrtexecRuntime(
+            oldest(model).SerializeToString(),
+            options(model),
+            timings=timings,
+            limit_s=BUILD_LIMIT_S,
+        )
+
+    def with_bindings(model: onnx.ModelProto) -> Runtime:
+        cache = None if folder is None else EngineCache(folder / "engines", MAX_ENGINE_BYTES)
+        return open_engine(
+            oldest(model).SerializeToString(), options(model), cache=cache,
+            timings=None if timings is None else TimingCache(timings),
+        )  # fmt: skip
+
+    return with_trtexec if name.runtime == "trtexec" else with_bindings
+
+
+def oldest(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return a graph in the opset that every TensorRT reads, or as it is where that cannot say it."""
+    try:
+        return lowered(model)
+    except GraphError as error:
+        logger.debug("the graph is built in its own opset: %s", error)
+        return model
+
+
+def input_shapes(model: onnx.ModelProto) -> List[Tuple[int, ...]]:
+    """Return the shapes of a graph's inputs."""
+    return [
+        tuple(dim.dim_value for dim in one.type.tensor_type.shape.dim) for one in model.graph.input
+    ]
 
 
 def _board(name: DeviceName, root: Path, stack: ExitStack) -> Tuple[Meter, Optional[Sensors]]:

@@ -57,6 +57,7 @@ CREATE TABLE IF NOT EXISTS conditions (
     dropped INTEGER NOT NULL,
     told TEXT NOT NULL
 );
+CREATE TABLE IF NOT EXISTS failures (number INTEGER PRIMARY KEY, why TEXT NOT NULL);
 """
 #: Columns that stores written before boards had names lack.
 _LATER = {"board": "TEXT", "checked": "INTEGER"}
@@ -110,6 +111,19 @@ class Check:
     fine: bool
 
 
+@dataclass(frozen=True)
+class Failure:
+    """A variant that could not be built, and is passed over from then on.
+
+    Args:
+        number: sample number.
+        why: in one line.
+    """
+
+    number: int
+    why: str
+
+
 class SampleStore:
     """Rows of one calibration; open it as a context manager.
 
@@ -154,6 +168,21 @@ class SampleStore:
     def numbers(self) -> Set[int]:
         """Return the numbers of the samples that are there."""
         return {int(number) for (number,) in self._query("SELECT number FROM samples")}
+
+    def failures(self) -> List[Failure]:
+        """Return the variants that could not be built, by number."""
+        found = self._query("SELECT number, why FROM failures ORDER BY number")
+        return [Failure(int(number), str(why)) for number, why in found]
+
+    def fail(self, failure: Failure) -> None:
+        """Write down that a variant could not be built.
+
+        Raises: ArtifactError when the disk is full.
+        """
+        with self._all_or_none():
+            self._db.execute(
+                "INSERT OR REPLACE INTO failures VALUES (?,?)", (failure.number, failure.why)
+            )
 
     def add(self, rows: Sequence[Row]) -> None:
         """Commit rows, all or none.

@@ -33,6 +33,10 @@ OUTLIER_ONE_IN = 3
 MAX_ALERTS = 20
 
 _Sleep = Callable[[float], None]
+#: Clock, joules and blind seconds at one moment.
+Reading = Tuple[float, Optional[float], float]
+#: From what reads, how many windows and their seconds, to the readings at their borders and the inferences a second.
+Observe = Callable[[Callable[[], Reading], int, float], Tuple[Sequence[Reading], float]]
 
 
 @dataclass(frozen=True)
@@ -96,6 +100,35 @@ def measure(  # each says what is measured, or how
     return _summary(kept, taker, dropped, protocol.tolerance)
 
 
+def measure_observed(  # each says what is measured, or how
+    observe: Observe, meter: Meter, protocol: MeasureProtocol, sensors: Optional[Sensors] = None, *,
+    patience: Patience = Patience(), sleep: _Sleep = time.sleep,
+) -> Measurement:  # fmt: skip
+    """Measure one inference of a program that runs by itself, amid many that follow each other.
+
+    As `measure`; but its windows are cut by time, not by inferences: what one takes is the power in a window over the
+    inferences a second. They are observed in rounds of `min_windows`, each a run of the program.
+
+    Args:
+        observe: see `Observe`.
+        meter, protocol, sensors, patience, sleep: see `measure`.
+    Raises: MeterError as `measure`; whatever `observe` raises.
+    """
+    taker = _Taker(lambda count: None, meter, 1, sensors)
+    window_s = max(protocol.window_s, PERIODS_PER_WINDOW * meter.period_s)
+    windows: List[Window] = []
+    while len(windows) < protocol.max_windows:
+        windows += taker.take_round(observe, protocol.min_windows, window_s, patience, sleep)
+        if (
+            len(undisturbed(windows)) >= protocol.min_windows
+            and _error(undisturbed(windows)) <= protocol.tolerance
+        ):
+            break
+    kept = undisturbed(windows)
+    taker.runs = max(1, round(window_s / float(np.median([window.seconds for window in windows]))))
+    return _summary(kept, taker, taker.dropped + len(windows) - len(kept), protocol.tolerance)
+
+
 def idle_power(meter: Meter, seconds: float = 5.0, sleep: _Sleep = time.sleep) -> Optional[float]:
     """Return the watts of a device that nothing was asked of, None when the meter is only a clock.
 
@@ -146,15 +179,44 @@ class _Taker:
             self.dropped += 1
             if reasons:
                 sleep(patience.cool_s)
+        raise self._given_up(reasons, blind, patience)
+
+    def _given_up(self, reasons: Sequence[str], blind: float, patience: Patience) -> MeterError:
         if reasons:
-            raise MeterError(
+            return MeterError(
                 f"the device is held back ({', '.join(reasons)}) in {patience.waits + 1} windows in a row, each after "
                 f"{patience.cool_s:.3g} s of rest; cool it, fix its clocks, or give it more power, and go on"
             )
-        raise MeterError(
+        return MeterError(
             f"{self.meter.name} went unread for {blind:.0%} of {patience.waits + 1} windows in a row: this machine is "
             "too busy to read it; stop other work and go on"
         )
+
+    def take_round(
+        self, observe: Observe, count: int, window_s: float, patience: Patience, sleep: _Sleep
+    ) -> List[Window]:
+        """Return the windows of one run of a program that runs by itself, those that count."""
+        for _ in range(patience.waits + 1):
+            before = self._held_back()
+            readings, rate_hz = observe(self._read, count, window_s)
+            reasons = sorted({*before, *self._held_back()})
+            parts = [self._between(*pair, rate_hz) for pair in zip(readings, readings[1:])]
+            seen = [window for window, blind in parts if blind <= BLIND_SHARE]
+            if seen and not reasons:
+                self.dropped += len(parts) - len(seen)
+                return seen
+            self.dropped += len(parts)
+            if reasons:
+                sleep(patience.cool_s)
+        raise self._given_up(reasons, max(blind for _, blind in parts), patience)
+
+    def _read(self) -> Reading:
+        return self.meter.clock_s(), self.meter.read_j(), self.meter.blind_s()
+
+    def _between(self, first: Reading, last: Reading, rate_hz: float) -> Tuple[Window, float]:
+        seconds, runs = last[0] - first[0], (last[0] - first[0]) * rate_hz
+        window, blind = _checked(self.meter, first, last, runs)
+        return Window(window.joules, seconds / runs), blind
 
     def _held_back(self) -> Tuple[str, ...]:
         if self._sensors is None:
@@ -184,11 +246,17 @@ def _window(run: Callable[[int], None], meter: Meter, runs: int) -> Tuple[Window
     """Return a window, and the share of it in which nothing was read."""
     first_j, unseen_s, start = meter.read_j(), meter.blind_s(), meter.clock_s()
     run(runs)
-    seconds, last_j = meter.clock_s() - start, meter.read_j()
-    unseen_s = meter.blind_s() - unseen_s
+    end, last_j = meter.clock_s(), meter.read_j()
+    return _checked(meter, (start, first_j, unseen_s), (end, last_j, meter.blind_s()), runs)
+
+
+def _checked(meter: Meter, first: Reading, last: Reading, runs: float) -> Tuple[Window, float]:
+    """Return what one inference took between two readings, and the share of it in which nothing was read."""
+    (start, first_j, unseen_s), (end, last_j, unseen_end_s) = first, last
+    seconds, unseen_s = end - start, unseen_end_s - unseen_s
     if seconds <= 0.0:
         raise MeterError(
-            f"the clock of {meter.name} ran backwards or stood still over {runs} inferences"
+            f"the clock of {meter.name} ran backwards or stood still over {runs:.6g} inferences"
         )
     if first_j is None or last_j is None:
         return Window(None, seconds / runs), 0.0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Dict, List, Sequence, Tuple
+from typing import Callable, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 import pytest
@@ -19,6 +19,7 @@ from edgeecc.meters.measure import (
     Window,
     idle_power,
     measure,
+    measure_observed,
     resolution_j,
     undisturbed,
 )
@@ -291,3 +292,68 @@ def test_idle_power_is_told_and_not_subtracted() -> None:
     idle_power(device, 4.0, sleep)
     assert waited == [4.0, PERIODS_PER_WINDOW * 0.2]
     assert idle_power(ClockMeter("host"), 0.001) is None
+
+
+class Program:
+    """Starts, then infers at its own pace for as long as it is observed; its start draws power too."""
+
+    def __init__(self, power_w: float = 5.0, rate_hz: float = 40.0) -> None:
+        self.device = FakeDevice(power_w, 1.0)
+        self.rate_hz, self.starts, self.noise_j = rate_hz, 0, 0.0
+
+    def observe(
+        self,
+        read: Callable[[], Tuple[float, Optional[float], float]],
+        windows: int,
+        window_s: float,
+    ) -> Tuple[List[Tuple[float, Optional[float], float]], float]:
+        self.starts += 1
+        self.device.now += 7.0
+        readings = [read()]
+        for _ in range(windows):
+            self.device.run(1)
+            self.device.now += window_s - 1.0
+            seconds, joules, blind = read()
+            readings.append(
+                (seconds, joules + self.device.random.uniform(0.0, self.noise_j), blind)
+            )
+        return readings, self.rate_hz
+
+
+def test_a_program_is_observed_amid_its_inferences_and_not_at_its_start() -> None:
+    program = Program()
+    found = measure_observed(program.observe, program.device, MeasureProtocol())
+    assert found.energy_j == pytest.approx(5.0 / 40.0)
+    assert found.latency_s == pytest.approx(1.0 / 40.0)
+    assert (found.windows, found.runs, program.starts) == (5, 40, 1)
+    assert found.converged
+
+
+def test_a_program_is_started_again_until_the_error_is_small() -> None:
+    program = Program()
+    program.noise_j = 0.5
+    found = measure_observed(program.observe, program.device, MeasureProtocol(tolerance=1e-6))
+    assert found.windows == MeasureProtocol().max_windows
+    assert program.starts == 6
+    assert not found.converged
+
+
+def test_a_program_on_a_device_that_is_held_back_or_unread() -> None:
+    program, sensors = Program(), FakeSensors([("thermal",), (), ()])
+    found = measure_observed(
+        program.observe, program.device, MeasureProtocol(), sensors, sleep=sensors.rests.append
+    )
+    assert (found.dropped, program.starts) == (5, 2)
+    assert sensors.rests == [10.0]
+    program.device.calls, program.device.blind = 0, {2: 0.5}
+    assert measure_observed(program.observe, program.device, MeasureProtocol()).dropped == 1
+    program.device.blind = dict.fromkeys(range(999), 0.9)
+    with pytest.raises(MeterError, match="went unread for 90% of 2 windows in a row"):
+        measure_observed(
+            program.observe, program.device, MeasureProtocol(), patience=Patience(0.0, 1)
+        )
+    held = FakeSensors([("thermal",)] * 99)
+    with pytest.raises(MeterError, match="the device is held back"):
+        measure_observed(
+            program.observe, program.device, MeasureProtocol(), held, patience=Patience(0.0, 1), sleep=held.rests.append
+        )  # fmt: skip
