@@ -94,7 +94,10 @@ def calibrate(
             started = perf_counter()
             fitted = _rounds(store, crew, fitting, before, on_sample)
             seconds = perf_counter() - started
-            about = crew.about()
+            now = crew.about()
+            if now:
+                store.tell(now)
+            about = store.about()
             failures = store.failures()
         profile = fitted.profile
         profile.save(job.folder / "profile.json")

@@ -26,8 +26,11 @@ def folder_name(reference: str) -> str:
 
 
 def network_folder(workspace: Path, device: str, network: str) -> Path:
-    """Return the folder of a calibration."""
-    return workspace / "calibration" / device.replace(":", "-") / network
+    """Return the folder of a calibration.
+
+    Raises: ConfigError for an unknown device.
+    """
+    return workspace / "calibration" / parse_device(device).text.replace(":", "-") / network
 
 
 def find_profile(device: str, network: str, workspace: Path) -> Optional[Path]:

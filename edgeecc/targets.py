@@ -118,7 +118,7 @@ def boards_here(root: Optional[Path] = None) -> Tuple[Dict[str, str], Dict[str, 
         except EdgeeccError as error:
             missing["nvidia"] = str(error)
     try:
-        found[PACKAGE] = ", ".join(domain.name for domain in find_domains(root))
+        found[PACKAGE] = RaplMeter(find_domains(root)).name
     except EdgeeccError as error:
         missing[PACKAGE] = str(error)
     found[CPU] = "the clock of this machine"

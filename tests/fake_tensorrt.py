@@ -11,15 +11,17 @@ import enum
 import functools
 import hashlib
 import json
+import sys
 import types
 import warnings
 from typing import Any, Dict, List, Tuple
 
 import numpy as np
 import onnx
+import pytest
 from onnx import helper
 
-from tests.fake_cuda import FakeGpu
+from tests.fake_cuda import FakeGpu, cuda_python, pycuda_driver
 
 RELEASES = ("8.2", "8.6", "10", "11", "rtx")
 VERSIONS = {"8.2": "8.2.1.8", "8.6": "8.6.1", "10": "10.3.0", "11": "11.1.0", "rtx": "1.7.1.116"}
@@ -496,3 +498,25 @@ _CLASSES: Dict[str, type] = {
     "ICudaEngine": _Engine, "IExecutionContext": _Context, "EngineInspector": _Inspector,
     "IRuntimeConfig": _RuntimeConfig, "IInt8EntropyCalibrator2": _Calibrator,
 }  # fmt: skip
+
+
+def install(
+    monkeypatch: pytest.MonkeyPatch, release: str, package: str = "cuda"
+) -> Tuple[Any, FakeGpu]:
+    """Let a fake TensorRT and one package for CUDA be importable."""
+    gpu = FakeGpu()
+    trt = fake_tensorrt(release, gpu)
+    for name in (
+        "tensorrt",
+        "tensorrt_rtx",
+        "cuda.bindings.runtime",
+        "cuda.cudart",
+        "pycuda.driver",
+    ):
+        monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.setitem(sys.modules, trt.__name__, trt)
+    if package == "cuda":
+        monkeypatch.setitem(sys.modules, "cuda.bindings.runtime", cuda_python(gpu))
+    else:
+        monkeypatch.setitem(sys.modules, "pycuda.driver", pycuda_driver(gpu))
+    return trt, gpu

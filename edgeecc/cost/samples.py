@@ -57,6 +57,7 @@ CREATE TABLE IF NOT EXISTS conditions (
     dropped INTEGER NOT NULL,
     told TEXT NOT NULL
 );
+CREATE TABLE IF NOT EXISTS about (told TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS failures (number INTEGER PRIMARY KEY, why TEXT NOT NULL);
 """
 #: Columns that stores written before boards had names lack.
@@ -183,6 +184,31 @@ class SampleStore:
             self._db.execute(
                 "INSERT OR REPLACE INTO failures VALUES (?,?)", (failure.number, failure.why)
             )
+
+    def about(self) -> Dict[str, object]:
+        """Return what was last told of the device; nothing where nothing was.
+
+        Raises: ArtifactError when it is damaged.
+        """
+        try:
+            return {
+                key: value
+                for (told,) in self._query("SELECT told FROM about")
+                for key, value in json.loads(told).items()
+            }
+        except (ValueError, TypeError, AttributeError) as error:
+            raise ArtifactError(
+                f"{self.path} is damaged: {error}; move it away and calibrate again"
+            ) from error
+
+    def tell(self, about: Mapping[str, object]) -> None:
+        """Keep what is to be told of the device, JSON-ready, in place of what was.
+
+        Raises: ArtifactError when the disk is full.
+        """
+        with self._all_or_none():
+            self._db.execute("DELETE FROM about")
+            self._db.execute("INSERT INTO about VALUES (?)", (json.dumps(dict(about)),))
 
     def add(self, rows: Sequence[Row]) -> None:
         """Commit rows, all or none.

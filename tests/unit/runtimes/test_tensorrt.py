@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
-from typing import Any, Tuple
+from typing import Any
 
 import numpy as np
 import onnx
@@ -16,35 +15,13 @@ from edgeecc.runtimes.build_options import BuildOptions
 from edgeecc.runtimes.engine_cache import EngineCache
 from edgeecc.runtimes.tensorrt import DamagedEngineError, TensorRTRuntime, open_engine
 from tests.conv_graph import conv_graph, images, relative_error, run_graph
-from tests.fake_cuda import WORK_S, FakeGpu, cuda_python, pycuda_driver
-from tests.fake_tensorrt import RELEASES, fake_tensorrt
+from tests.fake_cuda import WORK_S
+from tests.fake_tensorrt import RELEASES, install
 
 pytestmark = pytest.mark.device
 
 GRAPH = conv_graph().SerializeToString()
 FP32 = BuildOptions("fp32")
-
-
-def install(
-    monkeypatch: pytest.MonkeyPatch, release: str, package: str = "cuda"
-) -> Tuple[Any, FakeGpu]:
-    """Let a fake TensorRT and one package for CUDA be importable."""
-    gpu = FakeGpu()
-    trt = fake_tensorrt(release, gpu)
-    for name in (
-        "tensorrt",
-        "tensorrt_rtx",
-        "cuda.bindings.runtime",
-        "cuda.cudart",
-        "pycuda.driver",
-    ):
-        monkeypatch.setitem(sys.modules, name, None)
-    monkeypatch.setitem(sys.modules, trt.__name__, trt)
-    if package == "cuda":
-        monkeypatch.setitem(sys.modules, "cuda.bindings.runtime", cuda_python(gpu))
-    else:
-        monkeypatch.setitem(sys.modules, "pycuda.driver", pycuda_driver(gpu))
-    return trt, gpu
 
 
 @pytest.fixture(params=RELEASES)
