@@ -23,6 +23,8 @@ RUNS_IN: Dict[str, Tuple[str, ...]] = {
     "onnxruntime": ("fp32",),
     "torch": ("fp32", "fp16"),
 }
+#: The best board at hand.
+AUTO = "auto"
 #: The CPU at hand: its time, and the energy of its package.
 CPU, PACKAGE = "cpu", "cpu-package"
 #: Its name from before boards had runtimes.

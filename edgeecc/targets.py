@@ -15,8 +15,8 @@ from typing import Callable, Dict, Iterator, List, Optional, Tuple, cast
 
 import onnx
 
-from edgeecc.device_names import CPU, PACKAGE, DeviceName
-from edgeecc.errors import EdgeeccError, GraphError, RuntimeUnavailableError
+from edgeecc.device_names import AUTO, CPU, ORT_CPU, PACKAGE, RUNS_IN, DeviceName, parse_device
+from edgeecc.errors import ConfigError, EdgeeccError, GraphError, RuntimeUnavailableError
 from edgeecc.graph.lower_opset import lowered
 from edgeecc.meters.base import ClockMeter, Meter
 from edgeecc.meters.conditions import Sensors
@@ -28,11 +28,13 @@ from edgeecc.meters.rapl import RaplMeter, find_domains
 from edgeecc.meters.sampled import SampledMeter
 from edgeecc.runtimes.base import Array, Runtime, random_input
 from edgeecc.runtimes.build_options import BuildOptions, EnginePrecision
+from edgeecc.runtimes.cuda_memory import open_cuda
 from edgeecc.runtimes.engine_cache import EngineCache
-from edgeecc.runtimes.onnxrt import OnnxRuntime
+from edgeecc.runtimes.onnxrt import OnnxRuntime, check_gpu
 from edgeecc.runtimes.tensorrt import open_engine
 from edgeecc.runtimes.timing_cache import TimingCache
-from edgeecc.runtimes.trtexec import TrtexecRuntime
+from edgeecc.runtimes.trt_api import load_tensorrt
+from edgeecc.runtimes.trtexec import TrtexecRuntime, find_trtexec
 
 logger = logging.getLogger(__name__)
 
@@ -123,6 +125,82 @@ def boards_here(root: Optional[Path] = None) -> Tuple[Dict[str, str], Dict[str, 
         missing[PACKAGE] = str(error)
     found[CPU] = "the clock of this machine"
     return found, missing
+
+
+def runtimes_here() -> Tuple[Dict[str, str], Dict[str, str]]:
+    """Return what can run networks on this machine's GPU or Jetson, the quickest first, and why others cannot."""
+    found: Dict[str, str] = {}
+    missing: Dict[str, str] = {}
+    for runtime, look in _LOOKS.items():
+        try:
+            found[runtime] = look()
+        except EdgeeccError as error:
+            missing[runtime] = str(error)
+    return found, missing
+
+
+def resolve(text: str, precision: Optional[str] = None, root: Optional[Path] = None) -> str:
+    """Return a device's whole name: "auto" is the best board here, and a board without a runtime gets the quickest.
+
+    Args:
+        text: as it was given.
+        precision: for a device that names none; None is fp32.
+        root: of the file system; None is this machine's.
+    Raises: ConfigError for an unknown device, or a precision that it names otherwise; RuntimeUnavailableError when
+        nothing here runs networks on the board.
+    """
+    if text == AUTO:
+        text = next(iter(boards_here(root)[0]))
+        text = ORT_CPU if text == CPU else f"{text}:onnxruntime" if text == PACKAGE else text
+    board, _, rest = text.partition(":")
+    runtime, _, named = rest.partition(":")
+    if precision is not None and named and named.partition(":")[0] != precision:
+        raise ConfigError(
+            f"{text} names another precision than --precision {precision}; leave one out"
+        )
+    if not board.startswith(("jetson-", "nvidia-")):
+        return parse_device(text).text
+    if not runtime:
+        found, missing = runtimes_here()
+        usable = [name for name in found if (precision or "fp32") in RUNS_IN[name]]
+        if not usable:
+            told = "; ".join(missing.values())
+            raise RuntimeUnavailableError(
+                f"nothing here runs networks on {board} in {precision or 'fp32'}: {told}"
+            )
+        runtime = usable[0]
+    return parse_device(f"{board}:{runtime}:{named or precision or 'fp32'}").text
+
+
+def _look_at_tensorrt() -> str:
+    trt, cuda = load_tensorrt(), open_cuda()
+    try:
+        return f"{trt.name} on {cuda.device}"
+    finally:
+        cuda.close()
+
+
+def _look_at_onnxruntime() -> str:
+    check_gpu()
+    return "onnxruntime's CUDA provider"
+
+
+def _look_at_torch() -> str:
+    try:
+        import torch
+    except ImportError as error:
+        raise RuntimeUnavailableError("torch is not here; pip install 'edgeecc[host]'") from error
+    if not torch.cuda.is_available():
+        raise RuntimeUnavailableError("torch finds no NVIDIA GPU; install its build for CUDA")
+    return f"torch {torch.__version__} on {torch.cuda.get_device_name()}"
+
+
+_LOOKS: Dict[str, Callable[[], str]] = {
+    "tensorrt": _look_at_tensorrt,
+    "trtexec": lambda: str(find_trtexec()),
+    "onnxruntime": _look_at_onnxruntime,
+    "torch": _look_at_torch,
+}
 
 
 def gpu_board(model: str) -> str:

@@ -26,16 +26,7 @@ class OnnxRuntime:
     """
 
     def __init__(self, model: onnx.ModelProto, threads: int = 1, *, on_gpu: bool = False) -> None:
-        try:
-            import onnxruntime
-        except ImportError as error:
-            raise RuntimeUnavailableError(
-                "onnxruntime is not here; pip install 'edgeecc[ort]'"
-            ) from error
-        if on_gpu and _CUDA not in onnxruntime.get_available_providers():
-            raise RuntimeUnavailableError(
-                "this onnxruntime runs on no NVIDIA GPU; pip uninstall onnxruntime, pip install onnxruntime-gpu"
-            )
+        onnxruntime = check_gpu() if on_gpu else _imported()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
@@ -112,6 +103,29 @@ class OnnxRuntime:
             binding.synchronize_outputs()
 
         return run
+
+
+def check_gpu() -> Any:  # the module
+    """Return onnxruntime where it was built for NVIDIA GPUs; whether there is one shows when a graph is loaded.
+
+    Raises: RuntimeUnavailableError when it is not here, or runs on the CPU alone.
+    """
+    onnxruntime = _imported()
+    if _CUDA not in onnxruntime.get_available_providers():
+        raise RuntimeUnavailableError(
+            "this onnxruntime runs on no NVIDIA GPU; pip uninstall onnxruntime, pip install onnxruntime-gpu"
+        )
+    return onnxruntime
+
+
+def _imported() -> Any:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise RuntimeUnavailableError(
+            "onnxruntime is not here; pip install 'edgeecc[ort]'"
+        ) from error
+    return onnxruntime
 
 
 def _fixed_shape(item: Any) -> List[int]:  # onnxruntime.NodeArg is untyped

@@ -8,22 +8,23 @@ import sys
 from contextlib import contextmanager
 from pathlib import Path
 from time import perf_counter
-from typing import Any, Iterator
+from typing import Any, Dict, Iterator
 
 import pytest
 
-from edgeecc import bench, targets
+from edgeecc import bench, doctor, targets
 from edgeecc.bench import TargetBench, measure_graph
 from edgeecc.config import MeasureProtocol
 from edgeecc.cost.profile import Profile
 from edgeecc.crew import MAX_FAILURES
 from edgeecc.device_names import parse_device
 from edgeecc.errors import EdgeeccError
+from edgeecc.meters.ina3221 import find_rails
 from edgeecc.meters.nvml import NvmlEnergyMeter
 from edgeecc.runtimes import trtexec
 from edgeecc.runtimes.onnxrt import OnnxRuntime
 from edgeecc.runtimes.trt_build import EngineBuildError
-from edgeecc.targets import Engines, Target, boards_here, gpu_board, loader, open_target
+from edgeecc.targets import Engines, Target, boards_here, gpu_board, loader, open_target, resolve
 from tests import fake_trtexec, sysfs_trees
 from tests.cli_runs import complaint, run_json
 from tests.fake_nvml import FakeBoard, FakeNvml, installed
@@ -145,6 +146,67 @@ def test_a_runtime_that_is_not_here_is_one_line(monkeypatch: pytest.MonkeyPatch)
         loader(parse_device("nvidia-a40:torch"))
     with pytest.raises(EdgeeccError, match="names no runtime"):
         loader(parse_device("jetson-tx2"))
+
+
+@pytest.fixture
+def nothing(monkeypatch: pytest.MonkeyPatch) -> Dict[str, str]:
+    """Let nothing here run networks, but for what is added."""
+    found: Dict[str, str] = {}
+    monkeypatch.setattr(targets, "runtimes_here", lambda: (found, {"tensorrt": "no bindings"}))
+    return found
+
+
+def test_a_device_is_resolved_to_its_whole_name(nothing: Dict[str, str], tmp_path: Path) -> None:
+    with installed(None):
+        assert resolve("auto", root=tmp_path) == "onnxruntime:cpu"
+    assert resolve("virtual:tx2") == "virtual:tx2"
+    nothing.update({"trtexec": "", "torch": ""})
+    sysfs_trees.tx2_r32(tmp_path)
+    assert resolve("auto", root=tmp_path) == "jetson-tx2:trtexec:fp32"
+    assert resolve("auto", "int8", root=tmp_path) == "jetson-tx2:trtexec:int8"
+    assert resolve("nvidia-a40") == "nvidia-a40:trtexec:fp32"
+    assert resolve("nvidia-a40:torch", "fp16") == "nvidia-a40:torch:fp16"
+    assert resolve("jetson-nano:torch:fp16:input", "fp16") == "jetson-nano:torch:fp16:input"
+    del nothing["trtexec"]
+    with pytest.raises(
+        EdgeeccError, match="nothing here runs networks on jetson-tx2 in int8: no bindings"
+    ):
+        resolve("auto", "int8", root=tmp_path)
+    with pytest.raises(EdgeeccError, match="names another precision than --precision fp32"):
+        resolve("nvidia-a40:torch:fp16", "fp32")
+    with pytest.raises(EdgeeccError, match="unknown device"):
+        resolve("toaster")
+
+
+def test_the_package_is_taken_where_there_is_no_board(tmp_path: Path) -> None:
+    sysfs_trees.zone(tmp_path, "package-0", 1000, 2**32, at="intel-rapl:0")
+    with installed(None):
+        assert resolve("auto", root=tmp_path) == "cpu-package:onnxruntime:fp32"
+
+
+def test_doctor_tells_boards_meters_and_runtimes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor, "CROSS_CHECK_S", 0.05)
+    install(monkeypatch, "10")
+    with gpu():
+        sections = doctor.examine(tmp_path)
+    told = {one.name: one for findings in sections.values() for one in findings}
+    assert told["nvidia-a40"].ok
+    assert "tensorrt 10.3.0" in told["tensorrt"].detail
+    (check,) = [one for one in sections["meters"] if "A40" in one.name]
+    assert check.ok
+    monkeypatch.setattr(targets, "_ROOT", tmp_path)
+    monkeypatch.setattr(doctor, "find_rails", lambda: find_rails(tmp_path))
+    sysfs_trees.tx2_r32(tmp_path)
+    with installed(None):
+        sections = doctor.examine(tmp_path)
+    assert [one.name for one in sections["devices"]][2:] == ["jetson-tx2", "cpu-package"]
+    assert "ina3221 VDD_IN" in [one.name for one in sections["meters"]]
+    with gpu(FakeBoard(tick_s=TICK_S, instant=lambda now: (0, 1, 90_000.0))):
+        (check,) = [one for one in doctor.examine(tmp_path)["meters"] if "A40" in one.name]
+    assert not check.ok
+    assert ":counter, takes one of them" in check.hint
 
 
 WORDS = [
