@@ -24,7 +24,8 @@ from edgeecc.cost.design import Sampling
 from edgeecc.cost.fit import HeldoutError
 from edgeecc.cost.offsets import corrected, offsets, per_board
 from edgeecc.cost.profile import Profile
-from edgeecc.cost.samples import DENSE, THINNEST, SampleStore, check_widths, identity_of
+from edgeecc.cost.rows import check_widths, identity_of
+from edgeecc.cost.samples import DENSE, THINNEST, SampleStore
 from edgeecc.cost.stopping import round_ends
 from edgeecc.crew import BenchCrew, Crew, boards_told, keep
 from edgeecc.errors import ConfigError

@@ -12,7 +12,8 @@ from edgeecc.config import CalibrateConfig
 from edgeecc.cost.design import place
 from edgeecc.cost.offsets import Offset, corrected
 from edgeecc.cost.profile import Profile
-from edgeecc.cost.samples import Row, SampleStore, as_arrays, identity_of, parted
+from edgeecc.cost.rows import as_arrays, identity_of, parted
+from edgeecc.cost.samples import Row, SampleStore
 from edgeecc.errors import ArtifactError
 from edgeecc.graph.spec import FloatArray, NetworkSpec
 from edgeecc.run_folder import read_spec_file

@@ -48,7 +48,10 @@ def test_the_two_sets_differ() -> None:
 def test_the_image_has_the_oldest_versions() -> None:
     image = dict(read_pins(ROOT / "constraints-l4t.txt"))
     oldest = dict(read_pins(ROOT / "constraints-floor.txt"))
-    assert {name: image[name] for name in oldest} == oldest
+    for_pcs = {"nvidia-ml-py"}  # a Jetson is read by its rails
+    assert {name: image[name] for name in oldest if name not in for_pcs} == {
+        name: version for name, version in oldest.items() if name not in for_pcs
+    }
 
 
 def test_make_names_the_pins_of_both_runs() -> None:

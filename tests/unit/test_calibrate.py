@@ -20,7 +20,8 @@ from edgeecc.calibrate import Job, calibrate
 from edgeecc.calibration_folder import device_metric, find_profile, network_folder
 from edgeecc.config import CalibrateConfig, MeasureProtocol
 from edgeecc.cost.profile import Profile
-from edgeecc.cost.samples import Row, SampleStore, as_arrays
+from edgeecc.cost.rows import as_arrays
+from edgeecc.cost.samples import Row, SampleStore
 from edgeecc.cost.stopping import round_ends
 from edgeecc.errors import ArtifactError, ConfigError
 from edgeecc.graph.onnx_slice import SlicePlan, load_model

@@ -25,6 +25,7 @@ from edgeecc.runtimes import trtexec
 from edgeecc.runtimes.onnxrt import OnnxRuntime
 from edgeecc.runtimes.trt_build import EngineBuildError
 from edgeecc.targets import Engines, Target, boards_here, gpu_board, loader, open_target, resolve
+from edgeecc.verify import measure_energy
 from tests import fake_trtexec, sysfs_trees
 from tests.cli_runs import complaint, run_json
 from tests.fake_nvml import FakeBoard, FakeNvml, installed
@@ -333,3 +334,18 @@ def test_trtexec_is_observed_while_it_runs(tmp_path: Path, monkeypatch: pytest.M
     assert "trtexec fp32" in found.meter
     assert found.conditions is not None
     assert found.conditions.mode == "MAXN"
+
+
+def test_what_is_exported_is_measured_where_its_board_is(
+    quick: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(targets, "loader", lambda name, engines: OnnxRuntime)
+    _, model = small_network()
+    protocol = MeasureProtocol(window_s=0.005, tolerance=0.5)
+    with gpu():
+        found = measure_energy(model, "nvidia-a40:onnxruntime:fp32", protocol)
+        assert found is not None
+        assert found.energy_j == pytest.approx(250.0 * found.latency_s, rel=0.2)
+        assert measure_energy(model, "nvidia-h200:onnxruntime:fp32", protocol) is None
+    for device in ("jetson-tx2", "onnxruntime:cpu", "systolic:eyeriss"):
+        assert measure_energy(model, device, protocol) is None
