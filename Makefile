@@ -1,11 +1,13 @@
 # make demo    the main job on real data, set-up included
 # make test    every test, set-up included
-# make check   ruff, mypy --strict, the Python 3.8 floor, layering
+# make check   ruff, mypy --strict, the Python 3.8 floor, layering, the Dockerfile, the wheels of every pin
 # make floor   the device tier's tests with the oldest supported dependencies
 
 PYTHON ?= python3
 VENV ?= .venv
 FLOOR_VENV ?= .venv-floor
+# `make floor FLOOR_PYTHON=python3.8` takes the oldest Python too, where there is one.
+FLOOR_PYTHON ?= $(PYTHON)
 # The order of the tests: the same on every machine; `make test TEST_SEED=7` tries another.
 TEST_SEED ?= 1
 TEST_WORKERS ?= 2
@@ -20,7 +22,7 @@ demo: $(VENV)/.host
 	$(BIN)/edgeecc demo
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -q --randomly-seed=$(TEST_SEED) -n $(TEST_WORKERS) --dist worksteal $(PYTEST_FLAGS)
+	EDGEECC_PINS=constraints.txt $(BIN)/python -m pytest -q --randomly-seed=$(TEST_SEED) -n $(TEST_WORKERS) --dist worksteal $(PYTEST_FLAGS)
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -28,9 +30,11 @@ check: $(VENV)/.dev
 	$(BIN)/mypy
 	$(BIN)/vermin --quiet --no-tips -t=3.8- --violations edgeecc
 	$(BIN)/python -m pytest -q tests/repo/test_layering.py
+	$(BIN)/python -m tools.check_dockerfile
+	$(BIN)/python -m tools.check_wheels --offline
 
 floor: $(FLOOR_VENV)/.floor
-	$(FLOOR_VENV)/bin/python -m pytest -q -m device -p no:randomly
+	EDGEECC_PINS=constraints-floor.txt $(FLOOR_VENV)/bin/python -m pytest -q -m device -p no:randomly
 
 profiles: $(VENV)/.host
 	$(BIN)/python calibration/make_shipped.py
@@ -45,8 +49,8 @@ $(VENV)/.dev: $(VENV)/.host
 	touch $@
 
 $(FLOOR_VENV)/.floor: setup.cfg constraints-floor.txt
-	$(PYTHON) -m venv $(FLOOR_VENV)
-	$(FLOOR_VENV)/bin/pip install $(PIP_FLAGS) -c constraints-floor.txt -e '.[ort]' 'pytest>=8' pytest-timeout 'hypothesis>=6'
+	$(FLOOR_PYTHON) -m venv $(FLOOR_VENV)
+	$(FLOOR_VENV)/bin/pip install $(PIP_FLAGS) -c constraints-floor.txt -e '.[ort,nvml]' 'pytest>=8' pytest-timeout 'hypothesis>=6'
 	touch $@
 
 clean:

@@ -1,19 +1,25 @@
-"""Where variants are measured: a virtual device, or the CPU at hand."""
+"""Where variants are measured: a virtual device, or the board at hand."""
 
 from __future__ import annotations
 
-from typing import Protocol
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Callable, Dict, Iterator, Optional, Protocol, Sequence, Tuple
 
-from edgeecc.calibration_folder import device_metric
+import onnx
+
 from edgeecc.config import MeasureProtocol
+from edgeecc.device_names import DeviceName, parse_device
 from edgeecc.errors import ConfigError
 from edgeecc.graph.onnx_slice import SlicePlan
 from edgeecc.graph.onnx_work import work
 from edgeecc.graph.spec import Widths
-from edgeecc.meters.base import ClockMeter, Measurement, measure
+from edgeecc.meters.base import ClockMeter, Measurement
+from edgeecc.meters.measure import Observe, Reading, idle_power, measure, measure_observed
 from edgeecc.meters.virtual import VirtualDevice
-from edgeecc.runtimes.onnxrt import DEVICE as ORT_DEVICE
-from edgeecc.runtimes.onnxrt import OnnxRuntime
+from edgeecc.runtimes.trtexec import TrtexecRuntime
+from edgeecc.targets import SAMPLE_LEVEL, Engines, Target, open_target
 
 
 class Bench(Protocol):
@@ -21,6 +27,9 @@ class Bench(Protocol):
 
     def measure(self, number: int, widths: Widths, protocol: MeasureProtocol) -> Measurement:
         """Measure one variant; what simulated noise does depends on `number` alone."""
+
+    def about(self) -> Dict[str, object]:
+        """Return what is to be told of the device beside its samples: what it draws when idle, and what it is like."""
 
 
 class VirtualBench:
@@ -35,38 +44,91 @@ class VirtualBench:
         self._device.load(work(self._plan, widths), (self._seed, number + 2, 1))
         return measure(self._device.run, self._device, protocol)
 
+    def about(self) -> Dict[str, object]:
+        """Return nothing: a virtual device is always like its law."""
+        return {}
 
-class OnnxRuntimeBench:
-    """The CPU at hand: the variant is cut, loaded and timed."""
 
-    def __init__(self, plan: SlicePlan) -> None:
-        self._plan = plan
+class TargetBench:
+    """A device that is really there: the variant is cut, built, and measured.
+
+    Building and measuring take turns: a build would draw on the same chip and the same memory as what is measured.
+    """
+
+    def __init__(self, plan: SlicePlan, target: Target) -> None:
+        self._plan, self._target = plan, target
 
     def measure(self, number: int, widths: Widths, protocol: MeasureProtocol) -> Measurement:
-        """Measure one variant's latency."""
+        """Measure one variant."""
         del number
-        with OnnxRuntime(self._plan.cut(self._plan.spec.keep_first(widths))) as runtime:
-            return measure(runtime.run, ClockMeter(runtime.name), protocol)
+        graph = self._plan.cut(self._plan.spec.keep_first(widths))
+        return measure_graph(graph, self._target, protocol)
+
+    def about(self) -> Dict[str, object]:
+        """Return the idle power, watts, and the conditions; where there is a meter, it takes seconds."""
+        target = self._target
+        idle_w = idle_power(target.meter)
+        told: Dict[str, object] = {} if idle_w is None else {"idle_power_w": idle_w}
+        if target.sensors is not None:
+            told["conditions"] = target.sensors.conditions().to_json()
+        return told
 
 
-def check_measurable(device: str) -> None:
-    """Check that a device can be measured from here; asked before a network is traced, which may take a minute.
+def measure_graph(graph: onnx.ModelProto, target: Target, protocol: MeasureProtocol) -> Measurement:
+    """Measure one inference of a graph on a device that is there."""
+    with target.load(graph) as runtime:
+        if isinstance(runtime, TrtexecRuntime):
+            found = measure_observed(_observe(runtime), target.meter, protocol, target.sensors)
+        else:
+            found = measure(runtime.run, target.meter, protocol, target.sensors)
+        is_clock = isinstance(target.meter, ClockMeter)
+        name = runtime.name if is_clock else f"{target.meter.name}, {runtime.name}"
+    return replace(found, meter=name)
 
-    Raises: ConfigError for an unknown device, or one that cannot.
+
+def _observe(runtime: TrtexecRuntime) -> Observe:
+    """Return what observes the meter while the program runs by itself: its start costs joules of no inference."""
+
+    def observe(
+        read: Callable[[], Reading], windows: int, window_s: float
+    ) -> Tuple[Sequence[Reading], float]:
+        found = runtime.observe(read, windows=windows, window_s=window_s)
+        return found.readings, found.timing.rate_hz
+
+    return observe
+
+
+def check_measurable(device: str) -> DeviceName:
+    """Check that a device could be measured from some machine, asked before a network is traced, and return its name.
+
+    Raises: ConfigError for an unknown device, or one that says too little.
     """
-    device_metric(device)
-    if not device.startswith("virtual:") and device != ORT_DEVICE:
+    name = parse_device(device)
+    if not name.is_virtual and not name.runtime:
         raise ConfigError(
-            f"{device} cannot be measured by this version; its shipped profile can be used with --device"
+            f"{device} does not say what runs networks on it; measure {device}:tensorrt:fp32, say, or take its shipped "
+            "profile with prune --device"
         )
+    return name
 
 
-def make_bench(plan: SlicePlan, device: str, seed: int) -> Bench:
-    """Return the bench of a device.
+@contextmanager
+def open_bench(
+    plan: SlicePlan, device: str, seed: int, folder: Optional[Path] = None
+) -> Iterator[Bench]:
+    """Open the bench of a device, and let it go in the end.
 
-    Raises: ConfigError for an unknown device, or one that cannot be measured from here.
+    Args:
+        plan: cuts the variants.
+        device: its name.
+        seed: of simulated noise.
+        folder: keeps engines and timings of kernels between calls; None keeps none.
+    Raises: ConfigError for an unknown device, or one that says too little; RuntimeUnavailableError when it is not this
+        machine's, or lacks what it takes.
     """
-    check_measurable(device)
-    if device == ORT_DEVICE:
-        return OnnxRuntimeBench(plan)
-    return VirtualBench(plan, device, seed)
+    name = check_measurable(device)
+    if name.is_virtual:
+        yield VirtualBench(plan, device, seed)
+        return
+    with open_target(name, Engines(folder, SAMPLE_LEVEL)) as target:
+        yield TargetBench(plan, target)

@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from time import perf_counter
-from typing import Callable, Dict, Optional
+from typing import Callable, Dict, Mapping, Optional
 
 import onnx
 
 from edgeecc.artifacts import exclusive, write_bytes
-from edgeecc.bench import make_bench
+from edgeecc.bench import open_bench
 from edgeecc.calibration_fit import Fitted, Fitting, recipes_told
 from edgeecc.calibration_folder import device_metric
 from edgeecc.config import CalibrateConfig, MeasureProtocol
@@ -23,7 +24,8 @@ from edgeecc.cost.design import Sampling
 from edgeecc.cost.fit import HeldoutError
 from edgeecc.cost.offsets import corrected, offsets, per_board
 from edgeecc.cost.profile import Profile
-from edgeecc.cost.samples import DENSE, THINNEST, SampleStore, check_widths, identity_of
+from edgeecc.cost.rows import check_widths, identity_of
+from edgeecc.cost.samples import DENSE, THINNEST, SampleStore
 from edgeecc.cost.stopping import round_ends
 from edgeecc.crew import BenchCrew, Crew, boards_told, keep
 from edgeecc.errors import ConfigError
@@ -37,6 +39,8 @@ _DESIGNS = {
     "i-optimal": "an I-optimal design first, then uniform on 1..c for every group; held-out ones uniform",
     "d-optimal": "a D-optimal design first, then uniform on 1..c for every group; held-out ones uniform",
 }
+#: How it tells what a bench says of its device.
+_ABOUT = {"idle_power_w": "Idle power, W", "conditions": "The device afterwards"}
 #: Called with (samples done, samples asked, a note).
 OnSample = Callable[[int, int, str], None]
 
@@ -80,18 +84,25 @@ def calibrate(
         job.spec, job.device, device_metric(job.device), config, protocol,
         like=None if like is None else like.cost_for(job.spec),
     )  # fmt: skip
-    if crew is None:
-        bench = make_bench(SlicePlan.build(job.model, job.spec), job.device, config.seed)
-        crew = BenchCrew(bench, job.spec, protocol)
-    with exclusive(job.folder, "wait for it or choose another --workspace"):
+    with ExitStack() as stack:
+        stack.enter_context(exclusive(job.folder, "wait for it or choose another --workspace"))
+        if crew is None:
+            plan = SlicePlan.build(job.model, job.spec)
+            bench = stack.enter_context(open_bench(plan, job.device, config.seed, job.folder))
+            crew = BenchCrew(bench, job.spec, protocol)
         with SampleStore(job.folder / "samples.db", _identity(job, config, protocol)) as store:
             before = len([n for n in store.numbers() if 0 <= n < config.samples])
             started = perf_counter()
             fitted = _rounds(store, crew, fitting, before, on_sample)
             seconds = perf_counter() - started
+            now = crew.about()
+            if now:
+                store.tell(now)
+            about = store.about()
+            failures = store.failures()
         profile = fitted.profile
         profile.save(job.folder / "profile.json")
-        write_bytes(job.folder / "PROTOCOL.md", _protocol_text(profile).encode())
+        write_bytes(job.folder / "PROTOCOL.md", _protocol_text(profile, about).encode())
     samples = sum(profile.samples.values())
     return {
         "profile": str(job.folder / "profile.json"),
@@ -109,6 +120,8 @@ def calibrate(
         "variants_per_s": (samples - before) / max(1e-9, seconds),
         "resumed_from": before,
         "boards": boards_told(profile, crew),
+        "about": dict(about),
+        "failed": [asdict(failure) for failure in failures],
     }
 
 
@@ -143,7 +156,7 @@ def _measure_missing(
 ) -> None:
     """Measure the anchors and the samples below `end` that are not there."""
     while True:
-        present = store.numbers()
+        present = store.numbers() | {failure.number for failure in store.failures()}
         missing = [number for number in (THINNEST, DENSE, *range(end)) if number not in present]
         if not missing:
             return
@@ -169,7 +182,7 @@ def _law_fingerprint(device: str) -> Optional[str]:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _protocol_text(profile: Profile) -> str:
+def _protocol_text(profile: Profile, about: Mapping[str, object]) -> str:
     error = profile.heldout or HeldoutError(0.0, 0.0, 0.0)
     protocol = ", ".join(f"{key} {value}" for key, value in profile.protocol.items())
     anchors = ", ".join(f"{key} {value:.4g}" for key, value in profile.anchors.items())
@@ -183,6 +196,7 @@ def _protocol_text(profile: Profile) -> str:
         f"- Model: {profile.form}, fitted by {profile.fit}. Held-out relative error: {errors}.",
         f"- Anchors (measured, not fitted): {anchors} {profile.metric.unit}.",
         f"- A sample: {protocol}; idle power is not subtracted.",
+        *(f"- {_ABOUT[key]}: {value}." for key, value in about.items()),
         *profile.board_lines(),
         "",
     ]

@@ -14,7 +14,8 @@ from edgeecc.cost.fit import fit, heldout_error
 from edgeecc.cost.forms import Form
 from edgeecc.cost.product import ProductModel
 from edgeecc.cost.profile import Profile
-from edgeecc.cost.samples import DENSE, THINNEST, Row, as_arrays, parted
+from edgeecc.cost.rows import as_arrays, parted
+from edgeecc.cost.samples import DENSE, THINNEST, Row
 from edgeecc.cost.stopping import upper_mean
 from edgeecc.graph.spec import FloatArray, NetworkSpec
 from edgeecc.units import Metric

@@ -5,19 +5,11 @@ from __future__ import annotations
 import re
 import sys
 from pathlib import Path
-from typing import Dict, Optional
+from typing import Optional
 
 import edgeecc
-from edgeecc.errors import ConfigError
-from edgeecc.meters.virtual import LAWS
+from edgeecc.device_names import parse_device
 from edgeecc.units import Metric
-
-#: Device name -> the metric that its profiles predict.
-DEVICES: Dict[str, Metric] = {
-    **{name: Metric.ENERGY for name in LAWS},
-    "onnxruntime:cpu": Metric.LATENCY,
-    "jetson-tx2": Metric.ENERGY,
-}
 
 
 def device_metric(device: str) -> Metric:
@@ -25,9 +17,7 @@ def device_metric(device: str) -> Metric:
 
     Raises: ConfigError for an unknown device.
     """
-    if device not in DEVICES:
-        raise ConfigError(f"unknown device {device!r}; known are {', '.join(sorted(DEVICES))}")
-    return DEVICES[device]
+    return parse_device(device).metric
 
 
 def folder_name(reference: str) -> str:
@@ -36,8 +26,11 @@ def folder_name(reference: str) -> str:
 
 
 def network_folder(workspace: Path, device: str, network: str) -> Path:
-    """Return the folder of a calibration."""
-    return workspace / "calibration" / device.replace(":", "-") / network
+    """Return the folder of a calibration.
+
+    Raises: ConfigError for an unknown device.
+    """
+    return workspace / "calibration" / parse_device(device).text.replace(":", "-") / network
 
 
 def find_profile(device: str, network: str, workspace: Path) -> Optional[Path]:

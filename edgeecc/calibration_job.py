@@ -56,7 +56,7 @@ def run(
     Beside the samples it leaves spec.json, for reports, and dense.onnx of a network that was traced, so that the same
     calibration can be done on a board.
     """
-    check_measurable(request.device)
+    request = replace(request, device=check_measurable(request.device).text)
     if (request.network is None) == (request.graph is None):
         raise ConfigError(
             "name what to calibrate: either --network, or --graph with a traced network's folder"

@@ -12,6 +12,12 @@ from pathlib import Path
 from typing import Dict, List, Tuple
 
 from edgeecc import __version__
+from edgeecc.device_names import CPU
+from edgeecc.errors import EdgeeccError
+from edgeecc.meters.ina3221 import find_rails
+from edgeecc.meters.nvml import open_gpu
+from edgeecc.meters.nvml_check import cross_check
+from edgeecc.targets import boards_here, runtimes_here
 
 #: package -> (what it does for us, how to get it)
 _PACKAGES = {
@@ -25,7 +31,14 @@ _PACKAGES = {
     "sklearn": ("brings the digits data set", "pip install 'edgeecc[host]'"),
     "distributed": ("calibrates over several boards", "pip install 'edgeecc[fleet]'"),
     "PIL": ("reads image folders", "pip install 'edgeecc[host]'"),
+    "pynvml": ("reads the energy of NVIDIA GPUs", "pip install 'edgeecc[nvml]'"),
+    "jtop": (
+        "tells clocks and temperatures of a Jetson by jetson-stats",
+        "pip install 'edgeecc[jtop]'",
+    ),
 }
+#: Seconds for which a GPU's counter is held against its power: twenty periods of both.
+CROSS_CHECK_S = 2.0
 _FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
 
 
@@ -53,6 +66,8 @@ def examine(workspace: Path) -> Dict[str, List[Finding]]:
     """
     return {
         "devices": _devices(),
+        "runtimes": _runtimes(),
+        "meters": _meters(),
         "packages": [_package(name) for name in _PACKAGES],
         "data": [_fashion_mnist()],
         "workspace": [_workspace(workspace)],
@@ -69,6 +84,8 @@ def as_json(sections: Dict[str, List[Finding]]) -> Dict[str, object]:
 
 def _devices() -> List[Finding]:
     ort = importlib.util.find_spec("onnxruntime") is not None
+    found, missing = boards_here()
+    del found[CPU]  # told with what runs on it
     return [
         Finding(
             "virtual:tx2",
@@ -81,7 +98,53 @@ def _devices() -> List[Finding]:
             detail="measured latency on this machine's CPU",
             hint="" if ort else _PACKAGES["onnxruntime"][1],
         ),
+        *(
+            Finding(name, ok=True, detail=f"measured energy: {told}")
+            for name, told in found.items()
+        ),
+        *(_lacking(name, "measured energy", why) for name, why in missing.items()),
     ]
+
+
+def _runtimes() -> List[Finding]:
+    """Look at what runs networks on a GPU; only where there is one is its lack worth a hint."""
+    found, missing = runtimes_here()
+    return [
+        *(Finding(name, ok=True, detail=told) for name, told in found.items()),
+        *(
+            _lacking(name, "runs networks on a GPU or a Jetson", why)
+            for name, why in missing.items()
+        ),
+    ]
+
+
+def _meters() -> List[Finding]:
+    """Look at the rails of a Jetson, and hold the counter of a GPU against its power."""
+    try:
+        rails = find_rails()
+    except EdgeeccError as error:
+        return [_lacking("ina3221", "power of a Jetson's rails", str(error))]
+    found = [
+        Finding(f"ina3221 {rail.label}", ok=True, detail=f"steps of {rail.step_w:.3g} W")
+        for rail in rails
+    ]
+    try:
+        with open_gpu() as gpu:
+            if gpu.counter is not None and gpu.power is not None:
+                check = cross_check(gpu.counter, gpu.power, CROSS_CHECK_S)
+                hint = (
+                    ""
+                    if check.agrees
+                    else "--device BOARD:RUNTIME:PRECISION:power, or :counter, takes one of them"
+                )
+                found.append(Finding(gpu.board.name, check.agrees, check.verdict, hint))
+    except EdgeeccError:
+        pass  # told with the devices
+    return found
+
+
+def _lacking(name: str, purpose: str, why: str) -> Finding:
+    return Finding(name, ok=False, detail=purpose, hint=why)
 
 
 def _package(name: str) -> Finding:
@@ -97,7 +160,12 @@ def _version(name: str) -> str:
     for distribution in (
         name,
         name.replace("_", "-"),
-        {"sklearn": "scikit-learn", "PIL": "pillow"}.get(name, name),
+        {
+            "sklearn": "scikit-learn",
+            "PIL": "pillow",
+            "pynvml": "nvidia-ml-py",
+            "jtop": "jetson-stats",
+        }.get(name, name),
     ):
         try:
             return metadata.version(distribution)

@@ -5,11 +5,12 @@ Needs no torch: it works from the folder with spec.json and dense.onnx that a ca
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Dict, Iterable, Iterator
 
-from edgeecc.bench import Bench, check_measurable, make_bench
+from edgeecc.bench import Bench, check_measurable, open_bench
 from edgeecc.config import CalibrateConfig, Design, MeasureProtocol
 from edgeecc.cost.design import Sampling
 from edgeecc.crew import row_of
@@ -30,16 +31,17 @@ class Station:
     protocol: MeasureProtocol
 
     @staticmethod
-    def open(graph: Path, device: str, seed: int, protocol: MeasureProtocol) -> Station:
-        """Return the station of a folder.
+    @contextmanager
+    def open(graph: Path, device: str, seed: int, protocol: MeasureProtocol) -> Iterator[Station]:
+        """Open the station of a folder, and let its device go in the end.
 
         Args:
             graph: folder with spec.json and dense.onnx.
             device: device name.
             seed: of simulated noise.
             protocol: how each variant is measured.
-        Raises: ConfigError when the device cannot be measured here or the network has nothing to prune;
-            ArtifactError when the folder holds no traced network.
+        Raises: ConfigError for an unknown device, or when the network has nothing to prune; ArtifactError when the
+            folder holds no traced network; RuntimeUnavailableError when the device is not this machine's.
         """
         check_measurable(device)
         seed = CalibrateConfig(seed=seed).seed
@@ -47,7 +49,8 @@ class Station:
         if not spec.prunable:
             raise ConfigError(f"{spec.network} has no prunable group; edgeecc inspect says why")
         plan = SlicePlan.build(load_model(graph / "dense.onnx"), spec)
-        return Station(spec, make_bench(plan, device, seed), device, protocol)
+        with open_bench(plan, device, seed) as bench:
+            yield Station(spec, bench, device, protocol)
 
     def sample(self, number: int, seed: int, design: Design) -> Widths:
         """Return the widths that a calibration draws as its sample of that number."""

@@ -65,7 +65,7 @@ def measured_value(metric: Metric, found: Optional[Measurement]) -> Optional[Mea
         return found.latency_s, found.latency_se_s, found.meter
     if found.energy_j is None:
         return None
-    return found.energy_j, found.energy_se_j or 0.0, found.meter
+    return found.energy_j, found.energy_error_j or 0.0, found.meter
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ What is checked was written by export: the slim ONNX file, and a `CheckSet`.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Container, Dict, List, Mapping, Optional, Tuple
@@ -13,21 +14,25 @@ import onnx
 from onnx import numpy_helper
 
 from edgeecc.artifacts import number, read_json, write_json
+from edgeecc.bench import measure_graph
 from edgeecc.check_set import compare, read_check, scored
 from edgeecc.config import ENERGY_PROTOCOL, LATENCY_PROTOCOL, MeasureProtocol, VerifyConfig
 from edgeecc.cost.exact import mac_cost, size_cost
 from edgeecc.cost.hardware import Hardware, from_values
 from edgeecc.cost.systolic import LayerEnergy, Shape, network_energy, shapes_of
-from edgeecc.errors import ArtifactError, ConfigError
+from edgeecc.device_names import parse_device
+from edgeecc.errors import ArtifactError, ConfigError, RuntimeUnavailableError
 from edgeecc.graph.onnx_slice import load_model
 from edgeecc.graph.onnx_work import work_of
 from edgeecc.graph.spec import NetworkSpec
-from edgeecc.meters.base import ClockMeter, Measurement, measure
+from edgeecc.meters.base import ClockMeter, Measurement
+from edgeecc.meters.measure import measure
 from edgeecc.meters.virtual import VirtualDevice
 from edgeecc.pattern import Array, Pattern
 from edgeecc.pattern import parse as parse_pattern
 from edgeecc.run_folder import RESULT_SCHEMA, VERIFY_SCHEMA, RunFolder
 from edgeecc.runtimes.onnxrt import OnnxRuntime
+from edgeecc.targets import open_target
 from edgeecc.units import Metric
 from edgeecc.verdict import Found, bounds_of, energy_device, judged, overall
 
@@ -64,7 +69,7 @@ def verify_locked(folder: RunFolder, config: VerifyConfig) -> Dict[str, object]:
         **scored(check.task, scores),
         "images": len(check.images),
         "energy_j": None if energy is None else energy.energy_j,
-        "energy_se_j": None if energy is None else energy.energy_se_j,
+        "energy_se_j": None if energy is None else energy.energy_error_j,
         "meter": None if energy is None else energy.meter,
         "latency_s": latency.latency_s,
         "latency_iqr_s": latency.latency_iqr_s,
@@ -80,6 +85,9 @@ def verify_locked(folder: RunFolder, config: VerifyConfig) -> Dict[str, object]:
     outcome["pattern"] = _pattern_verdict(folder, result, model)
     write_json(folder.file("verify.json"), VERIFY_SCHEMA, outcome)
     return outcome
+
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -132,10 +140,28 @@ def measure_energy(
 ) -> Optional[Measurement]:
     """Return the energy of one inference by the device's meter, or None where it has none here."""
     if not device.startswith("virtual:"):
-        return None
+        return _measured_here(model, device, protocol)
     virtual = VirtualDevice.named(device)
     virtual.load(work_of(model))
     return measure(virtual.run, virtual, protocol)
+
+
+def _measured_here(
+    model: onnx.ModelProto, device: str, protocol: MeasureProtocol
+) -> Optional[Measurement]:
+    """Return what a device that is there measures, None where this machine is another, or it is no board."""
+    try:
+        name = parse_device(device)
+    except ConfigError:  # such as an array whose energy is counted
+        return None
+    if not name.runtime or name.metric is not Metric.ENERGY:
+        return None
+    try:
+        with open_target(name) as target:
+            return measure_graph(model, target, protocol)
+    except RuntimeUnavailableError as error:
+        logger.warning("the energy is not measured here: %s", error)
+        return None
 
 
 def measure_latency(

@@ -20,6 +20,7 @@ from edgeecc.config import (
     FitChoice,
     MeasureProtocol,
 )
+from edgeecc.device_names import PRECISIONS
 from edgeecc.units import Metric
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -89,7 +90,12 @@ def protocol_of(options: Mapping[str, Any]) -> MeasureProtocol:
     type=click.Path(path_type=Path),
     help="Folder with spec.json and dense.onnx of a traced network, in place of --network: needs no torch.",
 )
-@device_option("virtual:tx2")
+@device_option("virtual:tx2", "; auto takes the best board here")
+@click.option(
+    "--precision",
+    type=click.Choice(PRECISIONS),
+    help="Of a board whose --device names none.  [default: fp32]",
+)
 @click.option(
     "--model",
     default=_CONFIG.model,
@@ -135,6 +141,7 @@ def calibrate(ctx: click.Context, /, program: Optional[str], as_json: bool, **op
       edgeecc calibrate --network mobilenet_v1 --samples 2000
       edgeecc calibrate --network lenet5 --device onnxruntime:cpu --samples 100
       edgeecc calibrate model.pt2 --samples 500
+      edgeecc calibrate --network mobilenet_v1 --device auto --precision fp16
       edgeecc calibrate --network mobilenet_v1 --fleet fleet.toml
     """  # noqa: D301  # \b keeps click from wrapping
     if program is not None and options["network"] is not None:
@@ -145,8 +152,11 @@ def calibrate(ctx: click.Context, /, program: Optional[str], as_json: bool, **op
             for name in ("samples", "target_error", "design", "seed", "model", "fit")
         }
     )
-    protocol = protocol_of(options)
     from edgeecc import calibration_job
+    from edgeecc.targets import resolve
+
+    options["device"] = resolve(options["device"], options["precision"])
+    protocol = protocol_of(options)
 
     request = calibration_job.Request(
         network=options["network"] or program,
@@ -180,6 +190,10 @@ def _print(result: Dict[str, Any]) -> None:
     }
     for line in key_values(pairs):
         click.echo(line)
+    if result["failed"]:
+        click.echo(
+            f"{len(result['failed'])} variants could not be built, such as: {result['failed'][0]['why']}"
+        )
     if result["boards"]:
         print_table(
             "Boards", _COLUMNS, [_board(name, one) for name, one in result["boards"].items()]

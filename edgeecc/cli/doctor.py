@@ -27,7 +27,8 @@ def doctor(workspace: Path, as_json: bool) -> None:
         emit_json(use_case.as_json(sections))
         return
     for section, findings in sections.items():
-        click.echo(section)
+        if findings:
+            click.echo(section)
         for finding in findings:
             mark = "ok " if finding.ok else "no "
             hint = f"  -> {finding.hint}" if finding.hint else ""

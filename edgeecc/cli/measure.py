@@ -96,15 +96,15 @@ def measure(as_json: bool, **options: Any) -> None:
     from edgeecc.measure_variants import Station
 
     protocol = protocol_of(options)
-    station = Station.open(options["graph"], options["device"], options["seed"], protocol)
-    if widths is None and number is None:
-        _stream(station)
-        return
-    if widths is not None:
-        chosen: Widths = station.spec.widths(widths)
-    else:
-        chosen = station.sample(number, options["seed"], options["design"])
-    found = station.measure(0 if number is None else number, chosen)
+    with Station.open(options["graph"], options["device"], options["seed"], protocol) as station:
+        if widths is None and number is None:
+            _stream(station)
+            return
+        if widths is not None:
+            chosen: Widths = station.spec.widths(widths)
+        else:
+            chosen = station.sample(number, options["seed"], options["design"])
+        found = station.measure(0 if number is None else number, chosen)
     if as_json:
         emit_json(found)
         return

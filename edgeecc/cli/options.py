@@ -121,6 +121,6 @@ def device_option(default: str, more: str = "") -> Callable[[Command], Command]:
         "--device",
         default=default,
         show_default=True,
-        help="What is measured: virtual:tx2 (simulated joules) or onnxruntime:cpu (measured seconds on this machine)"
-        f"{more}.",
+        help="What is measured: virtual:tx2 (simulated joules), onnxruntime:cpu (seconds on this machine), or a board "
+        f"as BOARD:RUNTIME:PRECISION[:METER], such as jetson-orin-nx:tensorrt:fp16{more}.",
     )

@@ -14,14 +14,11 @@ from __future__ import annotations
 import contextlib
 import json
 import sqlite3
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
-
-import numpy as np
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
 
 from edgeecc.errors import ArtifactError
-from edgeecc.graph.spec import FloatArray
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS identity (key TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -51,6 +48,14 @@ CREATE TABLE IF NOT EXISTS repeats (
     board TEXT
 );
 CREATE TABLE IF NOT EXISTS set_aside AS SELECT * FROM repeats WHERE 0;
+CREATE TABLE IF NOT EXISTS conditions (
+    number INTEGER NOT NULL,
+    board TEXT,
+    dropped INTEGER NOT NULL,
+    told TEXT NOT NULL
+);
+CREATE TABLE IF NOT EXISTS about (told TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS failures (number INTEGER PRIMARY KEY, why TEXT NOT NULL);
 """
 #: Columns that stores written before boards had names lack.
 _LATER = {"board": "TEXT", "checked": "INTEGER"}
@@ -71,6 +76,9 @@ class Row:
         windows, runs, converged: see `Measurement`.
         board: name of the board that measured it; empty where there was no fleet.
         repeat: whether it was measured only to compare boards; it is no sample then.
+        dropped: windows that did not count.
+        conditions: what the device was like, JSON-ready; empty where nothing told. The store keeps these two apart, and
+            its rows come without them.
     """
 
     number: int
@@ -84,6 +92,8 @@ class Row:
     converged: bool
     board: str = ""
     repeat: bool = False
+    dropped: int = 0
+    conditions: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -97,6 +107,19 @@ class Check:
 
     board: str
     fine: bool
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A variant that could not be built, and is passed over from then on.
+
+    Args:
+        number: sample number.
+        why: in one line.
+    """
+
+    number: int
+    why: str
 
 
 class SampleStore:
@@ -144,6 +167,46 @@ class SampleStore:
         """Return the numbers of the samples that are there."""
         return {int(number) for (number,) in self._query("SELECT number FROM samples")}
 
+    def failures(self) -> List[Failure]:
+        """Return the variants that could not be built, by number."""
+        found = self._query("SELECT number, why FROM failures ORDER BY number")
+        return [Failure(int(number), str(why)) for number, why in found]
+
+    def fail(self, failure: Failure) -> None:
+        """Write down that a variant could not be built.
+
+        Raises: ArtifactError when the disk is full.
+        """
+        with self._all_or_none():
+            self._db.execute(
+                "INSERT OR REPLACE INTO failures VALUES (?,?)", (failure.number, failure.why)
+            )
+
+    def about(self) -> Dict[str, object]:
+        """Return what was last told of the device; nothing where nothing was.
+
+        Raises: ArtifactError when it is damaged.
+        """
+        try:
+            return {
+                key: value
+                for (told,) in self._query("SELECT told FROM about")
+                for key, value in json.loads(told).items()
+            }
+        except (ValueError, TypeError, AttributeError) as error:
+            raise ArtifactError(
+                f"{self.path} is damaged: {error}; move it away and calibrate again"
+            ) from error
+
+    def tell(self, about: Mapping[str, object]) -> None:
+        """Keep what is to be told of the device, JSON-ready, in place of what was.
+
+        Raises: ArtifactError when the disk is full.
+        """
+        with self._all_or_none():
+            self._db.execute("DELETE FROM about")
+            self._db.execute("INSERT INTO about VALUES (?)", (json.dumps(dict(about)),))
+
     def add(self, rows: Sequence[Row]) -> None:
         """Commit rows, all or none.
 
@@ -158,6 +221,7 @@ class SampleStore:
         with self._all_or_none():
             self._db.executemany("INSERT INTO samples VALUES (?,?,?,?,?,?,?,?,?,?,?)", samples)
             self._db.executemany("INSERT INTO repeats VALUES (?,?,?,?,?,?,?,?,?,?)", repeats)
+            self._db.executemany("INSERT INTO conditions VALUES (?,?,?,?)", _conditions(rows))
 
     def judge(self, check: Check) -> int:
         """Take down what a check of a board says about its samples since the last one.
@@ -201,6 +265,22 @@ class SampleStore:
         Raises: ArtifactError when a row is damaged.
         """
         return self._rows(self._query("SELECT * FROM repeats ORDER BY rowid"), repeat=True)
+
+    def conditions(self) -> List[Tuple[int, int, Dict[str, object]]]:
+        """Return number, windows that did not count, and what the device was like, of what was measured, in its order.
+
+        Raises: ArtifactError when a row is damaged.
+        """
+        found = self._query("SELECT number, dropped, told FROM conditions ORDER BY rowid")
+        try:
+            return [
+                (int(number), int(dropped), dict(json.loads(told)))
+                for number, dropped, told in found
+            ]
+        except (ValueError, TypeError) as error:
+            raise ArtifactError(
+                f"{self.path} is damaged: {error}; move it away and calibrate again"
+            ) from error
 
     def _rows(self, found: Sequence[Tuple[Any, ...]], *, repeat: bool) -> List[Row]:
         try:
@@ -255,65 +335,18 @@ class SampleStore:
         return ArtifactError(f"{self.path} is damaged: {error}; move it away and calibrate again")
 
 
-def check_widths(
-    rows: Sequence[Row], groups: Sequence[str], widths: Callable[[int], Mapping[str, int]], *, source: object
-) -> None:  # fmt: skip
-    """Check that every row is of the variant that its number stands for.
-
-    Args:
-        rows: as they were stored.
-        groups: names, in the order of the width vector.
-        widths: of a sample, by its number.
-        source: of the rows, for the message.
-    Raises: ArtifactError naming the first sample that is not.
-    """
-    for row in rows:
-        wanted = widths(row.number)
-        if list(row.widths) != [wanted[group] for group in groups]:
-            raise ArtifactError(
-                f"{source} is damaged: sample {row.number} has other widths than its number and the seed give; "
-                "move it away and calibrate again"
-            )
-
-
-def parted(rows: Sequence[Row], is_held_out: Callable[[int], bool]) -> Tuple[List[Row], List[Row]]:
-    """Return the samples to fit and those that are held out, by their numbers; anchors are neither."""
-    samples = [row for row in rows if row.number >= 0]
-    held = [row for row in samples if is_held_out(row.number)]
-    return [row for row in samples if not is_held_out(row.number)], held
-
-
-def identity_of(
-    *, fingerprint: str, device: str, protocol: Mapping[str, object], seed: int, design: str
-) -> Dict[str, object]:
-    """Return what the samples of a store are of, as the store keeps it.
-
-    Args:
-        fingerprint: of the network.
-        device: its name.
-        protocol: how a sample was measured.
-        seed, design: which variants; stores of versions that knew the uniform design alone name none.
-    """
-    identity: Dict[str, object] = {
-        "fingerprint": fingerprint,
-        "device": device,
-        "protocol": dict(protocol),
-        "seed": seed,
-    }
-    return identity if design in ("", "uniform") else {**identity, "design": design}
-
-
-def as_arrays(rows: Sequence[Row]) -> tuple[FloatArray, FloatArray]:
-    """Return widths (N, G) and values (N,) of rows."""
-    return np.array([row.widths for row in rows], dtype=np.float64), np.array(
-        [row.value for row in rows]
-    )
-
-
 def _values(row: Row) -> Tuple[object, ...]:
     widths = json.dumps([int(width) for width in row.widths])
     return (row.number, widths, row.value, row.standard_error, row.spread, row.latency_s,
             row.windows, row.runs, int(row.converged), row.board or None)  # fmt: skip
+
+
+def _conditions(rows: Sequence[Row]) -> List[Tuple[object, ...]]:
+    return [
+        (row.number, row.board or None, row.dropped, json.dumps(dict(row.conditions)))
+        for row in rows
+        if row.conditions or row.dropped
+    ]
 
 
 def _row(values: Tuple[Any, ...], *, repeat: bool) -> Row:

@@ -99,6 +99,10 @@ class FleetCrew:
                 pass
         return self._meter
 
+    def about(self) -> Mapping[str, object]:
+        """Return nothing: its boards are told one by one."""
+        return {}
+
     def report(self) -> Mapping[str, Mapping[str, object]]:
         """Return for each board its state and speed, see `Roster.report`."""
         return self._roster.report()

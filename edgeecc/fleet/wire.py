@@ -18,6 +18,8 @@ from edgeecc.graph.spec import NetworkSpec, Widths
 MAX_LINE = 2**20
 MAX_NUMBER = 2**31
 _MAX_COUNT = 10**12
+#: Longest conditions, characters of JSON.
+MAX_CONDITIONS = 2**14
 
 
 def greeting(device: str, spec: NetworkSpec) -> Dict[str, object]:
@@ -80,6 +82,8 @@ def row_object(row: Row, meter: str) -> Dict[str, object]:
         "windows": row.windows,
         "runs": row.runs,
         "converged": row.converged,
+        "dropped": row.dropped,
+        "conditions": dict(row.conditions),
         "meter": meter,
     }
 
@@ -103,6 +107,12 @@ def read_row(line: bytes, number: int, widths: Sequence[int]) -> Tuple[Row, str]
     value = _figure(found, "value")
     if value is None or value <= 0.0:
         raise MeterError(f"it answered with value {value}, which is not positive")
+    conditions = found.get("conditions", {})
+    if not isinstance(conditions, dict) or len(json.dumps(conditions)) > MAX_CONDITIONS:
+        raise MeterError(f"it answered with conditions {_short(conditions)}")
+    dropped = found.get("dropped", 0)
+    if not _is_count(dropped, _MAX_COUNT, 0):
+        raise MeterError(f"it answered with dropped {_short(dropped)}, no count")
     row = Row(
         number=number,
         widths=tuple(widths),
@@ -113,6 +123,8 @@ def read_row(line: bytes, number: int, widths: Sequence[int]) -> Tuple[Row, str]
         windows=found["windows"],
         runs=found["runs"],
         converged=found["converged"],
+        dropped=dropped,
+        conditions=conditions,
     )
     return row, meter
 

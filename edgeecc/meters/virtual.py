@@ -96,7 +96,7 @@ def _law_latency_s(law: DeviceLaw, nodes: Sequence[NodeWork]) -> float:
 class VirtualDevice:
     """A meter and a runtime on simulated time: `load` work, `run` it, read joules and seconds."""
 
-    period_s = 0.0
+    period_s = step_w = 0.0
 
     def __init__(self, law: DeviceLaw) -> None:
         self.law = law
@@ -147,3 +147,7 @@ class VirtualDevice:
     def read_j(self) -> Optional[float]:
         """Return simulated joules."""
         return self._joules
+
+    def blind_s(self) -> float:
+        """Return 0: nothing is missed."""
+        return 0.0

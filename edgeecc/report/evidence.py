@@ -12,7 +12,8 @@ from edgeecc.config import CalibrateConfig
 from edgeecc.cost.design import place
 from edgeecc.cost.offsets import Offset, corrected
 from edgeecc.cost.profile import Profile
-from edgeecc.cost.samples import Row, SampleStore, as_arrays, identity_of, parted
+from edgeecc.cost.rows import as_arrays, identity_of, parted
+from edgeecc.cost.samples import Row, SampleStore
 from edgeecc.errors import ArtifactError
 from edgeecc.graph.spec import FloatArray, NetworkSpec
 from edgeecc.run_folder import read_spec_file
@@ -57,7 +58,8 @@ def read_evidence(folder: Path) -> Evidence:
     with SampleStore(source, identity, read_only=True) as store:
         rows = store.rows()
     asked = sum(profile.samples.values())
-    samples = [row for row in rows if 0 <= row.number < asked]
+    # By number, for one that could not be built is not among them.
+    samples = [row for row in rows if row.number >= 0][:asked]
     _check_widths(samples, spec, source)
     factors = {
         name: Offset(told["offset"], told["standard_error"])

@@ -1166,10 +1166,16 @@ def test_defaults_come_from_edgeecc_toml(
 
 def test_doctor_says_what_is_here() -> None:
     found = run_json("doctor")
-    assert [device["name"] for device in found["devices"]] == ["virtual:tx2", "onnxruntime:cpu"]
+    assert [device["name"] for device in found["devices"]][:2] == ["virtual:tx2", "onnxruntime:cpu"]
+    assert {item["name"] for item in found["runtimes"]} == {
+        "tensorrt",
+        "trtexec",
+        "onnxruntime",
+        "torch",
+    }
     assert all(
         item["ok"] or item["hint"]
-        for section in ("devices", "packages", "data", "workspace")
+        for section in ("devices", "runtimes", "meters", "packages", "data", "workspace")
         for item in found[section]
     )
     assert "virtual:tx2" in run("doctor").stdout

@@ -19,10 +19,10 @@ BASE = {
 DOMAIN = {"graph", "networks", "data", "cost", "meters", "runtimes", "solvers", "training"}
 USE_CASES = {
     "array_pricing", "bench", "budgets", "calibrate", "calibration_fit", "calibration_folder", "calibration_job",
-    "catalogue", "check_set", "compare", "comparison", "crew", "demo", "doctor", "explain", "export", "export_parts",
-    "export_weights", "fit_budget", "fit_rounds", "fit_training", "fleet", "inspection", "measure_variants", "pricing",
-    "prune", "report", "rounds", "run_folder", "run_profiles", "run_request", "sparsify", "sources", "verdict",
-    "verify", "weight_methods",
+    "catalogue", "check_set", "compare", "comparison", "crew", "demo", "device_names", "doctor", "explain",
+    "export", "export_parts", "export_weights", "fit_budget", "fit_rounds", "fit_training", "fleet", "inspection",
+    "measure_variants", "pricing", "prune", "report", "rounds", "run_folder", "run_profiles", "run_request",
+    "sources", "sparsify", "targets", "verdict", "verify", "weight_methods",
 }  # fmt: skip
 #: What a domain package may import of the other domain packages: the modules that only describe.
 SHARED = {
@@ -35,13 +35,15 @@ SHARED = {
 }
 #: Device tier: importable without torch.
 DEVICE = [
-    "errors", "units", "config", "artifacts", "pattern", "plugins", "workload", "graph.spec",
-    "graph.drawing", "graph.ties",
-    "graph.onnx_slice", "graph.onnx_work", "graph.settle", "cost.product", "cost.exact", "cost.hardware",
-    "cost.systolic", "cost.correction", "cost.fit", "cost.profile", "cost.receipt", "cost.design", "cost.stopping",
-    "meters.base", "meters.virtual", "runtimes.onnxrt", "bench", "calibrate", "doctor", "explain", "fleet.boards",
-    "fleet.board_process", "fleet.wire", "measure_variants", "report.job", "run_profiles", "solvers.table",
-    "training.scores", "verdict", "verify", "cli.main",
+    "errors", "units", "config", "artifacts", "pattern", "plugins", "workload", "graph.spec", "graph.drawing",
+    "graph.ties", "graph.onnx_slice", "graph.onnx_work", "graph.settle", "cost.product", "cost.exact",
+    "cost.hardware", "cost.systolic", "cost.correction", "cost.fit", "cost.profile", "cost.receipt", "cost.design",
+    "cost.stopping", "meters.base", "meters.conditions", "meters.ina3221", "meters.jetson", "meters.jtop",
+    "meters.measure", "meters.nvml", "meters.nvml_check", "meters.nvml_driver", "meters.nvml_names", "meters.rails",
+    "meters.rapl", "meters.replay", "meters.sampled", "meters.sysfs", "meters.virtual", "runtimes.base",
+    "runtimes.onnxrt", "bench", "calibrate", "doctor", "explain", "fleet.boards", "fleet.board_process",
+    "fleet.wire", "measure_variants", "report.job", "run_profiles", "solvers.table", "training.scores", "verdict",
+    "verify", "cli.main", "device_names", "targets",
 ]  # fmt: skip
 #: Third-party packages that only one place may import.
 OWNED = {

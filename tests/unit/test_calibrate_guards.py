@@ -15,7 +15,7 @@ from edgeecc.calibration_folder import folder_name
 from edgeecc.calibration_job import Request, run
 from edgeecc.config import CalibrateConfig, MeasureProtocol
 from edgeecc.errors import ArtifactError, MeterError
-from edgeecc.meters.base import measure
+from edgeecc.meters.measure import measure
 from edgeecc.meters.virtual import LAWS, TX2, VirtualDevice
 from edgeecc.run_folder import SPEC_SCHEMA
 from edgeecc.workload import NodeWork

@@ -54,7 +54,7 @@ def test_a_stream_is_answered_line_by_line(graph: Path) -> None:
     [
         (["--widths", "3"], "has 2 prunable groups, got 1 widths"),
         (["--widths", "3,99"], "width 99 of group c2 is outside 1..40"),
-        (["--number", "0", "--device", "jetson-tx2"], "cannot be measured by this version"),
+        (["--number", "0", "--device", "jetson-tx2"], "does not say what runs networks on it"),
         (["--number", "0", "--seed", "-1"], "seed -1 must lie in"),
         (["--number", "0", "--tolerance", "7"], "tolerance 7.0 must lie in (0, 1)"),
     ],

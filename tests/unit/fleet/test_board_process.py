@@ -14,7 +14,7 @@ from typing import Iterator
 
 import pytest
 
-from edgeecc.bench import make_bench
+from edgeecc.bench import VirtualBench
 from edgeecc.config import MeasureProtocol
 from edgeecc.errors import MeterError
 from edgeecc.fleet import board_process
@@ -61,7 +61,7 @@ def gone(pid: int) -> bool:
 
 def test_a_board_measures_what_the_bench_does(graph: Path, driven: list) -> None:
     spec, model = small_network()
-    bench = make_bench(SlicePlan.build(model, spec), "virtual:tx2", 0)
+    bench = VirtualBench(SlicePlan.build(model, spec), "virtual:tx2", 0)
     process = BoardProcess(board(), order(graph))
     driven.append(process)
     for number in (-1, 0, 7):
