@@ -15,11 +15,12 @@ from edgeecc.errors import ConfigError
 from edgeecc.graph.onnx_slice import SlicePlan
 from edgeecc.graph.onnx_work import work
 from edgeecc.graph.spec import Widths
+from edgeecc.loaders import SAMPLE_LEVEL, Engines
 from edgeecc.meters.base import ClockMeter, Measurement
 from edgeecc.meters.measure import Observe, Reading, idle_power, measure, measure_observed
 from edgeecc.meters.virtual import VirtualDevice
 from edgeecc.runtimes.trtexec import TrtexecRuntime
-from edgeecc.targets import SAMPLE_LEVEL, Engines, Target, open_target
+from edgeecc.targets import Target, open_target
 
 
 class Bench(Protocol):
@@ -122,7 +123,7 @@ def open_bench(
         plan: cuts the variants.
         device: its name.
         seed: of simulated noise.
-        folder: keeps engines and timings of kernels between calls; None keeps none.
+        folder: keeps timings of kernels between calls; None keeps none.
     Raises: ConfigError for an unknown device, or one that says too little; RuntimeUnavailableError when it is not this
         machine's, or lacks what it takes.
     """

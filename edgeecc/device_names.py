@@ -99,6 +99,13 @@ def parse_device(text: str) -> DeviceName:
     return DeviceName(board, runtime, precision, meter)
 
 
+def gpu_board(model: str) -> str:
+    """Return the name of a board, of the model that NVML tells, such as "nvidia-h200"."""
+    slug = re.sub(r"[^a-z0-9]+", "-", model.lower()).strip("-")
+    slug = slug[len("nvidia-") :] if slug.startswith("nvidia-") else slug
+    return f"nvidia-{slug or 'gpu'}"[:67].rstrip("-")
+
+
 def _fault(board: str, runtime: str, precision: str, meter: str) -> Optional[str]:
     """Return what is wrong with the parts of a name, None when nothing is."""
     if not _BOARD.fullmatch(board):

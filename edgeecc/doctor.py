@@ -14,10 +14,10 @@ from typing import Dict, List, Tuple
 from edgeecc import __version__
 from edgeecc.device_names import CPU
 from edgeecc.errors import EdgeeccError
+from edgeecc.machine import boards_here, runtimes_here
 from edgeecc.meters.ina3221 import find_rails
 from edgeecc.meters.nvml import open_gpu
 from edgeecc.meters.nvml_check import cross_check
-from edgeecc.targets import boards_here, runtimes_here
 
 #: package -> (what it does for us, how to get it)
 _PACKAGES = {

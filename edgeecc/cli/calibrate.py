@@ -153,7 +153,7 @@ def calibrate(ctx: click.Context, /, program: Optional[str], as_json: bool, **op
         }
     )
     from edgeecc import calibration_job
-    from edgeecc.targets import resolve
+    from edgeecc.machine import resolve
 
     options["device"] = resolve(options["device"], options["precision"])
     protocol = protocol_of(options)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, Mapping, Optional, Tuple
 
 from edgeecc.errors import MeterError, RuntimeUnavailableError, brief
-from edgeecc.meters.conditions import Conditions
+from edgeecc.meters.conditions import Conditions, Sensors
 
 _LOG = logging.getLogger(__name__)
 
@@ -85,6 +85,27 @@ class JtopSensors:
                 jetson.close()
             except Exception as error:
                 _LOG.debug("jtop did not close: %s", brief(error))
+
+
+class CompletedSensors:
+    """What one tells of a device, completed by what the other does; what holds it back is told by both."""
+
+    def __init__(self, first: Sensors, second: Sensors) -> None:
+        self._first, self._second = first, second
+
+    def conditions(self) -> Conditions:
+        """Return what it is like now.
+
+        Raises: MeterError as either.
+        """
+        one, other = self._first.conditions(), self._second.conditions()
+        return Conditions(
+            clocks_hz={**other.clocks_hz, **one.clocks_hz},
+            temperatures_c={**other.temperatures_c, **one.temperatures_c},
+            mode=one.mode or other.mode,
+            held_back=tuple(dict.fromkeys((*one.held_back, *other.held_back))),
+            alerts=(*one.alerts, *other.alerts),
+        )
 
 
 def diagnosis(said: str, socket: Path) -> str:

@@ -134,6 +134,8 @@ def idle_power(meter: Meter, seconds: float = 5.0, sleep: _Sleep = time.sleep) -
 
     Raises: MeterError as `measure`.
     """
+    if meter.read_j() is None:
+        return None
     wanted = max(seconds, PERIODS_PER_WINDOW * meter.period_s)
     window, _ = _window(lambda count: sleep(wanted), meter, 1)
     return None if window.joules is None else window.joules / window.seconds

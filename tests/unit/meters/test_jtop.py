@@ -12,7 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeecc.errors import MeterError, RuntimeUnavailableError
+from edgeecc.meters.conditions import Conditions
 from edgeecc.meters.jtop import (
+    CompletedSensors,
     JtopSensors,
     board_model,
     clocks_hz,
@@ -261,3 +263,19 @@ def test_what_is_no_temperature_is_left_out(wrong: object) -> None:
 
 def test_huge_integers_are_no_numbers() -> None:
     assert temperatures_c({"GPU": 10**400}) == {}
+
+
+class Fixed:
+    """Says always the same."""
+
+    def __init__(self, conditions: Conditions) -> None:
+        self.conditions = lambda: conditions
+
+
+def test_what_one_does_not_tell_the_other_completes() -> None:
+    first = Fixed(Conditions({"gpu": 1e9}, {}, "", ("thermal",), ("oc1",)))
+    second = Fixed(Conditions({"gpu": 2e9, "cpu0": 3e9}, {"GPU": 50.0}, "MAXN", ("thermal", "cap")))
+    found = CompletedSensors(first, second).conditions()
+    assert found == Conditions(
+        {"gpu": 1e9, "cpu0": 3e9}, {"GPU": 50.0}, "MAXN", ("thermal", "cap"), ("oc1",)
+    )

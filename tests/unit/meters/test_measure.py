@@ -291,7 +291,8 @@ def test_idle_power_is_told_and_not_subtracted() -> None:
     device.period_s = 0.2
     idle_power(device, 4.0, sleep)
     assert waited == [4.0, PERIODS_PER_WINDOW * 0.2]
-    assert idle_power(ClockMeter("host"), 0.001) is None
+    assert idle_power(ClockMeter("host"), 4.0, sleep) is None
+    assert len(waited) == 2, "a clock needs no waiting for"
 
 
 class Program:

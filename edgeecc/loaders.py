@@ -1,0 +1,120 @@
+"""From a graph to a runtime that is ready to run it: loaded as it is, or built into an engine first."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Callable, List, Optional, Tuple, cast
+
+import onnx
+
+from edgeecc.device_names import CPU, PACKAGE, DeviceName
+from edgeecc.errors import GraphError, RuntimeUnavailableError
+from edgeecc.graph.lower_opset import lowered
+from edgeecc.runtimes.base import Array, Runtime, random_input
+from edgeecc.runtimes.build_options import BuildOptions, EnginePrecision
+from edgeecc.runtimes.engine_cache import EngineCache
+from edgeecc.runtimes.onnxrt import OnnxRuntime
+from edgeecc.runtimes.tensorrt import open_engine
+from edgeecc.runtimes.timing_cache import TimingCache
+from edgeecc.runtimes.trtexec import TrtexecRuntime
+
+logger = logging.getLogger(__name__)
+
+#: From a graph to a runtime that is ready to run it.
+Load = Callable[[onnx.ModelProto], Runtime]
+#: Seconds that trtexec may take to build an engine (ours).
+BUILD_LIMIT_S = 1800.0
+#: Builder optimisation level of what is measured for a calibration: many builds, whose kernels differ little (ours).
+SAMPLE_LEVEL = 2
+
+
+@dataclass(frozen=True)
+class Engines:
+    """How engines are built.
+
+    Args:
+        folder: keeps timings of kernels; None keeps none.
+        level: builder optimisation level; None is TensorRT's own.
+        calibration: batches of real inputs, for int8; empty takes random ones, which tell no accuracy.
+        cache: where engines are kept; None keeps none, as for variants, each of which is measured once.
+    """
+
+    folder: Optional[Path] = None
+    level: Optional[int] = None
+    calibration: Tuple[Array, ...] = ()
+    cache: Optional[EngineCache] = None
+
+
+def loader(name: DeviceName, engines: Optional[Engines] = None) -> Load:
+    """Return what makes graphs ready to run on a device.
+
+    Args:
+        name: of the device.
+        engines: how engines are built, where the runtime builds any.
+    Raises: RuntimeUnavailableError when what runs them is not here.
+    """
+    on_gpu = name.board not in (CPU, PACKAGE)
+    if name.runtime == "onnxruntime":
+        return lambda model: OnnxRuntime(model, on_gpu=on_gpu)
+    if name.runtime == "torch":
+        return _torch(name.precision)
+    if name.runtime in ("tensorrt", "trtexec"):
+        return _engines(name, engines or Engines())
+    raise RuntimeUnavailableError(
+        f"{name.text} names no runtime of edgeecc; give one, such as {name.board}:onnxruntime:fp32"
+    )
+
+
+def _torch(precision: str) -> Load:
+    try:
+        from edgeecc.runtimes.eager import EagerRuntime
+    except ImportError as error:
+        raise RuntimeUnavailableError("torch is not here; pip install 'edgeecc[host]'") from error
+    return lambda model: EagerRuntime(model, on_gpu=True, precision=precision)
+
+
+def _engines(name: DeviceName, engines: Engines) -> Load:
+    folder = engines.folder
+    timings = None if folder is None else folder / f"timings-{name.runtime}.cache"
+
+    def options(model: onnx.ModelProto) -> BuildOptions:
+        given = engines.calibration
+        if name.precision == "int8" and not given:
+            given = tuple(random_input(shape) for shape in input_shapes(model))
+        return BuildOptions(
+            cast("EnginePrecision", name.precision), engines.level, calibration=given
+        )
+
+    def with_trtexec(model: onnx.ModelProto) -> Runtime:
+        return TrtexecRuntime(
+            oldest(model).SerializeToString(),
+            options(model),
+            timings=timings,
+            limit_s=BUILD_LIMIT_S,
+        )
+
+    def with_bindings(model: onnx.ModelProto) -> Runtime:
+        return open_engine(
+            oldest(model).SerializeToString(), options(model), cache=engines.cache,
+            timings=None if timings is None else TimingCache(timings),
+        )  # fmt: skip
+
+    return with_trtexec if name.runtime == "trtexec" else with_bindings
+
+
+def oldest(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return a graph in the opset that every TensorRT reads, or as it is where that cannot say it."""
+    try:
+        return lowered(model)
+    except GraphError as error:
+        logger.debug("the graph is built in its own opset: %s", error)
+        return model
+
+
+def input_shapes(model: onnx.ModelProto) -> List[Tuple[int, ...]]:
+    """Return the shapes of a graph's inputs."""
+    return [
+        tuple(dim.dim_value for dim in one.type.tensor_type.shape.dim) for one in model.graph.input
+    ]
