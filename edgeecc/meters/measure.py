@@ -22,6 +22,8 @@ from edgeecc.meters.conditions import Conditions, Sensors
 PERIODS_PER_WINDOW = 50
 #: Share of a window that may go by without a reading.
 BLIND_SHARE = 0.01
+#: A window is too short below this share of what it is to last.
+SHORT_SHARE = 0.5
 #: A window is disturbed when its time is off the median by more than so many robust deviations, and this share of it.
 OUTLIER_SIGMAS, OUTLIER_SHARE = 5.0, 0.03
 #: Fewer windows tell no outlier.
@@ -89,6 +91,7 @@ def measure(  # each says what is measured, or how
     if protocol.warmup_runs:
         run(protocol.warmup_runs)
     taker = _Taker(run, meter, _runs_per_window(run, meter, protocol), sensors)
+    taker.least_s = SHORT_SHARE * _window_s(meter, protocol)
     windows: List[Window] = []
     while len(windows) < protocol.max_windows:
         windows.append(taker.take(patience, sleep))
@@ -115,7 +118,7 @@ def measure_observed(  # each says what is measured, or how
     Raises: MeterError as `measure`; whatever `observe` raises.
     """
     taker = _Taker(lambda count: None, meter, 1, sensors)
-    window_s = max(protocol.window_s, PERIODS_PER_WINDOW * meter.period_s)
+    window_s = _window_s(meter, protocol)
     windows: List[Window] = []
     while len(windows) < protocol.max_windows:
         windows += taker.take_round(observe, protocol.min_windows, window_s, patience, sleep)
@@ -136,8 +139,10 @@ def idle_power(meter: Meter, seconds: float = 5.0, sleep: _Sleep = time.sleep) -
     """
     if meter.read_j() is None:
         return None
-    wanted = max(seconds, PERIODS_PER_WINDOW * meter.period_s)
-    window, _ = _window(lambda count: sleep(wanted), meter, 1)
+    taker = _Taker(
+        lambda count: sleep(max(seconds, PERIODS_PER_WINDOW * meter.period_s)), meter, 1, None
+    )
+    window = taker.take(Patience(), sleep)
     return None if window.joules is None else window.joules / window.seconds
 
 
@@ -169,12 +174,14 @@ class _Taker:
         self._run, self.meter, self.runs, self._sensors = run, meter, runs, sensors
         self.conditions: Optional[Conditions] = None
         self.dropped = 0
+        #: A shorter window is taken again with more inferences: the first ones were slow, or something else was.
+        self.least_s = 0.0
 
     def take(self, patience: Patience, sleep: _Sleep) -> Window:
         """Return the next window that counts."""
         for _ in range(patience.waits + 1):
             before = self._held_back()
-            window, blind = _window(self._run, self.meter, self.runs)
+            window, blind = self._long_enough()
             reasons = sorted({*before, *self._held_back()})
             if blind <= BLIND_SHARE and not reasons:
                 return window
@@ -182,6 +189,17 @@ class _Taker:
             if reasons:
                 sleep(patience.cool_s)
         raise self._given_up(reasons, blind, patience)
+
+    def _long_enough(self) -> Tuple[Window, float]:
+        while True:
+            first = self._read()
+            self._run(self.runs)
+            last = self.meter.clock_s(), self.meter.read_j(), self.meter.blind_s()
+            seconds = last[0] - first[0]
+            if not 0.0 < seconds < self.least_s:
+                return _checked(self.meter, first, last, self.runs)
+            self.dropped += 1
+            self.runs = math.ceil(self.runs * min(10.0, 2.0 * self.least_s / seconds))
 
     def _given_up(self, reasons: Sequence[str], blind: float, patience: Patience) -> MeterError:
         if reasons:
@@ -213,7 +231,8 @@ class _Taker:
         raise self._given_up(reasons, max(blind for _, blind in parts), patience)
 
     def _read(self) -> Reading:
-        return self.meter.clock_s(), self.meter.read_j(), self.meter.blind_s()
+        joules, unseen_s = self.meter.read_j(), self.meter.blind_s()
+        return self.meter.clock_s(), joules, unseen_s
 
     def _between(self, first: Reading, last: Reading, rate_hz: float) -> Tuple[Window, float]:
         seconds, runs = last[0] - first[0], (last[0] - first[0]) * rate_hz
@@ -229,9 +248,14 @@ class _Taker:
         return now.held_back
 
 
+def _window_s(meter: Meter, protocol: MeasureProtocol) -> float:
+    """Return how long a window is to last."""
+    return max(protocol.window_s, PERIODS_PER_WINDOW * meter.period_s)
+
+
 def _runs_per_window(run: Callable[[int], None], meter: Meter, protocol: MeasureProtocol) -> int:
     """Return how many inferences last `window_s` and enough counter periods."""
-    target = max(protocol.window_s, PERIODS_PER_WINDOW * meter.period_s)
+    target = _window_s(meter, protocol)
     runs = 1
     while True:
         start = meter.clock_s()
@@ -242,14 +266,6 @@ def _runs_per_window(run: Callable[[int], None], meter: Meter, protocol: Measure
         if runs > 10**9:
             raise MeterError(f"the clock of {meter.name} does not move; check the runtime")
         runs *= 10 if seconds <= 0.0 else max(2, math.ceil(0.2 * target / seconds))
-
-
-def _window(run: Callable[[int], None], meter: Meter, runs: int) -> Tuple[Window, float]:
-    """Return a window, and the share of it in which nothing was read."""
-    first_j, unseen_s, start = meter.read_j(), meter.blind_s(), meter.clock_s()
-    run(runs)
-    end, last_j = meter.clock_s(), meter.read_j()
-    return _checked(meter, (start, first_j, unseen_s), (end, last_j, meter.blind_s()), runs)
 
 
 def _checked(meter: Meter, first: Reading, last: Reading, runs: float) -> Tuple[Window, float]:

@@ -68,7 +68,7 @@ def refusal(device: str, root: Path) -> str:
         (sysfs_trees.tx2_r32, "jetson-tx2:trtexec:fp32", "VDD_SYS_GPU"),
         (sysfs_trees.tx2_r32, "jetson-tx2:trtexec:fp32:input", "VDD_IN"),
         (sysfs_trees.orin_nano_r36, "jetson-orin-nano:onnxruntime", "VDD_CPU_GPU_CV"),
-        (sysfs_trees.agx_orin_r36, "jetson-agx-orin:torch:fp16:VDD_CPU_CV", "VDD_CPU_CV"),
+        (sysfs_trees.agx_orin_r36, "jetson-agx-orin:onnxruntime:fp32:VDD_CPU_CV", "VDD_CPU_CV"),
     ],
 )
 def test_a_jetson_is_opened_by_its_name(write: Any, device: str, rail: str, tmp_path: Path) -> None:
@@ -347,7 +347,8 @@ def test_what_is_exported_is_measured_where_its_board_is(
     with gpu():
         found = measure_energy(model, "nvidia-a40:onnxruntime:fp32", protocol)
         assert found is not None
-        assert found.energy_j == pytest.approx(250.0 * found.latency_s, rel=0.2)
+        assert found.energy_j > 0.0
+        assert "energy counter" in found.meter
         assert measure_energy(model, "nvidia-h200:onnxruntime:fp32", protocol) is None
     for device in ("jetson-tx2", "onnxruntime:cpu", "systolic:eyeriss"):
         assert measure_energy(model, device, protocol) is None

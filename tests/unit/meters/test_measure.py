@@ -358,3 +358,13 @@ def test_a_program_on_a_device_that_is_held_back_or_unread() -> None:
         measure_observed(
             program.observe, program.device, MeasureProtocol(), held, patience=Patience(0.0, 1), sleep=held.rests.append
         )  # fmt: skip
+
+
+def test_windows_that_turn_out_short_are_taken_again_with_more_inferences() -> None:
+    """The runs by which a window was sized were slow: a clock that rises, or another's work."""
+    device = FakeDevice(5.0, 0.001)
+    device.hiccups = dict.fromkeys(range(1, 6), 40.0)
+    found = measure(device.run, device, MeasureProtocol(warmup_runs=0))
+    assert found.dropped >= 1
+    assert found.runs * 0.001 >= 0.5 * MeasureProtocol().window_s
+    assert found.energy_j == pytest.approx(0.005)
