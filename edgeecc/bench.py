@@ -19,6 +19,7 @@ from edgeecc.loaders import SAMPLE_LEVEL, Engines
 from edgeecc.meters.base import ClockMeter, Measurement
 from edgeecc.meters.measure import Observe, Reading, idle_power, measure, measure_observed
 from edgeecc.meters.virtual import VirtualDevice
+from edgeecc.runtimes.base import Runtime
 from edgeecc.runtimes.trtexec import TrtexecRuntime
 from edgeecc.targets import Target, open_target
 
@@ -78,12 +79,17 @@ class TargetBench:
 def measure_graph(graph: onnx.ModelProto, target: Target, protocol: MeasureProtocol) -> Measurement:
     """Measure one inference of a graph on a device that is there."""
     with target.load(graph) as runtime:
-        if isinstance(runtime, TrtexecRuntime):
-            found = measure_observed(_observe(runtime), target.meter, protocol, target.sensors)
-        else:
-            found = measure(runtime.run, target.meter, protocol, target.sensors)
-        is_clock = isinstance(target.meter, ClockMeter)
-        name = runtime.name if is_clock else f"{target.meter.name}, {runtime.name}"
+        return measure_loaded(runtime, target, protocol)
+
+
+def measure_loaded(runtime: Runtime, target: Target, protocol: MeasureProtocol) -> Measurement:
+    """Measure one inference of what is ready to run on a device that is there."""
+    if isinstance(runtime, TrtexecRuntime):
+        found = measure_observed(_observe(runtime), target.meter, protocol, target.sensors)
+    else:
+        found = measure(runtime.run, target.meter, protocol, target.sensors)
+    is_clock = isinstance(target.meter, ClockMeter)
+    name = runtime.name if is_clock else f"{target.meter.name}, {runtime.name}"
     return replace(found, meter=name)
 
 

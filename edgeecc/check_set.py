@@ -15,6 +15,7 @@ import onnx
 from edgeecc.artifacts import file_sha256, read_tensors, write_tensors
 from edgeecc.errors import ArtifactError
 from edgeecc.run_folder import RunFolder
+from edgeecc.runtimes.base import Runtime
 from edgeecc.runtimes.onnxrt import OnnxRuntime
 from edgeecc.training.scores import make_scores
 from edgeecc.training.task import Array
@@ -93,24 +94,29 @@ def read_check(folder: RunFolder) -> CheckSet:
 
 
 def compare(model: onnx.ModelProto, check: CheckSet) -> Tuple[Dict[str, float], float]:
-    """Run a graph on the images, one by one.
+    """Run a graph on the images in ONNX Runtime, one by one; see `compare_in`."""
+    with OnnxRuntime(model) as runtime:
+        return compare_in(runtime, check)
+
+
+def compare_in(runtime: Runtime, check: CheckSet) -> Tuple[Dict[str, float], float]:
+    """Run a network on the images, one by one.
 
     Returns: its scores, and the largest absolute difference of its first output to the reference.
     Raises: ArtifactError when its output has another shape than the reference; DataError when it cannot be scored.
     """
     scores = make_scores(check.task, check.classes)
     errors = []
-    with OnnxRuntime(model) as runtime:
-        for place, image in enumerate(check.images):
-            output = runtime.infer([image[None]])[0]
-            if output.shape[1:] != check.reference.shape[1:]:
-                raise ArtifactError(
-                    f"the graph returns {output.shape}, expected {(1, *check.reference.shape[1:])}; run edgeecc export "
-                    "again"
-                )
-            scores.add(output, check.labels[place : place + 1])
-            if place < len(check.reference):
-                errors.append(float(np.abs(output[0] - check.reference[place]).max()))
+    for place, image in enumerate(check.images):
+        output = runtime.infer([image[None]])[0]
+        if output.shape[1:] != check.reference.shape[1:]:
+            raise ArtifactError(
+                f"the graph returns {output.shape}, expected {(1, *check.reference.shape[1:])}; run edgeecc export "
+                "again"
+            )
+        scores.add(output, check.labels[place : place + 1])
+        if place < len(check.reference):
+            errors.append(float(np.abs(output[0] - check.reference[place]).max()))
     return scores.result(), float(np.max(errors))
 
 

@@ -15,6 +15,8 @@ from edgeecc.meters.virtual import LAWS
 from edgeecc.units import Metric
 
 RUNTIMES = ("tensorrt", "trtexec", "onnxruntime", "torch")
+#: Those that build engines.
+ENGINE_RUNTIMES = ("tensorrt", "trtexec")
 PRECISIONS = ("fp32", "fp16", "int8")
 #: What each runtime can run a float32 graph in.
 RUNS_IN: Dict[str, Tuple[str, ...]] = {

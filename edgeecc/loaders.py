@@ -9,7 +9,7 @@ from typing import Callable, List, Optional, Tuple, cast
 
 import onnx
 
-from edgeecc.device_names import CPU, PACKAGE, DeviceName
+from edgeecc.device_names import CPU, ENGINE_RUNTIMES, PACKAGE, DeviceName
 from edgeecc.errors import GraphError, RuntimeUnavailableError
 from edgeecc.graph.lower_opset import lowered
 from edgeecc.runtimes.base import Array, Runtime, random_input
@@ -60,7 +60,7 @@ def loader(name: DeviceName, engines: Optional[Engines] = None) -> Load:
         return lambda model: OnnxRuntime(model, on_gpu=on_gpu)
     if name.runtime == "torch":
         return _torch(name.precision)
-    if name.runtime in ("tensorrt", "trtexec"):
+    if name.runtime in ENGINE_RUNTIMES:
         return _engines(name, engines or Engines())
     raise RuntimeUnavailableError(
         f"{name.text} names no runtime of edgeecc; give one, such as {name.board}:onnxruntime:fp32"

@@ -75,19 +75,35 @@ def verify_locked(folder: RunFolder, config: VerifyConfig) -> Dict[str, object]:
         "latency_iqr_s": latency.latency_iqr_s,
         "latency_meter": latency.meter,
     }
-    measured = _measured(energy, latency)
-    verdicts = []
-    for bound in bounds:
-        counted = bound.metric not in measured
-        found = _counted(folder, bound.metric, result, model) if counted else measured[bound.metric]
-        verdicts.append(judged(bound, found))
-    outcome.update(overall(verdicts))
+    outcome.update(verdicts_on(folder, result, model, _measured(energy, latency)))
     outcome["pattern"] = _pattern_verdict(folder, result, model)
     write_json(folder.file("verify.json"), VERIFY_SCHEMA, outcome)
     return outcome
 
 
 logger = logging.getLogger(__name__)
+
+
+def verdicts_on(
+    folder: RunFolder,
+    result: Mapping[str, object],
+    model: onnx.ModelProto,
+    measured: Mapping[Metric, Found],
+) -> Dict[str, object]:
+    """Return the verdict on every budget of a run, see `verdict.overall`.
+
+    Args:
+        folder: of the run.
+        result: what its result.json holds.
+        model: the slim graph.
+        measured: value and meter of energy and latency, None where nothing tells it; the rest is counted.
+    """
+    verdicts = []
+    for bound in bounds_of(result, folder.file("result.json")):
+        counted = bound.metric not in measured
+        found = _counted(folder, bound.metric, result, model) if counted else measured[bound.metric]
+        verdicts.append(judged(bound, found))
+    return overall(verdicts)
 
 
 @dataclass(frozen=True)

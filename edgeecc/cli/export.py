@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
-from typing import Any, Dict, Mapping, Optional
+from typing import Any, Dict, Mapping, Optional, Sequence
 
 import click
 from click.core import ParameterSource
@@ -11,6 +12,7 @@ from click.core import ParameterSource
 from edgeecc.cli.boundary import EXIT_BUDGET_MISSED
 from edgeecc.cli.options import json_option, workspace_option
 from edgeecc.cli.output import ProgressLine, emit_json, key_values, print_table
+from edgeecc.device_names import PRECISIONS
 from edgeecc.fit_config import FitBudgetConfig
 from edgeecc.run_folder import RunFolder, latest_run
 from edgeecc.units import Metric, format_quantity
@@ -41,11 +43,24 @@ _FIT = FitBudgetConfig()
     show_default=True,
     help="With --fit-budget: with which the measured cost is to hold the budget.",
 )
+@click.option(
+    "--trt",
+    is_flag=True,
+    help="Build the TensorRT engine too, score and measure it on this board, and judge it by the budgets. Without "
+    "torch only this is done, for a run that was exported elsewhere.",
+)
+@click.option(
+    "--device",
+    help="With --trt: BOARD:tensorrt or BOARD:trtexec, with a precision.  [default: the run's, or the best here]",
+)
+@click.option(
+    "--precision", type=click.Choice(PRECISIONS), help="With --trt: of a --device that names none."
+)
 @workspace_option
 @json_option
 @click.pass_context
 def export(
-    ctx: click.Context, /, run: Optional[Path], fit: bool, as_json: bool, **options: Any
+    ctx: click.Context, /, run: Optional[Path], fit: bool, trt: bool, as_json: bool, **options: Any
 ) -> None:
     """Slim the pruned network of RUN physically, write it as ONNX, and verify it against the budget.
 
@@ -57,17 +72,26 @@ def export(
     Examples:
       edgeecc export runs/mobilenet_v1-ecc-0.025J
       edgeecc export runs/mobilenet_v1-ecc-0.025J --fit-budget
+      edgeecc export runs/mobilenet_v1-ecc-0.025J --trt --precision fp16
     """  # noqa: D301  # \b keeps click from wrapping
+    folder = RunFolder(run) if run is not None else latest_run(options["workspace"])
+    if not trt:
+        _refuse(ctx, ("device", "precision"), "trt")
+    if trt and importlib.util.find_spec("torch") is None:
+        _end_with_engine(ctx, {}, _built(folder, options), as_json)
+        return
     from edgeecc.export import export as export_channels
     from edgeecc.export_weights import export_weights
 
-    folder = RunFolder(run) if run is not None else latest_run(options["workspace"])
     if fit:
         result = _fitted(ctx, folder, options)
     else:
         _refuse_without_fit(ctx)
         use_case = export_weights if folder.kind() == "weights" else export_channels
         result = use_case(folder)
+    if trt:
+        _end_with_engine(ctx, result, _built(folder, options), as_json)
+        return
     if as_json:
         emit_json(result)
     else:
@@ -100,9 +124,60 @@ def _fitted(ctx: click.Context, folder: RunFolder, options: Mapping[str, Any]) -
 
 
 def _refuse_without_fit(ctx: click.Context) -> None:
-    for name in ("rounds", "confidence"):
+    _refuse(ctx, ("rounds", "confidence"), "fit-budget")
+
+
+def _refuse(ctx: click.Context, names: Sequence[str], other: str) -> None:
+    for name in names:
         if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE:
-            raise click.UsageError(f"--{name} goes with --fit-budget")
+            raise click.UsageError(f"--{name} goes with --{other}")
+
+
+def _built(folder: RunFolder, options: Mapping[str, Any]) -> Dict[str, Any]:
+    from edgeecc.export_engine import export_engine
+
+    return export_engine(folder, options["device"], options["precision"])
+
+
+def _end_with_engine(
+    ctx: click.Context, result: Mapping[str, Any], engine: Mapping[str, Any], as_json: bool
+) -> None:
+    """Print an export with its engine; the engine's verdict is the command's."""
+    if as_json:
+        emit_json({**result, "engine": engine})
+    else:
+        if "onnx" in result:
+            click.echo(f"exported network: {result['onnx']}")
+        for line in key_values(_engine_pairs(engine)):
+            click.echo(line)
+    if engine["within_budget"] is False:
+        ctx.exit(EXIT_BUDGET_MISSED)
+
+
+def _engine_pairs(engine: Mapping[str, Any]) -> Dict[str, str]:
+    measured = {
+        metric.value: _with_interval(engine[value], engine[interval], metric)
+        for metric, value, interval in (
+            (Metric.ENERGY, "energy_j", "energy_interval_j"),
+            (Metric.LATENCY, "latency_s", "latency_interval_s"),
+        )
+    }
+    return {
+        "engine": f"{engine['engine']} ({engine['runtime']})",
+        engine["score"]: f"{_scores_words(engine)} on {engine['images']} validation images",
+        "output error": f"{engine['onnxruntime_relative']:.2%} of the outputs, {engine['onnxruntime_max_abs']:.2e} at "
+        "most, against ONNX Runtime",
+        **measured,
+        "meter": engine["meter"],
+        **_verdicts(engine),
+    }
+
+
+def _with_interval(value: Optional[float], interval: Any, metric: Metric) -> str:
+    if value is None:
+        return "no meter"
+    ends = " to ".join(str(format_quantity(interval[end], metric)) for end in ("low", "high"))
+    return f"{format_quantity(value, metric)} (95 %: {ends})"
 
 
 def _print_rounds(fit: Mapping[str, Any]) -> None:

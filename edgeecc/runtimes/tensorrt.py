@@ -56,6 +56,8 @@ class TensorRTRuntime:
     ) -> None:
         self._trt, self._cuda = trt, cuda
         self.report: Optional[BuildReport] = None
+        #: The engine, as it is saved.
+        self.data = engine
         with contextlib.ExitStack() as stack:
             stack.callback(_quietly, cuda.close)
             self._engine: Any = trt.deserialize(engine)

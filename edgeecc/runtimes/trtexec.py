@@ -193,6 +193,11 @@ class TrtexecRuntime:
     def __enter__(self) -> TrtexecRuntime:
         return self
 
+    @property
+    def data(self) -> bytes:
+        """The engine, as it is saved."""
+        return self._engine.read_bytes()
+
     def __exit__(self, *_: object) -> None:
         self._folder.cleanup()
 

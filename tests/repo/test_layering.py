@@ -20,9 +20,10 @@ DOMAIN = {"graph", "networks", "data", "cost", "meters", "runtimes", "solvers", 
 USE_CASES = {
     "array_pricing", "bench", "budgets", "calibrate", "calibration_fit", "calibration_folder", "calibration_job",
     "catalogue", "check_set", "compare", "comparison", "crew", "demo", "device_names", "doctor", "explain",
-    "export", "export_parts", "export_weights", "fit_budget", "fit_rounds", "fit_training", "fleet", "inspection",
-    "loaders", "machine", "measure_variants", "pricing", "prune", "report", "rounds", "run_folder", "run_profiles",
-    "run_request", "sources", "sparsify", "targets", "verdict", "verify", "weight_methods",
+    "export", "export_engine", "export_parts", "export_weights", "fit_budget", "fit_rounds", "fit_training",
+    "fleet", "inspection", "loaders", "machine", "measure_variants", "pricing", "prune", "report", "rounds",
+    "run_folder", "run_profiles", "run_request", "sources", "sparsify", "targets", "verdict", "verify",
+    "weight_methods",
 }  # fmt: skip
 #: What a domain package may import of the other domain packages: the modules that only describe.
 SHARED = {
@@ -43,7 +44,7 @@ DEVICE = [
     "meters.rapl", "meters.replay", "meters.sampled", "meters.sysfs", "meters.virtual", "runtimes.base",
     "runtimes.onnxrt", "bench", "calibrate", "doctor", "explain", "fleet.boards", "fleet.board_process",
     "fleet.wire", "measure_variants", "report.job", "run_profiles", "solvers.table", "training.scores", "verdict",
-    "verify", "cli.main", "device_names", "targets", "loaders", "machine",
+    "verify", "cli.main", "device_names", "targets", "loaders", "machine", "export_engine",
 ]  # fmt: skip
 #: Third-party packages that only one place may import.
 OWNED = {

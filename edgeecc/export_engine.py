@@ -1,0 +1,174 @@
+"""Build the engine of an exported run, score and measure it, and judge it by the run's budgets: needs no torch."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from typing import Any, Dict, List, Mapping, Optional, Tuple
+
+import numpy as np
+import onnx
+
+from edgeecc.artifacts import read_json, write_bytes, write_json
+from edgeecc.bench import measure_loaded
+from edgeecc.check_set import CheckSet, compare_in, read_check, scored
+from edgeecc.device_names import ENGINE_RUNTIMES, DeviceName, parse_device
+from edgeecc.errors import ArtifactError, ConfigError
+from edgeecc.graph.onnx_slice import load_model
+from edgeecc.loaders import Engines
+from edgeecc.machine import resolve
+from edgeecc.meters.base import Measurement
+from edgeecc.run_folder import RESULT_SCHEMA, RunFolder
+from edgeecc.runtimes.base import Array, Runtime
+from edgeecc.runtimes.onnxrt import OnnxRuntime
+from edgeecc.runtimes.tensorrt import TensorRTRuntime
+from edgeecc.runtimes.trtexec import TrtexecRuntime
+from edgeecc.targets import open_target
+from edgeecc.units import Metric
+from edgeecc.verdict import Bound, Found, bounds_of
+from edgeecc.verify import measuring_of, verdicts_on
+
+MANIFEST = "edgeecc/run-engine/1"
+#: Images that int8 takes its ranges from (ours).
+CALIBRATION_IMAGES = 64
+#: Images that an engine is scored on through trtexec (ours).
+TRTEXEC_IMAGES = 64
+#: Standard errors on both sides of a mean that hold it with 95 % confidence.
+_HALF_WIDTH = 1.96
+
+
+def export_engine(
+    folder: RunFolder, device: Optional[str] = None, precision: Optional[str] = None
+) -> Dict[str, Any]:
+    """Build slim.onnx into an engine and write it with its manifest into the run's folder.
+
+    Args:
+        folder: of a run that was exported.
+        device: with TensorRT or trtexec; None takes the one that the run's energy was priced on, or the best here.
+        precision: for a device that names none.
+    Returns: the manifest: what was built where, accuracy on the run's check images, differences to ONNX Runtime,
+        energy and latency with their 95 % intervals, and the verdict on every budget.
+    Raises: ArtifactError when the run was not exported or the engine cannot be built; ConfigError for a device
+        without engines; RuntimeUnavailableError when it is not this machine's.
+    """
+    with folder.locked():
+        for file in ("slim.onnx", "check.safetensors", "result.json"):
+            if not folder.has(file):
+                raise ArtifactError(
+                    f"{folder.path} has no {file}; run edgeecc export first, where torch is"
+                )
+        result = read_json(folder.file("result.json"), RESULT_SCHEMA)
+        name = engine_device(bounds_of(result, folder.file("result.json")), device, precision)
+        model = load_model(folder.file("slim.onnx"))
+        check = _check_set(name, read_check(folder))
+        protocol = measuring_of(result, folder.file("result.json")).energy
+        engines = Engines(folder.path, calibration=_batches(name, check))
+        with open_target(name, engines) as target, target.load(model) as runtime:
+            scores, error = compare_in(runtime, check)
+            found = measure_loaded(runtime, target, protocol)
+            data = _data(runtime)
+            told: Dict[str, Any] = {
+                "device": name.text,
+                "engine": str(folder.file(f"slim-{name.precision}.engine")),
+                "engine_sha256": hashlib.sha256(data).hexdigest(),
+                **_engine(runtime),
+                **scored(check.task, scores),
+                "images": len(check.images),
+                "max_abs_error": error,
+                **_differences(runtime, model, check),
+                **_measured(found),
+            }
+        energy: Found = None if found.energy_j is None else (found.energy_j, found.meter)
+        measured = {Metric.ENERGY: energy, Metric.LATENCY: (found.latency_s, found.meter)}
+        told.update(verdicts_on(folder, result, model, measured))
+        write_bytes(folder.file(f"slim-{name.precision}.engine"), data)
+        write_json(folder.file(f"slim-{name.precision}.engine.json"), MANIFEST, told)
+        return told
+
+
+def engine_device(
+    bounds: Tuple[Bound, ...], device: Optional[str], precision: Optional[str]
+) -> DeviceName:
+    """Return the device to build for.
+
+    Raises: ConfigError when it builds no engines; RuntimeUnavailableError when there is none here.
+    """
+    if device is None:
+        priced = [bound.device for bound in bounds if bound.device.count(":") > 1]
+        device = next(iter(priced), "auto")
+    name = parse_device(resolve(device, precision))
+    if name.runtime not in ENGINE_RUNTIMES:
+        raise ConfigError(
+            f"{name.text} builds no engines; give --device BOARD:tensorrt or BOARD:trtexec, on that board"
+        )
+    return name
+
+
+def _check_set(name: DeviceName, check: CheckSet) -> CheckSet:
+    """Return the images that an engine is scored on: trtexec takes a process for each, so fewer of them."""
+    if name.runtime != "trtexec":
+        return check
+    return replace(
+        check,
+        images=check.images[:TRTEXEC_IMAGES],
+        labels=check.labels[:TRTEXEC_IMAGES],
+        reference=check.reference[:TRTEXEC_IMAGES],
+    )
+
+
+def _batches(name: DeviceName, check: CheckSet) -> Tuple[Array, ...]:
+    """Return the images that int8 takes its ranges from, spread over the check set."""
+    if name.precision != "int8":
+        return ()
+    places = np.linspace(0, len(check.images) - 1, min(CALIBRATION_IMAGES, len(check.images)))
+    return tuple(check.images[int(place)][None] for place in places)
+
+
+def _engine(runtime: Runtime) -> Dict[str, object]:
+    told: Dict[str, object] = {"runtime": runtime.name}
+    if isinstance(runtime, TensorRTRuntime):
+        told["summary"] = runtime.summary.to_json()
+        told["build"] = None if runtime.report is None else runtime.report.to_json()
+    return told
+
+
+def _data(runtime: Runtime) -> bytes:
+    if not isinstance(runtime, (TensorRTRuntime, TrtexecRuntime)):
+        raise ConfigError(f"{runtime.name} is no engine")
+    return runtime.data
+
+
+def _differences(runtime: Runtime, model: onnx.ModelProto, check: CheckSet) -> Dict[str, float]:
+    """Return how far outputs are from ONNX Runtime's: at most, and in the mean square relative to them."""
+    ours: List[Array] = []
+    others: List[Array] = []
+    with OnnxRuntime(model) as other:
+        for image in check.images[: len(check.reference)]:
+            ours.append(runtime.infer([image[None]])[0])
+            others.append(other.infer([image[None]])[0])
+    one, two = np.concatenate(ours), np.concatenate(others)
+    return {
+        "onnxruntime_max_abs": float(np.abs(one - two).max()),
+        "onnxruntime_relative": float(
+            np.sqrt(np.mean((one - two) ** 2) / max(1e-30, float(np.mean(two**2))))
+        ),
+    }
+
+
+def _measured(found: Measurement) -> Dict[str, object]:
+    return {
+        "energy_j": found.energy_j,
+        "energy_interval_j": _interval(found.energy_j, found.energy_error_j),
+        "latency_s": found.latency_s,
+        "latency_interval_s": _interval(found.latency_s, found.latency_se_s),
+        "meter": found.meter,
+        "windows": found.windows,
+        "converged": found.converged,
+        "conditions": None if found.conditions is None else found.conditions.to_json(),
+    }
+
+
+def _interval(value: Optional[float], error: Optional[float]) -> Optional[Mapping[str, float]]:
+    if value is None or error is None:
+        return None
+    return {"low": max(0.0, value - _HALF_WIDTH * error), "high": value + _HALF_WIDTH * error}

@@ -1,0 +1,187 @@
+"""Engines of a pruned run through the command line: real digits, real outputs, stand-ins at the drivers' borders."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+from time import perf_counter
+from typing import Any, Iterator
+
+import numpy as np
+import pytest
+
+from edgeecc import export_engine as use_case
+from edgeecc.artifacts import load_json, write_json
+from edgeecc.meters.nvml import NvmlEnergyMeter
+from edgeecc.run_folder import RESULT_SCHEMA
+from edgeecc.runtimes import trtexec
+from tests import fake_trtexec
+from tests.cli_runs import complaint, run, run_json, wide_network
+from tests.fake_nvml import FakeBoard, FakeNvml, installed
+from tests.fake_tensorrt import install
+
+torch = pytest.importorskip("torch")
+TICK_S = 5e-4
+A40 = "nvidia-a40:tensorrt"
+
+
+@pytest.fixture(scope="module")
+def pruned(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a run whose budget is 40 % of the MACs."""
+    from edgeecc.artifacts import write_tensors
+    from edgeecc.data.sources import load
+    from edgeecc.run_request import tensors_of
+    from edgeecc.training.dense import initialise_, train_dense_
+
+    home = tmp_path_factory.mktemp("engines")
+    model = wide_network(home, "engine_nets")
+    initialise_(model, 0)
+    train_dense_(
+        model, load("digits", input_shape=(1, 8, 8)).train, steps=80, batch_size=64, lr=3e-3, seed=0
+    )
+    write_tensors(home / "net.safetensors", tensors_of(model), {})
+    words = [
+        "--network",
+        "engine_nets:net",
+        "--input",
+        "1x8x8",
+        "--data",
+        "digits",
+        "--method",
+        "uniform",
+    ]
+    words += [
+        "--steps",
+        10,
+        "--finetune-steps",
+        20,
+        "--batch-size",
+        64,
+        "--budget",
+        "40%",
+        "--of",
+        "macs",
+    ]
+    run("prune", home / "net.safetensors", *words, "--run", home / "run")
+    run("export", home / "run")
+    return home / "run"
+
+
+@pytest.fixture(autouse=True)
+def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let there be a GPU of 250 W whose counter ticks fast, in real time."""
+    monkeypatch.setattr(NvmlEnergyMeter, "period_s", TICK_S)
+    monkeypatch.setattr(use_case, "measuring_of", lambda *_: Quick())
+    with installed(FakeNvml(FakeBoard(tick_s=TICK_S), clock=perf_counter)):
+        yield
+
+
+class Quick:
+    from edgeecc.config import MeasureProtocol
+
+    energy = MeasureProtocol(window_s=0.02, tolerance=0.5)
+
+
+def bounded(folder: Path, device: str, share: float) -> None:
+    """Bound the run's energy on the device at a share of what it takes, so that the verdict is known."""
+    path = folder / "result.json"
+    document = load_json(path)
+    told = run_json("export", folder, "--trt", "--device", device, code=0)["engine"]
+    entry = {
+        "metric": "energy",
+        "unit": "J",
+        "value": share * told["energy_j"],
+        "text": "b",
+        "device": device,
+    }
+    document.update(budget=entry, device=device)
+    document.pop("budgets", None), document.pop("schema"), document.pop("made_by")
+    write_json(path, RESULT_SCHEMA, document)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+def test_an_engine_is_scored_and_measured_on_its_board(
+    pruned: Path, precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(monkeypatch, "10")
+    if precision != "fp16":  # with torch the run is exported anew, which takes its time
+        monkeypatch.setattr(importlib.util, "find_spec", without_torch(importlib.util.find_spec))
+    verified = load_json(pruned / "verify.json")
+    told = run_json("export", pruned, "--trt", "--device", A40, "--precision", precision)["engine"]
+    assert told["device"] == f"{A40}:{precision}"
+    assert told["accuracy"] == pytest.approx(verified["accuracy"], abs=0.02)
+    assert told["images"] == verified["images"]
+    bounds = {"fp32": 1e-4, "fp16": 0.01, "int8": 0.2}
+    assert told["onnxruntime_relative"] < bounds[precision]
+    assert told["energy_interval_j"]["low"] < told["energy_j"] < told["energy_interval_j"]["high"]
+    assert (
+        told["latency_interval_s"]["low"] <= told["latency_s"] <= told["latency_interval_s"]["high"]
+    )
+    assert "energy counter, tensorrt 10.3.0" in told["meter"]
+    assert told["within_budget"] is True, "the MACs are counted"
+    assert told["summary"]["layers"] > 0
+    engine = Path(told["engine"])
+    manifest = load_json(pruned / f"slim-{precision}.engine.json")
+    assert {name: manifest[name] for name in told} == told
+    assert use_case.hashlib.sha256(engine.read_bytes()).hexdigest() == told["engine_sha256"]
+
+
+def test_a_missed_budget_exits_with_three_and_tells_the_interval(
+    pruned: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(monkeypatch, "8.6")
+    kept = (pruned / "result.json").read_text()
+    try:
+        monkeypatch.setattr(importlib.util, "find_spec", without_torch(importlib.util.find_spec))
+        bounded(pruned, f"{A40}:fp32", 0.2)
+        told = run_json("export", pruned, "--trt", code=3)["engine"]
+        assert told["device"] == f"{A40}:fp32", "the run's own"
+        assert told["within_budget"] is False
+        text = run("export", pruned, "--trt", code=3).stdout
+        assert "(95 %: " in text
+        assert "NO (" in text
+    finally:
+        (pruned / "result.json").write_text(kept)
+
+
+def without_torch(find: Any) -> Any:
+    return lambda name, *more: None if name == "torch" else find(name, *more)
+
+
+def test_a_board_without_bindings_takes_trtexec(
+    pruned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "trtexec"
+    program.write_text(
+        f"#!/bin/sh\nexec '{sys.executable}' '{fake_trtexec.__file__}' 8.6 none \"$@\"\n"
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.setattr(trtexec.TrtexecRuntime.observe, "__kwdefaults__", {"settle_s": 0.1})
+    monkeypatch.setattr(use_case, "TRTEXEC_IMAGES", 3)
+    monkeypatch.setattr(importlib.util, "find_spec", without_torch(importlib.util.find_spec))
+    told = run_json("export", pruned, "--trt", "--device", "nvidia-a40:trtexec:fp32")["engine"]
+    assert told["images"] == 3
+    assert "trtexec fp32" in told["meter"]
+    assert told["onnxruntime_relative"] < 1e-4
+    assert np.isfinite(told["energy_j"])
+    assert json.loads((pruned / "slim-fp32.engine.json").read_text())["runtime"] == "trtexec fp32"
+
+
+def test_what_cannot_be_built_is_one_line(pruned: Path, tmp_path: Path) -> None:
+    assert "builds no engines" in complaint(
+        "export", pruned, "--trt", "--device", "onnxruntime:cpu"
+    )
+    assert "this machine is nvidia-a40" in complaint(
+        "export", pruned, "--trt", "--device", "nvidia-t4:tensorrt"
+    )
+    assert "TensorRT's Python bindings" in complaint("export", pruned, "--trt", "--device", A40)
+    assert "goes with --trt" in complaint("export", pruned, "--precision", "fp16", code=2)
+    (tmp_path / "run").mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(importlib.util, "find_spec", without_torch(importlib.util.find_spec))
+        assert "has no slim.onnx; run edgeecc export first" in complaint(
+            "export", tmp_path / "run", "--trt"
+        )
