@@ -37,7 +37,7 @@ _AGX_ORIN = ("VDD_GPU_SOC", "VDD_CPU_CV", "VIN_SYS_5V0")
 #: tegra186-p3310, tegra186-p3509-0000+p3636-0001, tegra194-p2888, tegra194-p3668, tegra234-p3701, tegra234-p3767, on
 #: lore.kernel.org/linux-tegra), and those of r32 as energymon/energymon jetson/JetsonPowerRails.md lists them. NVIDIA's
 #: own lists: "Software-Based Power Consumption Modeling" of each board in docs.nvidia.com/jetson/archives.
-#: What contains what: VDD_IN is "the total power of module" (forums.developer.nvidia.com/t/200883). AGX Xavier has no
+#: What contains what: VDD_IN carries all that a module draws (forums.developer.nvidia.com/t/200883). AGX Xavier has no
 #: such rail: its six are fed from SYS_VIN_HV and SYS_VIN_MV side by side (Product Design Guide DG-09840, 5.6.2). Of AGX
 #: Orin, that these three are its total and that VDDQ_VDD2_1V8AO is behind VIN_SYS_5V0, whose voltage it has, is what
 #: its users hold; NVIDIA was not found to say so. Rails of carrier boards (VDD_MUX and those behind it) are no parts.

@@ -2,8 +2,8 @@
 
 Added up are the packages, and the memory ("dram") where it has a counter. A package contains its cores and its graphics
 (subzones "core" and "uncore") and is itself within "psys", the platform; those are never added. Memory is drawn as a
-subzone of its package but is no part of it: core and uncore "are subdomains of Package, while DRAM is independent"
-(community.intel.com/t5/Software-Tuning-Performance/-/m-p/1143474, on the Intel SDM, volume 3, 14.9).
+subzone of its package but is counted apart from it (Intel SDM, volume 3, 14.9, and
+community.intel.com/t5/Software-Tuning-Performance/-/m-p/1143474).
 
 The hardware counts 32 bits and starts again at zero. The kernel gives the highest count as max_energy_range_uj (262 kJ
 where a unit is 61 uJ), so one lap is that and one unit more. Between two readings at most one lap can be told: at P
