@@ -57,12 +57,7 @@ class DeviceName:
     @property
     def text(self) -> str:
         """The device as it is written, and as its folder is called."""
-        if (self.board, self.runtime, self.precision, self.meter) == (
-            CPU,
-            "onnxruntime",
-            "fp32",
-            "",
-        ):
+        if self == DeviceName(CPU, "onnxruntime"):
             return ORT_CPU
         if not self.runtime:
             return self.board

@@ -59,15 +59,18 @@ class Finding:
     hint: str = ""
 
 
-def examine(workspace: Path) -> Dict[str, List[Finding]]:
-    """Look at devices, packages, data and the workspace.
+def examine(workspace: Path, root: Path = Path("/")) -> Dict[str, List[Finding]]:
+    """Look at devices, what runs networks on them, meters, packages, data and the workspace.
 
+    Args:
+        workspace: that commands would work in.
+        root: of the file system.
     Returns: section -> findings.
     """
     return {
-        "devices": _devices(),
+        "devices": _devices(root),
         "runtimes": _runtimes(),
-        "meters": _meters(),
+        "meters": _meters(root),
         "packages": [_package(name) for name in _PACKAGES],
         "data": [_fashion_mnist()],
         "workspace": [_workspace(workspace)],
@@ -82,9 +85,9 @@ def as_json(sections: Dict[str, List[Finding]]) -> Dict[str, object]:
     return {"edgeecc": __version__, "python": platform.python_version(), **found}
 
 
-def _devices() -> List[Finding]:
+def _devices(root: Path) -> List[Finding]:
     ort = importlib.util.find_spec("onnxruntime") is not None
-    found, missing = boards_here()
+    found, missing = boards_here(root)
     del found[CPU]  # told with what runs on it
     return [
         Finding(
@@ -107,7 +110,7 @@ def _devices() -> List[Finding]:
 
 
 def _runtimes() -> List[Finding]:
-    """Look at what runs networks on a GPU; only where there is one is its lack worth a hint."""
+    """Look at what runs networks on a GPU or a Jetson."""
     found, missing = runtimes_here()
     return [
         *(Finding(name, ok=True, detail=told) for name, told in found.items()),
@@ -118,10 +121,10 @@ def _runtimes() -> List[Finding]:
     ]
 
 
-def _meters() -> List[Finding]:
+def _meters(root: Path) -> List[Finding]:
     """Look at the rails of a Jetson, and hold the counter of a GPU against its power."""
     try:
-        rails = find_rails()
+        rails = find_rails(root)
     except EdgeeccError as error:
         return [_lacking("ina3221", "power of a Jetson's rails", str(error))]
     found = [

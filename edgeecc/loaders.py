@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable, List, Optional, Tuple, cast
+from types import ModuleType
+from typing import Callable, Optional, Tuple, cast
 
 import onnx
 
 from edgeecc.device_names import CPU, ENGINE_RUNTIMES, PACKAGE, DeviceName
 from edgeecc.errors import GraphError, RuntimeUnavailableError
 from edgeecc.graph.lower_opset import lowered
-from edgeecc.runtimes.base import Array, Runtime, random_input
+from edgeecc.runtimes.base import Array, Runtime
 from edgeecc.runtimes.build_options import BuildOptions, EnginePrecision
 from edgeecc.runtimes.engine_cache import EngineCache
 from edgeecc.runtimes.onnxrt import OnnxRuntime
 from edgeecc.runtimes.tensorrt import open_engine
+from edgeecc.runtimes.tensors import graph_inputs
 from edgeecc.runtimes.timing_cache import TimingCache
 from edgeecc.runtimes.trtexec import TrtexecRuntime
 
@@ -67,12 +70,20 @@ def loader(name: DeviceName, engines: Optional[Engines] = None) -> Load:
     )
 
 
-def _torch(precision: str) -> Load:
+def eager() -> ModuleType:
+    """Return the runtime over torch, `runtimes.eager`.
+
+    Raises: RuntimeUnavailableError when torch is not here.
+    """
     try:
-        from edgeecc.runtimes.eager import EagerRuntime
+        return importlib.import_module("edgeecc.runtimes.eager")
     except ImportError as error:
         raise RuntimeUnavailableError("torch is not here; pip install 'edgeecc[host]'") from error
-    return lambda model: EagerRuntime(model, on_gpu=True, precision=precision)
+
+
+def _torch(precision: str) -> Load:
+    runtime = eager().EagerRuntime
+    return lambda model: runtime(model, on_gpu=True, precision=precision)
 
 
 def _engines(name: DeviceName, engines: Engines) -> Load:
@@ -82,7 +93,7 @@ def _engines(name: DeviceName, engines: Engines) -> Load:
     def options(model: onnx.ModelProto) -> BuildOptions:
         given = engines.calibration
         if name.precision == "int8" and not given:
-            given = tuple(random_input(shape) for shape in input_shapes(model))
+            given = tuple(spec.standing() for spec in graph_inputs(model))
         return BuildOptions(
             cast("EnginePrecision", name.precision), engines.level, calibration=given
         )
@@ -111,10 +122,3 @@ def oldest(model: onnx.ModelProto) -> onnx.ModelProto:
     except GraphError as error:
         logger.debug("the graph is built in its own opset: %s", error)
         return model
-
-
-def input_shapes(model: onnx.ModelProto) -> List[Tuple[int, ...]]:
-    """Return the shapes of a graph's inputs."""
-    return [
-        tuple(dim.dim_value for dim in one.type.tensor_type.shape.dim) for one in model.graph.input
-    ]

@@ -7,6 +7,7 @@ from typing import Callable, Dict, Optional, Tuple
 
 from edgeecc.device_names import AUTO, CPU, ORT_CPU, PACKAGE, RUNS_IN, gpu_board, parse_device
 from edgeecc.errors import ConfigError, EdgeeccError, RuntimeUnavailableError
+from edgeecc.loaders import eager
 from edgeecc.meters.jetson import identify
 from edgeecc.meters.nvml import open_gpu
 from edgeecc.meters.rapl import RaplMeter, find_domains
@@ -15,12 +16,9 @@ from edgeecc.runtimes.onnxrt import check_gpu
 from edgeecc.runtimes.trt_api import load_tensorrt
 from edgeecc.runtimes.trtexec import find_trtexec
 
-_ROOT = Path("/")
 
-
-def boards_here(root: Optional[Path] = None) -> Tuple[Dict[str, str], Dict[str, str]]:
+def boards_here(root: Path = Path("/")) -> Tuple[Dict[str, str], Dict[str, str]]:
     """Return the boards that this machine is or has, with what is known of them, and why others cannot be read."""
-    root = root or _ROOT
     found: Dict[str, str] = {}
     missing: Dict[str, str] = {}
     jetson = identify(root)
@@ -58,13 +56,13 @@ def runtimes_here() -> Tuple[Dict[str, str], Dict[str, str]]:
     return found, missing
 
 
-def resolve(text: str, precision: Optional[str] = None, root: Optional[Path] = None) -> str:
+def resolve(text: str, precision: Optional[str] = None, root: Path = Path("/")) -> str:
     """Return a device's whole name: "auto" is the best board here, and a board without a runtime gets the quickest.
 
     Args:
         text: as it was given.
         precision: for a device that names none; None is fp32.
-        root: of the file system; None is this machine's.
+        root: of the file system.
     Raises: ConfigError for an unknown device, or a precision that it names otherwise; RuntimeUnavailableError when
         nothing here runs networks on the board.
     """
@@ -105,13 +103,7 @@ def _look_at_onnxruntime() -> str:
 
 
 def _look_at_torch() -> str:
-    try:
-        import torch
-    except ImportError as error:
-        raise RuntimeUnavailableError("torch is not here; pip install 'edgeecc[host]'") from error
-    if not torch.cuda.is_available():
-        raise RuntimeUnavailableError("torch finds no NVIDIA GPU; install its build for CUDA")
-    return f"torch {torch.__version__} on {torch.cuda.get_device_name()}"
+    return f"torch on {eager().gpu_name()}"
 
 
 _LOOKS: Dict[str, Callable[[], str]] = {

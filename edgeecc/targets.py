@@ -24,7 +24,6 @@ from edgeecc.meters.rails import choose_rails
 from edgeecc.meters.rapl import RaplMeter, find_domains
 from edgeecc.meters.sampled import SampledMeter
 
-_ROOT = Path("/")
 #: The rail that is read where none is named: the paper's.
 USUAL_RAIL = "gpu"
 
@@ -48,19 +47,19 @@ class Target:
 
 @contextmanager
 def open_target(
-    name: DeviceName, engines: Optional[Engines] = None, root: Optional[Path] = None
+    name: DeviceName, engines: Optional[Engines] = None, root: Path = Path("/")
 ) -> Iterator[Target]:
     """Open a device for measuring, and let it go in the end.
 
     Args:
         name: which; not a virtual one.
         engines: how engines are built, where its runtime builds any.
-        root: of the file system; None is this machine's.
+        root: of the file system.
     Raises: RuntimeUnavailableError when this machine is another one, or lacks what it takes; MeterError when its meter
         cannot be read.
     """
     with ExitStack() as stack:
-        meter, sensors = _board(name, root or _ROOT, stack)
+        meter, sensors = _board(name, root, stack)
         yield Target(name, meter, sensors, loader(name, engines))
 
 

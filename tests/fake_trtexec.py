@@ -29,6 +29,15 @@ RATE_HZ, MEAN_MS, MEDIAN_MS = 500.0, 1.9, 1.85
 HASTE = 0.5
 
 
+def program(path: Path, release: str = "8.6", fault: str = "none") -> Path:
+    """Write a program that is this one, with that release's options and that fault; return its path."""
+    path.write_text(
+        f"#!/bin/sh\nexec '{sys.executable}' '{__file__}' '{release}' '{fault}' \"$@\"\n"
+    )
+    path.chmod(0o755)
+    return path
+
+
 def say(text: str, kind: str = "I") -> None:
     print(f"[11/22/2025-07:00:00] [{kind}] {text}", flush=True)
 

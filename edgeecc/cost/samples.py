@@ -266,22 +266,6 @@ class SampleStore:
         """
         return self._rows(self._query("SELECT * FROM repeats ORDER BY rowid"), repeat=True)
 
-    def conditions(self) -> List[Tuple[int, int, Dict[str, object]]]:
-        """Return number, windows that did not count, and what the device was like, of what was measured, in its order.
-
-        Raises: ArtifactError when a row is damaged.
-        """
-        found = self._query("SELECT number, dropped, told FROM conditions ORDER BY rowid")
-        try:
-            return [
-                (int(number), int(dropped), dict(json.loads(told)))
-                for number, dropped, told in found
-            ]
-        except (ValueError, TypeError) as error:
-            raise ArtifactError(
-                f"{self.path} is damaged: {error}; move it away and calibrate again"
-            ) from error
-
     def _rows(self, found: Sequence[Tuple[Any, ...]], *, repeat: bool) -> List[Row]:
         try:
             return [_row(values, repeat=repeat) for values in found]

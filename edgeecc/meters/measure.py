@@ -67,6 +67,10 @@ class Window:
     seconds: float
 
 
+#: A window, and the share of it in which nothing was read.
+_Part = Tuple[Window, float]
+
+
 def measure(  # each says what is measured, or how
     run: Callable[[int], None], meter: Meter, protocol: MeasureProtocol, sensors: Optional[Sensors] = None, *,
     patience: Patience = Patience(), sleep: _Sleep = time.sleep,
@@ -98,9 +102,7 @@ def measure(  # each says what is measured, or how
         kept = undisturbed(windows)
         if len(kept) >= protocol.min_windows and _error(kept) <= protocol.tolerance:
             break
-    kept = undisturbed(windows)
-    dropped = taker.dropped + len(windows) - len(kept)
-    return _summary(kept, taker, dropped, protocol.tolerance)
+    return _summary(kept, taker, taker.dropped + len(windows) - len(kept), protocol.tolerance)
 
 
 def measure_observed(  # each says what is measured, or how
@@ -122,12 +124,9 @@ def measure_observed(  # each says what is measured, or how
     windows: List[Window] = []
     while len(windows) < protocol.max_windows:
         windows += taker.take_round(observe, protocol.min_windows, window_s, patience, sleep)
-        if (
-            len(undisturbed(windows)) >= protocol.min_windows
-            and _error(undisturbed(windows)) <= protocol.tolerance
-        ):
+        kept = undisturbed(windows)
+        if len(kept) >= protocol.min_windows and _error(kept) <= protocol.tolerance:
             break
-    kept = undisturbed(windows)
     taker.runs = max(1, round(window_s / float(np.median([window.seconds for window in windows]))))
     return _summary(kept, taker, taker.dropped + len(windows) - len(kept), protocol.tolerance)
 
@@ -179,18 +178,35 @@ class _Taker:
 
     def take(self, patience: Patience, sleep: _Sleep) -> Window:
         """Return the next window that counts."""
+        return self._that_count(lambda: [self._long_enough()], patience, sleep)[0]
+
+    def take_round(
+        self, observe: Observe, count: int, window_s: float, patience: Patience, sleep: _Sleep
+    ) -> List[Window]:
+        """Return the windows of one run of a program that runs by itself, those that count."""
+
+        def one_run() -> List[_Part]:
+            readings, rate_hz = observe(self._read, count, window_s)
+            return [self._between(*pair, rate_hz) for pair in zip(readings, readings[1:])]
+
+        return self._that_count(one_run, patience, sleep)
+
+    def _that_count(
+        self, take: Callable[[], List[_Part]], patience: Patience, sleep: _Sleep
+    ) -> List[Window]:
         for _ in range(patience.waits + 1):
             before = self._held_back()
-            window, blind = self._long_enough()
+            parts = take()
             reasons = sorted({*before, *self._held_back()})
-            if blind <= BLIND_SHARE and not reasons:
-                return window
-            self.dropped += 1
+            seen = [] if reasons else [window for window, blind in parts if blind <= BLIND_SHARE]
+            self.dropped += len(parts) - len(seen)
+            if seen:
+                return seen
             if reasons:
                 sleep(patience.cool_s)
-        raise self._given_up(reasons, blind, patience)
+        raise self._given_up(reasons, max(blind for _, blind in parts), patience)
 
-    def _long_enough(self) -> Tuple[Window, float]:
+    def _long_enough(self) -> _Part:
         while True:
             first = self._read()
             self._run(self.runs)
@@ -212,29 +228,11 @@ class _Taker:
             "too busy to read it; stop other work and go on"
         )
 
-    def take_round(
-        self, observe: Observe, count: int, window_s: float, patience: Patience, sleep: _Sleep
-    ) -> List[Window]:
-        """Return the windows of one run of a program that runs by itself, those that count."""
-        for _ in range(patience.waits + 1):
-            before = self._held_back()
-            readings, rate_hz = observe(self._read, count, window_s)
-            reasons = sorted({*before, *self._held_back()})
-            parts = [self._between(*pair, rate_hz) for pair in zip(readings, readings[1:])]
-            seen = [window for window, blind in parts if blind <= BLIND_SHARE]
-            if seen and not reasons:
-                self.dropped += len(parts) - len(seen)
-                return seen
-            self.dropped += len(parts)
-            if reasons:
-                sleep(patience.cool_s)
-        raise self._given_up(reasons, max(blind for _, blind in parts), patience)
-
     def _read(self) -> Reading:
         joules, unseen_s = self.meter.read_j(), self.meter.blind_s()
         return self.meter.clock_s(), joules, unseen_s
 
-    def _between(self, first: Reading, last: Reading, rate_hz: float) -> Tuple[Window, float]:
+    def _between(self, first: Reading, last: Reading, rate_hz: float) -> _Part:
         seconds, runs = last[0] - first[0], (last[0] - first[0]) * rate_hz
         window, blind = _checked(self.meter, first, last, runs)
         return Window(window.joules, seconds / runs), blind
@@ -268,7 +266,7 @@ def _runs_per_window(run: Callable[[int], None], meter: Meter, protocol: Measure
         runs *= 10 if seconds <= 0.0 else max(2, math.ceil(0.2 * target / seconds))
 
 
-def _checked(meter: Meter, first: Reading, last: Reading, runs: float) -> Tuple[Window, float]:
+def _checked(meter: Meter, first: Reading, last: Reading, runs: float) -> _Part:
     """Return what one inference took between two readings, and the share of it in which nothing was read."""
     (start, first_j, unseen_s), (end, last_j, unseen_end_s) = first, last
     seconds, unseen_s = end - start, unseen_end_s - unseen_s

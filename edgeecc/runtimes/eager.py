@@ -40,10 +40,8 @@ class EagerRuntime:
     def __init__(
         self, model: onnx.ModelProto, *, on_gpu: bool = False, precision: str = "fp32"
     ) -> None:
-        if on_gpu and not torch.cuda.is_available():
-            raise RuntimeUnavailableError(
-                "torch finds no NVIDIA GPU; see that its build is for CUDA and that nvidia-smi lists the GPU"
-            )
+        if on_gpu:
+            gpu_name()
         self._device = torch.device("cuda" if on_gpu else "cpu")
         self._dtype = _DTYPES[precision]
         self._steps, self._constants = _steps(model), self._moved(model)
@@ -125,6 +123,18 @@ class EagerRuntime:
         with torch.cuda.graph(graph):
             self._held = self._forward(inputs)
         return graph.replay
+
+
+def gpu_name() -> str:
+    """Return what torch calls the first NVIDIA GPU.
+
+    Raises: RuntimeUnavailableError when it finds none.
+    """
+    if not torch.cuda.is_available():
+        raise RuntimeUnavailableError(
+            "torch finds no NVIDIA GPU; see that its build is for CUDA and that nvidia-smi lists the GPU"
+        )
+    return torch.cuda.get_device_name()
 
 
 class _Step:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import sys
 from pathlib import Path
 from time import perf_counter
 from typing import Any, Iterator
@@ -153,11 +152,7 @@ def without_torch(find: Any) -> Any:
 def test_a_board_without_bindings_takes_trtexec(
     pruned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    program = tmp_path / "trtexec"
-    program.write_text(
-        f"#!/bin/sh\nexec '{sys.executable}' '{fake_trtexec.__file__}' 8.6 none \"$@\"\n"
-    )
-    program.chmod(0o755)
+    fake_trtexec.program(tmp_path / "trtexec")
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     monkeypatch.setattr(trtexec.TrtexecRuntime.observe, "__kwdefaults__", {"settle_s": 0.1})
     monkeypatch.setattr(use_case, "TRTEXEC_IMAGES", 3)

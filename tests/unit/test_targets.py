@@ -21,7 +21,6 @@ from edgeecc.device_names import gpu_board, parse_device
 from edgeecc.errors import EdgeeccError
 from edgeecc.loaders import Engines, loader
 from edgeecc.machine import boards_here, resolve
-from edgeecc.meters.ina3221 import find_rails
 from edgeecc.meters.nvml import NvmlEnergyMeter
 from edgeecc.runtimes import trtexec
 from edgeecc.runtimes.onnxrt import OnnxRuntime
@@ -199,15 +198,15 @@ def test_doctor_tells_boards_meters_and_runtimes(
     assert "tensorrt 10.3.0" in told["tensorrt"].detail
     (check,) = [one for one in sections["meters"] if "A40" in one.name]
     assert check.ok
-    monkeypatch.setattr(machine, "_ROOT", tmp_path)
-    monkeypatch.setattr(doctor, "find_rails", lambda: find_rails(tmp_path))
     sysfs_trees.tx2_r32(tmp_path)
     with installed(None):
-        sections = doctor.examine(tmp_path)
+        sections = doctor.examine(tmp_path, tmp_path)
     assert [one.name for one in sections["devices"]][2:] == ["jetson-tx2", "cpu-package"]
     assert "ina3221 VDD_IN" in [one.name for one in sections["meters"]]
     with gpu(FakeBoard(tick_s=TICK_S, instant=lambda now: (0, 1, 90_000.0))):
-        (check,) = [one for one in doctor.examine(tmp_path)["meters"] if "A40" in one.name]
+        (check,) = [
+            one for one in doctor.examine(tmp_path, tmp_path)["meters"] if "A40" in one.name
+        ]
     assert not check.ok
     assert ":counter, takes one of them" in check.hint
 
@@ -316,11 +315,7 @@ def test_variants_that_cannot_be_built_are_passed_over_and_not_tried_again(
 
 
 def test_trtexec_is_observed_while_it_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    program = tmp_path / "trtexec"
-    program.write_text(
-        f"#!/bin/sh\nexec '{sys.executable}' '{fake_trtexec.__file__}' 8.6 none \"$@\"\n"
-    )
-    program.chmod(0o755)
+    fake_trtexec.program(tmp_path / "trtexec")
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     monkeypatch.setattr(trtexec.TrtexecRuntime.observe, "__kwdefaults__", {"settle_s": 0.1})
     name = parse_device("jetson-tx2:trtexec:fp32")

@@ -7,13 +7,13 @@ from typing import Any, Tuple
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
 from edgeecc.errors import GraphError
 from edgeecc.graph.lower_opset import OPSET, lowered
 from edgeecc.graph.to_onnx import to_onnx
 from edgeecc.runtimes.onnxrt import OnnxRuntime
-from tests import zoo
+from tests import onnx_nodes, zoo
 
 #: What opset 13 lacks.
 LATER = {
@@ -23,20 +23,9 @@ LATER = {
 }
 
 
-def node(
-    op: str, shape: Tuple[int, ...], *constants: Any, outputs: int = 1, **attributes: Any
-) -> onnx.ModelProto:
-    names = ["" if value is None else f"c{at}" for at, value in enumerate(constants)]
-    made = [f"y{at}" for at in range(outputs)]
-    graph = helper.make_graph(
-        [helper.make_node(op, ["x", *names], made, name="it", **attributes)],
-        "g",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
-        [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in made],
-        [numpy_helper.from_array(np.asarray(v), n) for n, v in zip(names, constants) if n],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
-    return onnx.shape_inference.infer_shapes(model)
+def node(op: str, shape: Tuple[int, ...], *constants: Any, **more: Any) -> onnx.ModelProto:
+    """Return a graph of one node that tells the shapes of its outputs."""
+    return onnx.shape_inference.infer_shapes(onnx_nodes.node(op, shape, *constants, **more))
 
 
 def check_same(model: onnx.ModelProto, inputs: Any) -> onnx.ModelProto:

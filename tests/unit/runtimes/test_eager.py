@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto
 
 from edgeecc.errors import ArtifactError, GraphError, RuntimeUnavailableError
 from edgeecc.graph.to_onnx import to_onnx
@@ -16,6 +16,7 @@ from edgeecc.runtimes.base import Array
 from edgeecc.runtimes.eager import EagerRuntime
 from edgeecc.runtimes.onnxrt import OnnxRuntime
 from tests import zoo
+from tests.onnx_nodes import node
 
 #: With every operator of the zoo between them.
 NETWORKS = (
@@ -28,22 +29,6 @@ RANDOM = np.random.default_rng(0)
 
 def of(*shape: int) -> Array:
     return RANDOM.standard_normal(shape).astype(np.float32)
-
-
-def node(
-    op: str, shape: Tuple[int, ...], *constants: Any, outputs: int = 1, opset: int = 18, **attributes: Any
-) -> onnx.ModelProto:  # fmt: skip
-    """Return a graph of one node; constants are its further inputs, None leaves one out."""
-    names = ["" if value is None else f"c{at}" for at, value in enumerate(constants)]
-    made = [f"y{at}" for at in range(outputs)]
-    graph = helper.make_graph(
-        [helper.make_node(op, ["x", *names], made, name="it", **attributes)],
-        "g",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
-        [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in made],
-        [numpy_helper.from_array(np.asarray(v), n) for n, v in zip(names, constants) if n],
-    )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
 
 
 def check_same(model: onnx.ModelProto, inputs: Sequence[Array], rtol: float = 1e-4) -> None:

@@ -38,11 +38,7 @@ def program(tmp_path: Path) -> Callable[..., Path]:
     def make(release: str = "8.6", fault: str = "none") -> Path:
         path = tmp_path / "bin" / "trtexec"
         path.parent.mkdir(exist_ok=True)
-        path.write_text(
-            f"#!/bin/sh\nexec '{sys.executable}' '{fake_trtexec.__file__}' '{release}' '{fault}' \"$@\"\n"
-        )
-        path.chmod(0o755)
-        return path
+        return fake_trtexec.program(path, release, fault)
 
     return make
 
