@@ -1,8 +1,8 @@
 """What each part of ECC does: accuracy with one part taken out, exchanged or added, against ECC as it is.
 
 Network, data, energy, steps and dense networks are those of a case of `methods.py`; the learning rate is one for all.
-Differences are taken seed by seed. Results are kept as they come, a second call goes on; calls with other --seeds may
-run beside each other once the dense networks are there.
+Differences are taken seed by seed. Results are kept in benchmarks/results as they come, a second call goes on;
+calls with other --seeds may run beside each other once the dense networks are there.
 
     python benchmarks/ecc_ablation.py --case fashion --lr 4e-2 --budget 20% --out runs/methods
 """
@@ -17,9 +17,10 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any, Dict, List, get_args
 
+import kept
 import torch
 from ablations import VARIANTS
-from methods import CASES, request_of
+from methods import CASES, RESULTS, request_of
 
 from edgeecc.config import Precision
 from edgeecc.prune import prune
@@ -94,14 +95,17 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=list(VARIANTS))
     parser.add_argument("--precision", choices=get_args(Precision), default="fp32")
+    parser.add_argument("--kept", type=Path, default=RESULTS, help="folder of what has finished")
     args = parser.parse_args()
     out = args.out / args.case
+    kept.restore_dense(args.kept / args.case, out)
     template = replace(
         request_of(CASES[args.case], args.data, out, args.seeds, args.precision),
         budget=parse_budget(args.budget, Metric.ENERGY),
     )
     settings = [args.budget, args.lr, args.precision]
-    results = out / "ablation.jsonl"
+    kept.keep_dense(out, args.kept / args.case)
+    results = args.kept / args.case / "ablation.jsonl"
 
     def known() -> List[Row]:
         lines = results.read_text().splitlines() if results.is_file() else []

@@ -2,6 +2,7 @@
 
 FOLDER/dense*.safetensors   the dense networks, byte for byte, as cells name them by their hash
 FOLDER/cells.jsonl          one line a cell: what was asked, what it took, and what came out
+FOLDER/ablation.jsonl       one line a run of `ecc_ablation.py`
 
 `edgeecc compare` finds restored cells finished and runs what is missing; it refuses them where anything that a result
 depends on is asked for otherwise.
@@ -30,10 +31,7 @@ Line = Dict[str, Any]
 
 def restore(kept: Path, out: Path) -> None:
     """Bring dense networks and finished cells back to where a comparison looks for them, where they are not there."""
-    for path in sorted(kept.glob(DENSE)):
-        if not (out / path.name).exists():
-            out.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, out / path.name)
+    restore_dense(kept, out)
     for line in _lines(kept / "cells.jsonl"):
         folder = out / "comparison" / str(line["folder"])
         if not (folder / "result.json").exists():
@@ -51,15 +49,28 @@ def restore(kept: Path, out: Path) -> None:
 
 def keep(out: Path, kept: Path) -> None:
     """Write down what has finished since."""
-    kept.mkdir(parents=True, exist_ok=True)
-    for path in sorted(out.glob(DENSE)):
-        if not (kept / path.name).exists():
-            write_bytes(kept / path.name, path.read_bytes())
+    keep_dense(out, kept)
     lines = {line["folder"]: line for line in _lines(kept / "cells.jsonl")}
     for line in _finished(out / "comparison"):
         lines.setdefault(line["folder"], line)
     text = "".join(json.dumps(lines[name], sort_keys=True) + "\n" for name in sorted(lines))
     write_bytes(kept / "cells.jsonl", text.encode())
+
+
+def restore_dense(kept: Path, out: Path) -> None:
+    """Bring dense networks back, where they are not there."""
+    for path in sorted(kept.glob(DENSE)):
+        if not (out / path.name).exists():
+            out.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, out / path.name)
+
+
+def keep_dense(out: Path, kept: Path) -> None:
+    """Keep the dense networks that are new."""
+    kept.mkdir(parents=True, exist_ok=True)
+    for path in sorted(out.glob(DENSE)):
+        if not (kept / path.name).exists():
+            write_bytes(kept / path.name, path.read_bytes())
 
 
 def _finished(comparison: Path) -> Iterator[Line]:
