@@ -16,13 +16,16 @@ from edgeecc.compressed import pack
 from edgeecc.config import VerifyConfig
 from edgeecc.cost.systolic import LayerEnergy
 from edgeecc.export_parts import (
+    data_of,
     make_check,
     network_of,
     parameter_count,
+    range_images,
 )
 from edgeecc.graph.input_mask import NAME, input_masks
 from edgeecc.graph.spec import NetworkSpec
 from edgeecc.graph.to_onnx import to_onnx
+from edgeecc.run_engines import write_ranges
 from edgeecc.run_folder import REPORT_SCHEMA, RESULT_SCHEMA, RunFolder
 from edgeecc.run_request import tensors_of
 from edgeecc.sources import NetworkSource
@@ -39,11 +42,13 @@ def export_weights(folder: RunFolder, config: VerifyConfig = VerifyConfig()) -> 
         run, spec = folder.read_finished(), folder.read_spec()
         source = NetworkSource.from_json(run.get("source"), folder.path)
         masked = network_of(folder, source, "masked")
-        check = make_check(run, source, masked, config)
+        data = data_of(run, source)
+        check = make_check(data, masked, config)
         graph = to_onnx(masked, source.example())
         write_tensors(folder.file("sparse.safetensors"), *pack(_stored(masked)))
         write_bytes(folder.file("slim.onnx"), graph.SerializeToString())
         write_check(folder, check)
+        write_ranges(folder, range_images(data, config))
         verified = verify_locked(folder, config)
         _report(folder, spec, graph, verified)
     return {

@@ -12,7 +12,9 @@ result.json          what prune printed
 search.safetensors         what a search over candidates remembers
 phase.safetensors, best.safetensors   where rounds of weights and input masks stand
 sparse.safetensors   weights with zeros, compressed, where single weights went
-slim.safetensors, dense.onnx, masked.onnx, slim.onnx, check.safetensors, verify.json, report.json   from export
+slim.safetensors, dense.onnx, masked.onnx, slim.onnx, check.safetensors, calib.safetensors, verify.json, report.json
+                     from export
+slim-PRECISION.engine, slim-PRECISION.engine.json   from export --trt, with timings-RUNTIME.cache, of kernels
 profile-METRIC-corrected.json   the cost model as what export measured corrects it
 fit.json, fit.safetensors, fit-profile-METRIC.json   where export --fit-budget stands; gone when it is done
 """
@@ -63,7 +65,7 @@ FIT_STATE, FIT_WEIGHTS = "fit.json", "fit.safetensors"
 FILES = (
     "result.json", "keep.json", "history.json", "masked.safetensors", "pruned.safetensors", "checkpoint.safetensors",
     "profile.json", "slim.safetensors", "dense.onnx", "masked.onnx", "slim.onnx", "check.safetensors", "verify.json",
-    "report.json", "sparse.safetensors", "phase.safetensors", "best.safetensors",
+    "calib.safetensors", "report.json", "sparse.safetensors", "phase.safetensors", "best.safetensors",
     "search.safetensors", FIT_STATE, FIT_WEIGHTS, *map(profile_name, BOUNDED), *map(corrected_name, BOUNDED),
     *map(staged_name, BOUNDED),
 )  # fmt: skip

@@ -10,7 +10,13 @@ import click
 
 from edgeecc.calibration_folder import device_metric
 from edgeecc.cli.config_file import config_option
-from edgeecc.cli.options import device_option, json_option, network_options, workspace_option
+from edgeecc.cli.options import (
+    device_option,
+    json_option,
+    network_options,
+    precision_option,
+    workspace_option,
+)
 from edgeecc.cli.output import ProgressLine, emit_json, key_values, print_table
 from edgeecc.config import (
     COST_MODEL_GRAMMAR,
@@ -20,7 +26,6 @@ from edgeecc.config import (
     FitChoice,
     MeasureProtocol,
 )
-from edgeecc.device_names import PRECISIONS
 from edgeecc.units import Metric
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -91,11 +96,7 @@ def protocol_of(options: Mapping[str, Any]) -> MeasureProtocol:
     help="Folder with spec.json and dense.onnx of a traced network, in place of --network: needs no torch.",
 )
 @device_option("virtual:tx2", "; auto takes the best board here")
-@click.option(
-    "--precision",
-    type=click.Choice(PRECISIONS),
-    help="Of a board whose --device names none.  [default: fp32]",
-)
+@precision_option
 @click.option(
     "--model",
     default=_CONFIG.model,

@@ -11,7 +11,7 @@ from click.core import ParameterSource
 
 from edgeecc.cli.boundary import EXIT_BUDGET_MISSED
 from edgeecc.cli.options import json_option, workspace_option
-from edgeecc.cli.output import ProgressLine, emit_json, key_values, print_table
+from edgeecc.cli.output import ProgressLine, emit_json, events_pairs, key_values, print_table
 from edgeecc.device_names import PRECISIONS
 from edgeecc.fit_config import FitBudgetConfig
 from edgeecc.run_folder import RunFolder, latest_run
@@ -75,11 +75,10 @@ def export(
       edgeecc export runs/mobilenet_v1-ecc-0.025J --trt --precision fp16
     """  # noqa: D301  # \b keeps click from wrapping
     folder = RunFolder(run) if run is not None else latest_run(options["workspace"])
-    if not trt:
-        _refuse(ctx, ("device", "precision"), "trt")
     if trt and importlib.util.find_spec("torch") is None:
         _end_with_engine(ctx, {}, _built(folder, options), as_json)
         return
+    _check_device(ctx, folder, trt, options)
     from edgeecc.export import export as export_channels
     from edgeecc.export_weights import export_weights
 
@@ -133,6 +132,19 @@ def _refuse(ctx: click.Context, names: Sequence[str], other: str) -> None:
             raise click.UsageError(f"--{name} goes with --{other}")
 
 
+def _check_device(
+    ctx: click.Context, folder: RunFolder, trt: bool, options: Mapping[str, Any]
+) -> None:
+    """Refuse a device that builds no engines before the network is exported, and one where none is built."""
+    if not trt:
+        _refuse(ctx, ("device", "precision"), "trt")
+        return
+    from edgeecc.export_engine import engine_device
+
+    folder.read_finished()
+    engine_device(folder, options["device"], options["precision"])
+
+
 def _built(folder: RunFolder, options: Mapping[str, Any]) -> Dict[str, Any]:
     from edgeecc.export_engine import export_engine
 
@@ -162,15 +174,30 @@ def _engine_pairs(engine: Mapping[str, Any]) -> Dict[str, str]:
             (Metric.LATENCY, "latency_s", "latency_interval_s"),
         )
     }
-    return {
+    pairs = {
         "engine": f"{engine['engine']} ({engine['runtime']})",
+        "build": _build_words(engine["build"]),
         engine["score"]: f"{_scores_words(engine)} on {engine['images']} validation images",
         "output error": f"{engine['onnxruntime_relative']:.2%} of the outputs, {engine['onnxruntime_max_abs']:.2e} at "
         "most, against ONNX Runtime",
         **measured,
+        **events_pairs(engine),
         "meter": engine["meter"],
         **_verdicts(engine),
     }
+    if engine["ranges"] is not None:
+        pairs["int8 ranges"] = _ranges_words(engine["ranges"])
+    return pairs
+
+
+def _build_words(build: Mapping[str, Any]) -> str:
+    took = f"in {build['build_s']:.3g} s"
+    return f"from the cache, built earlier {took}" if build["cached"] else f"built {took}"
+
+
+def _ranges_words(ranges: Mapping[str, Any]) -> str:
+    which = {"train": "training images", "check": "check images, which are not scored"}
+    return f"on {ranges['images']} {which[ranges['split']]}"
 
 
 def _with_interval(value: Optional[float], interval: Any, metric: Metric) -> str:
@@ -272,6 +299,7 @@ def _print(result: Mapping[str, Any]) -> None:
         "energy": "no meter"
         if energy is None
         else f"{format_quantity(energy, Metric.ENERGY)} ({result['meter']})",
+        **events_pairs(result),
         "latency": f"{format_quantity(result['latency_s'], Metric.LATENCY)} ({result['latency_meter']})",
         **_verdicts(result),
     }

@@ -8,6 +8,7 @@ from typing import Any, Callable, Mapping, Optional, Tuple, TypeVar, get_args
 import click
 
 from edgeecc.config import Accelerator, ComputeConfig, Precision
+from edgeecc.device_names import PRECISIONS
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -113,6 +114,15 @@ def compute_options(command: Command) -> Command:
 def compute_of_options(options: Mapping[str, Any]) -> ComputeConfig:
     """Return what `compute_options` asked for."""
     return ComputeConfig(**{name: options[name] for name in _COMPUTE_NAMES})
+
+
+def precision_option(command: Command) -> Command:
+    """Add --precision: of a device that names none."""
+    return click.option(
+        "--precision",
+        type=click.Choice(PRECISIONS),
+        help="Of a board whose --device names none.  [default: fp32]",
+    )(command)
 
 
 def device_option(default: str, more: str = "") -> Callable[[Command], Command]:

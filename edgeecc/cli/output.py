@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import Iterator, Mapping, Optional, Sequence
+from typing import Any, Dict, Iterator, Mapping, Optional, Sequence
 
 import click
 from rich.console import Console
@@ -18,6 +18,8 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from edgeecc.units import Metric, format_quantity
+
 #: Plain progress lines are at least this many seconds apart when stderr is no terminal.
 PLAIN_INTERVAL_S = 10.0
 
@@ -25,6 +27,19 @@ PLAIN_INTERVAL_S = 10.0
 def emit_json(result: Mapping[str, object]) -> None:
     """Print one JSON object on stdout."""
     click.echo(json.dumps(result, allow_nan=False))
+
+
+def events_pairs(result: Mapping[str, Any]) -> Dict[str, str]:
+    """Return the line on single inferences by the device's clock; none where it told nothing."""
+    told = result.get("latency_events_s")
+    if told is None:
+        return {}
+    parts = [
+        f"{name} {format_quantity(told[name], Metric.LATENCY)}"
+        for name in ("median", "p95", "p99")
+        if told[name] is not None
+    ]
+    return {"single inferences": f"{', '.join(parts)} of {told['runs']} ({told['clock']})"}
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

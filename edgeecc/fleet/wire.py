@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import json
 import math
-from typing import Any, Dict, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, Mapping, Optional, Sequence, Tuple, Union
 
 from edgeecc import __version__
-from edgeecc.cost.samples import THINNEST, Row
+from edgeecc.cost.samples import THINNEST, Failure, Row
 from edgeecc.errors import ConfigError, MeterError
 from edgeecc.graph.spec import NetworkSpec, Widths
 
@@ -18,6 +18,8 @@ from edgeecc.graph.spec import NetworkSpec, Widths
 MAX_LINE = 2**20
 MAX_NUMBER = 2**31
 _MAX_COUNT = 10**12
+#: Longest reason why a variant cannot be built, characters.
+MAX_WHY = 1000
 #: Longest conditions, characters of JSON.
 MAX_CONDITIONS = 2**14
 
@@ -88,12 +90,29 @@ def row_object(row: Row, meter: str) -> Dict[str, object]:
     }
 
 
-def read_row(line: bytes, number: int, widths: Sequence[int]) -> Tuple[Row, str]:
-    """Return the measurement of a variant and the meter's name, of a board's answer.
+def failure_object(failure: Failure) -> Dict[str, object]:
+    """Return what is sent of a variant that cannot be built."""
+    why = " ".join("".join(c if c.isprintable() else " " for c in failure.why).split())
+    return {"number": failure.number, "failed": why[:MAX_WHY] or "no reason was told"}
 
-    Raises: MeterError when it is no measurement of that variant.
+
+def read_answer(line: bytes, number: int, widths: Sequence[int]) -> Tuple[Union[Row, Failure], str]:
+    """Return what a board says of a variant: its measurement with the meter's name, or that it cannot be built.
+
+    Raises: MeterError when it is neither, or of another variant.
     """
     found = _object(line)
+    if "failed" not in found:
+        return _row(found, number, widths)
+    why = found["failed"]
+    if found.get("number") != number:
+        raise MeterError(f"it answered with variant {_short(found.get('number'))}, not {number}")
+    if not isinstance(why, str) or not 0 < len(why) <= MAX_WHY or not why.isprintable():
+        raise MeterError(f"it could not build variant {number} for a reason that it did not tell")
+    return Failure(number, why), ""
+
+
+def _row(found: Mapping[str, Any], number: int, widths: Sequence[int]) -> Tuple[Row, str]:
     if found.get("number") != number or found.get("widths") != list(widths):
         raise MeterError(f"it answered with variant {_short(found.get('number'))}, not {number}")
     meter = found.get("meter")
