@@ -11,7 +11,8 @@ import click
 from edgeecc.calibration_folder import device_metric
 from edgeecc.cli.config_file import config_option
 from edgeecc.cli.options import device_option, json_option, network_options, workspace_option
-from edgeecc.cli.output import ProgressLine, emit_json, key_values, print_table
+from edgeecc.cli.output import emit_json, key_values, print_table
+from edgeecc.cli.progress import ProgressDisplay
 from edgeecc.config import (
     COST_MODEL_GRAMMAR,
     LATENCY_PROTOCOL,
@@ -169,8 +170,8 @@ def calibrate(ctx: click.Context, /, program: Optional[str], as_json: bool, **op
         fleet=options["fleet"],
         scheduler=options["scheduler"],
     )
-    with ProgressLine("calibrate", quiet=ctx.obj["quiet"]) as line:
-        result = calibration_job.run(request, config, protocol, on_sample=line.update)
+    with ProgressDisplay(quiet=ctx.obj["quiet"]) as show:
+        result = calibration_job.run(request, config, protocol, show)
     if as_json:
         emit_json(result)
         return
