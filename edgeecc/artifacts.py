@@ -38,6 +38,10 @@ MAX_TOML_BYTES = 2**20
 
 #: Ending of files that are being written.
 _SUFFIX = ".tmp"
+#: Metadata of tensors in which their checksum is kept.
+_CHECKSUM = "sha256"
+#: Where Linux tells who holds which lock.
+_LOCKS = Path("/proc/locks")
 
 Tensors = Dict[str, npt.NDArray[np.generic]]
 
@@ -147,20 +151,21 @@ def read_toml(source: Path) -> Dict[str, Any]:
 def write_tensors(
     target: Path, tensors: Mapping[str, npt.NDArray[np.generic]], metadata: Mapping[str, str]
 ) -> None:
-    """Write named arrays as safetensors, atomically."""
+    """Write named arrays as safetensors with a checksum, atomically."""
     from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
     contiguous = {name: np.asarray(value, order="C") for name, value in tensors.items()}
+    kept = {**metadata, _CHECKSUM: _checksum(contiguous, metadata)}
     with atomic_path(target) as temporary:
         try:
-            save_file(contiguous, temporary, dict(metadata))
+            save_file(contiguous, temporary, kept)
         except SafetensorError as error:
             raise OSError(None, f"{error}") from error  # a full disk, in safetensors' own words
 
 
 def read_tensors(source: Path) -> tuple[Tensors, Dict[str, str]]:
-    """Read a safetensors file: its arrays and its metadata.
+    """Read a safetensors file: its arrays and its metadata; a checksum that `write_tensors` left must be theirs.
 
     Raises: ArtifactError when it is missing or damaged.
     """
@@ -170,14 +175,18 @@ def read_tensors(source: Path) -> tuple[Tensors, Dict[str, str]]:
         raise ArtifactError(f"cannot read {source}: no such file; check the path")
     try:
         with safe_open(str(source), framework="np") as handle:
-            names = list(handle.keys())
-            return {name: handle.get_tensor(name) for name in names}, dict(
-                handle.metadata() or {}
-            )  # the handle is no mapping
+            tensors = {name: handle.get_tensor(name) for name in list(handle.keys())}  # no mapping
+            metadata = dict(handle.metadata() or {})
     except (SafetensorError, OSError, ValueError, TypeError) as error:
         raise ArtifactError(
             f"{source} is damaged: {error}; make it again or restore a copy"
         ) from error
+    wanted = metadata.pop(_CHECKSUM, None)
+    if wanted is not None and wanted != _checksum(tensors, metadata):
+        raise ArtifactError(
+            f"{source} is damaged: it is not what its checksum says; make it again or restore a copy"
+        )
+    return tensors, metadata
 
 
 def file_sha256(path: Path) -> str:
@@ -215,7 +224,8 @@ def exclusive(folder: Path, hint: str) -> Iterator[None]:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise ArtifactError(f"{folder} is in use by another process; {hint}") from error
+            holder = _holder(handle)
+            raise ArtifactError(f"{folder} is in use by another process{holder}; {hint}") from error
         for leftover in folder.glob(f".*{_SUFFIX}"):
             leftover.unlink()  # of a writer that was killed: nobody else writes here now
         yield
@@ -244,6 +254,27 @@ def number(value: object, what: str, source: object) -> float:
             f"{what} in {source} must be a finite number, found {value!r}; the file is damaged"
         )
     return float(value)
+
+
+def _checksum(tensors: Mapping[str, npt.NDArray[np.generic]], metadata: Mapping[str, str]) -> str:
+    """Return the sha256 of arrays, with their names, types and shapes, and of metadata, as hex digits."""
+    found = hashlib.sha256(json.dumps(dict(metadata), sort_keys=True).encode())
+    for name, value in sorted(tensors.items()):
+        found.update(f"{name} {value.dtype.str} {value.shape}".encode())
+        found.update(np.ascontiguousarray(value).reshape(-1).view(np.uint8).data)
+    return found.hexdigest()
+
+
+def _holder(handle: int) -> str:
+    """Return " (number N)" of the process that holds the lock of an open file; empty where nothing tells it."""
+    status = os.fstat(handle)
+    place = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
+    with contextlib.suppress(OSError):
+        for line in _LOCKS.read_text().splitlines():
+            fields = line.split()
+            if len(fields) > 5 and fields[1] == "FLOCK" and fields[5] == place and fields[4] != "0":
+                return f" (number {fields[4]})"
+    return ""
 
 
 def _no_constant(name: str) -> float:

@@ -12,7 +12,6 @@ from edgeecc.artifacts import read_json, write_bytes, write_json, write_tensors
 from edgeecc.check_set import CheckSet, compare, scored, write_check
 from edgeecc.config import VerifyConfig
 from edgeecc.cost.exact import size_cost
-from edgeecc.errors import ArtifactError
 from edgeecc.export_parts import (
     agree,
     data_of,
@@ -27,19 +26,28 @@ from edgeecc.graph.onnx_slice import SlicePlan
 from edgeecc.graph.spec import IntArray, NetworkSpec, Widths
 from edgeecc.graph.surgery import slim
 from edgeecc.graph.to_onnx import to_onnx
+from edgeecc.progress import OnProgress, silent
 from edgeecc.run_engines import write_ranges
-from edgeecc.run_folder import FIT_SCHEMA, FIT_STATE, REPORT_SCHEMA, RESULT_SCHEMA, RunFolder
+from edgeecc.run_folder import REPORT_SCHEMA, RESULT_SCHEMA, RunFolder
 from edgeecc.run_profiles import METERED, Measured, Seen, corrections, measured_value
 from edgeecc.run_request import tensors_of
 from edgeecc.runtimes.onnxrt import OnnxRuntime
 from edgeecc.sources import NetworkSource
+from edgeecc.telling import staged
 from edgeecc.training.tasks import make_task
 from edgeecc.units import Metric
 from edgeecc.verdict import bounds_of, energy_device
 from edgeecc.verify import Costs, measure_costs, measure_latency, measuring_of, verify_locked
 
+#: Parts of an export that progress tells.
+STAGES = 7
 
-def export(folder: RunFolder, config: VerifyConfig = VerifyConfig()) -> Dict[str, Any]:  # noqa: B008  # frozen
+
+def export(
+    folder: RunFolder,
+    config: VerifyConfig = VerifyConfig(),  # noqa: B008  # frozen
+    on_progress: OnProgress = silent,
+) -> Dict[str, Any]:
     """Slim, write slim.onnx, verify; returns what `edgeecc export --json` prints.
 
     Three networks must agree on real images: the masked torch network, the slim torch network, and the slim
@@ -49,21 +57,17 @@ def export(folder: RunFolder, config: VerifyConfig = VerifyConfig()) -> Dict[str
     Raises: ArtifactError when the run is not finished; GraphError when the networks do not agree.
     """
     with folder.locked():
-        if is_staged(folder):
-            raise ArtifactError(
-                f"{folder.path} is being fitted to its budget; give edgeecc export --fit-budget again to go on"
-            )
-        return export_locked(folder, config)
+        folder.check_settled()
+        folder.tidy()
+        return export_locked(folder, config, on_progress)
 
 
-def is_staged(folder: RunFolder) -> bool:
-    """Return whether --fit-budget was interrupted while it replaced the run's files."""
-    state = folder.file(FIT_STATE)
-    return state.is_file() and read_json(state, FIT_SCHEMA).get("result") is not None
-
-
-def export_locked(folder: RunFolder, config: VerifyConfig) -> Dict[str, Any]:
+def export_locked(
+    folder: RunFolder, config: VerifyConfig, on_progress: OnProgress = silent
+) -> Dict[str, Any]:
     """Export a run whose lock is held; see `export`."""
+    tell = staged(on_progress, STAGES)
+    tell("removing channels")
     run, spec = folder.read_finished(), folder.read_spec()
     source = NetworkSource.from_json(run.get("source"), folder.path)
     keep = folder.read_keep(spec)
@@ -74,13 +78,18 @@ def export_locked(folder: RunFolder, config: VerifyConfig) -> Dict[str, Any]:
     seen = check.images[: len(check.reference)]
     found = outputs(small, seen, make_task(check.task, check.classes))
     agree("the slim torch network", found, check.reference, config)
-    networks = {"dense": dense, "masked": masked, "slim": small}
-    graphs = {name: to_onnx(network, source.example()) for name, network in networks.items()}
+    graphs = {}
+    for name, model in (("dense", dense), ("masked", masked), ("slim", small)):
+        tell(f"{name}.onnx")
+        graphs[name] = to_onnx(model, source.example())
+    tell("comparing the graphs")
     _check_cut(graphs, spec, keep, images=seen[:16], config=config)
     _write(folder, small, graphs)
     write_check(folder, check)
     write_ranges(folder, range_images(data, config))
+    tell("measuring the dense and the slim network")
     costs = _measured(folder, graphs)
+    tell("scoring them")
     verified = verify_locked(folder, config, costs["slim"])
     scores = _scores(graphs, check, verified)
     corrected = _report(folder, spec, keep, costs=costs, scores=scores, verified=verified)

@@ -17,6 +17,7 @@ from edgeecc.errors import ArtifactError, ConfigError
 from edgeecc.graph.onnx_slice import load_model
 from edgeecc.machine import resolve
 from edgeecc.meters.base import Measurement
+from edgeecc.progress import OnProgress, Progress, silent
 from edgeecc.run_engines import ranges_for, run_engines
 from edgeecc.run_folder import RESULT_SCHEMA, RunFolder
 from edgeecc.runtimes.base import Array, Runtime
@@ -37,20 +38,22 @@ _HALF_WIDTH = 1.96
 
 
 def export_engine(
-    folder: RunFolder, device: Optional[str] = None, precision: Optional[str] = None
-) -> Dict[str, Any]:
+    folder: RunFolder, device: Optional[str] = None, precision: Optional[str] = None, on_progress: OnProgress = silent
+) -> Dict[str, Any]:  # fmt: skip
     """Build slim.onnx into an engine and write it with its manifest into the run's folder.
 
     Args:
         folder: of a run that was exported.
         device: with TensorRT or trtexec; None takes the one that the run's energy was priced on, or the best here.
         precision: for a device that names none.
+        on_progress: told of what is done.
     Returns: the manifest: what was built where, accuracy on the run's check images, differences to ONNX Runtime,
         energy and latency with their 95 % intervals, and the verdict on every budget.
     Raises: ArtifactError when the run was not exported or the engine cannot be built; ConfigError for a device
         without engines; RuntimeUnavailableError when it is not this machine's.
     """
     with folder.locked():
+        folder.check_settled()
         for file in ("slim.onnx", "check.safetensors", "result.json"):
             if not folder.has(file):
                 raise ArtifactError(
@@ -63,8 +66,11 @@ def export_engine(
         check = _check_set(name, check)
         protocol = measuring_of(result, folder.file("result.json")).energy
         engines = run_engines(folder, name, ranges)
+        on_progress(Progress("engine", 0, 3, note=f"building it for {name.text}"))
         with open_target(name, engines) as target, target.load(model) as runtime:
+            on_progress(Progress("engine", 1, 3, note="scoring it"))
             scores, error = compare_in(runtime, check)
+            on_progress(Progress("engine", 2, 3, note="measuring it"))
             found = measure_loaded(runtime, target, protocol, events=True)
             built = _built(runtime)
             told: Dict[str, Any] = {

@@ -25,20 +25,29 @@ from edgeecc.export_parts import (
 from edgeecc.graph.input_mask import NAME, input_masks
 from edgeecc.graph.spec import NetworkSpec
 from edgeecc.graph.to_onnx import to_onnx
+from edgeecc.progress import OnProgress, silent
 from edgeecc.run_engines import write_ranges
 from edgeecc.run_folder import REPORT_SCHEMA, RESULT_SCHEMA, RunFolder
 from edgeecc.run_request import tensors_of
 from edgeecc.sources import NetworkSource
+from edgeecc.telling import staged
 from edgeecc.verify import array_of, pattern_holds, pattern_of, verify_locked, zeros_energy
 
 
-def export_weights(folder: RunFolder, config: VerifyConfig = VerifyConfig()) -> Dict[str, Any]:  # noqa: B008  # frozen
+def export_weights(
+    folder: RunFolder,
+    config: VerifyConfig = VerifyConfig(),  # noqa: B008  # frozen
+    on_progress: OnProgress = silent,
+) -> Dict[str, Any]:
     """Write slim.onnx (dense shapes, zeros in the weights) and sparse.safetensors, verify, report by layer.
 
     Returns: what `edgeecc export --json` prints.
     Raises: ArtifactError when the run is not finished.
     """
+    tell = staged(on_progress, 2)
     with folder.locked():
+        folder.tidy()
+        tell("slim.onnx")
         run, spec = folder.read_finished(), folder.read_spec()
         source = NetworkSource.from_json(run.get("source"), folder.path)
         masked = network_of(folder, source, "masked")
@@ -49,6 +58,7 @@ def export_weights(folder: RunFolder, config: VerifyConfig = VerifyConfig()) -> 
         write_bytes(folder.file("slim.onnx"), graph.SerializeToString())
         write_check(folder, check)
         write_ranges(folder, range_images(data, config))
+        tell("scoring and measuring slim.onnx")
         verified = verify_locked(folder, config)
         _report(folder, spec, graph, verified)
     return {

@@ -22,6 +22,7 @@ fit.json, fit.safetensors, fit-profile-METRIC.json   where export --fit-budget s
 from __future__ import annotations
 
 import contextlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Dict, Iterable, Iterator, Mapping
@@ -69,13 +70,15 @@ FILES = (
     "search.safetensors", FIT_STATE, FIT_WEIGHTS, *map(profile_name, BOUNDED), *map(corrected_name, BOUNDED),
     *map(staged_name, BOUNDED),
 )  # fmt: skip
-#: What only an interrupted run needs.
+#: What only an interrupted run needs, or an interrupted export --fit-budget.
 UNFINISHED = (
     "checkpoint.safetensors",
     "search.safetensors",
     "pruned.safetensors",
     "phase.safetensors",
     "best.safetensors",
+    FIT_WEIGHTS,
+    *map(staged_name, BOUNDED),
 )
 
 
@@ -108,7 +111,7 @@ class RunFolder:
         if not self.writes:
             yield
             return
-        with exclusive(self.path, "wait for it or choose another with --run"):
+        with exclusive(self.path, "wait for it, or take another run folder"):
             yield
 
     def write_json(self, name: str, schema: str, body: Mapping[str, object]) -> None:
@@ -125,6 +128,45 @@ class RunFolder:
         """Remove files that are there."""
         for name in names if self.writes else ():
             self.file(name).unlink(missing_ok=True)
+
+    def write_run(self, body: Mapping[str, object]) -> None:
+        """Write run.json, newer than that of every other run here, whatever the clock says: see `latest_run`."""
+        self.write_json("run.json", RUN_SCHEMA, body)
+        if self.writes:
+            mine = self.file("run.json")
+            others = [
+                _made_ns(path) for path in self.path.parent.glob("*/run.json") if path != mine
+            ]
+            newest = max(others, default=0)
+            if newest >= _made_ns(
+                mine
+            ):  # the clock was set back, or was ahead when that one was made
+                os.utime(mine, ns=(newest + 10**6, newest + 10**6))
+
+    def tidy(self) -> None:
+        """Remove what a command left that was killed after its result was written."""
+        if self.has("result.json") and not self.has(FIT_STATE):
+            self.drop(UNFINISHED)
+
+    def is_staged(self) -> bool:
+        """Return whether export --fit-budget was interrupted while it replaced the run's files.
+
+        Raises: ArtifactError when what it left is damaged.
+        """
+        return (
+            self.has(FIT_STATE)
+            and read_json(self.file(FIT_STATE), FIT_SCHEMA).get("result") is not None
+        )
+
+    def check_settled(self) -> None:
+        """Check that the run's files belong together.
+
+        Raises: ArtifactError when they are being replaced.
+        """
+        if self.is_staged():
+            raise ArtifactError(
+                f"{self.path} is being fitted to its budget; give edgeecc export --fit-budget again to go on"
+            )
 
     def read_run(self) -> Dict[str, object]:
         """Return run.json.
@@ -199,7 +241,7 @@ def read_spec_file(path: Path) -> NetworkSpec:
 
 
 def latest_run(workspace: Path) -> RunFolder:
-    """Return the run of `workspace`/runs that was changed last.
+    """Return the run of `workspace`/runs that was begun last.
 
     Raises: ArtifactError when there is none.
     """
@@ -208,7 +250,45 @@ def latest_run(workspace: Path) -> RunFolder:
         raise ArtifactError(
             f"no run in {workspace / 'runs'}; make one with edgeecc prune, or name its folder"
         )
-    return RunFolder(max(runs, key=lambda run: (run / "run.json").stat().st_mtime))
+    return RunFolder(max(runs, key=lambda run: _made_ns(run / "run.json")))
+
+
+def differing(before: Mapping[str, object], now: Mapping[str, object], most: int = 3) -> str:
+    """Return in words what two requests have otherwise, empty where they are the same.
+
+    Args:
+        before, now: trees as JSON gives them.
+        most: entries that are told.
+    """
+    one, other = _flat(before), _flat(now)
+    names = [name for name in {**one, **other} if one.get(name) != other.get(name)]
+    return ", ".join(
+        f"{name} {_short(one.get(name))} (now {_short(other.get(name))})" for name in names[:most]
+    )
+
+
+def _flat(tree: Mapping[str, object], prefix: str = "") -> Dict[str, object]:
+    """Return dotted name -> value."""
+    flat: Dict[str, object] = {}
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            flat.update(_flat(value, f"{prefix}{key}."))
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def _short(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= 40 else f"{text[:12]}..."
+
+
+def _made_ns(path: Path) -> int:
+    """Return when a file was last written, 0 where it is gone."""
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 def _is_units(value: object) -> bool:

@@ -30,7 +30,7 @@ from edgeecc.errors import ArtifactError, ConfigError
 from edgeecc.graph.spec import NetworkSpec
 from edgeecc.networks.weights import load_into
 from edgeecc.normalisation import Normalisation
-from edgeecc.run_folder import FILES, RESULT_SCHEMA, RUN_SCHEMA, UNFINISHED, RunFolder, profile_name
+from edgeecc.run_folder import FILES, RESULT_SCHEMA, UNFINISHED, RunFolder, differing, profile_name
 from edgeecc.solvers.base import Step
 from edgeecc.solvers.table import method
 from edgeecc.sources import NetworkSource
@@ -41,6 +41,8 @@ from edgeecc.training.task import Task
 from edgeecc.training.tasks import make_task
 from edgeecc.units import Budget, check_distinct
 
+#: What a request calls the digest of its images.
+DATA_DIGEST = "data_sha256"
 #: Called with the phase ("prune", "finetune") and each step.
 OnPhaseStep = Callable[[str, Step], None]
 
@@ -134,7 +136,9 @@ def claimed(  # noqa: PLR0913  # keyword-only, what a fresh folder holds, and wh
     folder = RunFolder(request.run or default_run(request, source), writes=world.is_main)
     with folder.locked():
         if world.is_main and _is_fresh(folder, source, identity, force=request.force):
-            folder.drop(FILES)
+            folder.drop(
+                ("run.json", *FILES)
+            )  # a kill from here on leaves a folder that is nobody's
             folder.write_tensors(
                 "dense.safetensors", tensors_of(model), {"network": source.reference}
             )
@@ -143,7 +147,7 @@ def claimed(  # noqa: PLR0913  # keyword-only, what a fresh folder holds, and wh
             for profile in profiles:
                 profile.save(folder.file(profile_name(profile.metric)))
             body = {"source": source.to_json(), "request": dict(identity)}
-            folder.write_json("run.json", RUN_SCHEMA, body)  # from here on it is this request's
+            folder.write_run(body)  # from here on it is this request's
         world.barrier()
         if not world.is_main and _is_fresh(folder, source, identity, force=False):
             raise ArtifactError(
@@ -158,14 +162,26 @@ def _is_fresh(
     if force or not folder.has("run.json"):
         return True
     run = folder.read_run()
-    asked = json.loads(json.dumps([dict(identity), source.to_json()]))
-    if [run.get("request"), run.get("source")] != asked:
+    asked = json.loads(json.dumps({"request": dict(identity), "source": source.to_json()}))
+    told = differing(_request_of(run, asked), asked)
+    if told:
         raise ArtifactError(
-            f"{folder.path} holds another run; choose another with --run, or --force to replace it"
+            f"{folder.path} holds another run, with {told}; choose another with --run, or --force to replace it"
         )
     if folder.has("result.json"):
+        folder.tidy()
         raise ArtifactError(f"{folder.path} is finished; export it, or --force to prune again")
     return False
+
+
+def _request_of(
+    run: Mapping[str, object], asked: Mapping[str, Mapping[str, object]]
+) -> Dict[str, object]:
+    """Return what a run was asked for; runs of 0.1.0 do not tell which images they saw, which are taken on trust."""
+    request = run.get("request")
+    known = dict(request) if isinstance(request, dict) else {}
+    images = {DATA_DIGEST: asked["request"].get(DATA_DIGEST)} if DATA_DIGEST not in known else {}
+    return {"request": {**known, **images}, "source": run.get("source")}
 
 
 def task_of(data: DataBundle) -> Task:

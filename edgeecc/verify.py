@@ -47,6 +47,7 @@ def verify(folder: RunFolder, config: Optional[VerifyConfig] = None) -> Dict[str
     Raises: ArtifactError when the run was not exported or its files do not belong together.
     """
     with folder.locked():
+        folder.check_settled()
         return verify_locked(folder, config or VerifyConfig())
 
 

@@ -38,8 +38,10 @@ class EdgeeccGroup(click.Group):
         except EdgeeccError as error:
             _fail(error, ctx)
         except KeyboardInterrupt:
+            forced = " without --force" if (ctx.obj or {}).get("forced") else ""
             click.echo(
-                "interrupted; what was saved is kept, give the same command to go on", err=True
+                f"interrupted; what was saved is kept, give the same command{forced} to go on",
+                err=True,
             )
             ctx.exit(EXIT_INTERRUPTED)
         except ModuleNotFoundError as error:

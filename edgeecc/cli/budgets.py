@@ -13,9 +13,6 @@ from edgeecc.units import BOUNDED, Budget, Metric, format_quantity, parse_budget
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-#: What steps call a limit's cost as a share of its bound.
-_LOAD = "load."
-
 
 def budget_options(command: Command) -> Command:
     """Add --budget and --of."""
@@ -61,15 +58,6 @@ def parse_budget_options(texts: Sequence[str], of: str) -> Tuple[Budget, ...]:
         return parse_budgets(texts, Metric(of))
     except UnitError as error:
         raise click.UsageError(str(error)) from error
-
-
-def progress_note(cost: float, metric: Metric, values: Mapping[str, float]) -> str:
-    """Return what progress says of the budgets: the cost of the only one, or the tightest of several."""
-    loads = {name[len(_LOAD) :]: v for name, v in values.items() if name.startswith(_LOAD)}
-    if len(loads) < 2:
-        return format_quantity(cost, metric)
-    tightest = max(loads, key=lambda name: loads[name])
-    return f"{tightest} at {loads[tightest]:.1%} of its bound"
 
 
 def print_budgets(budgets: Sequence[Mapping[str, Any]]) -> None:

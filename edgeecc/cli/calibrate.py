@@ -17,7 +17,8 @@ from edgeecc.cli.options import (
     precision_option,
     workspace_option,
 )
-from edgeecc.cli.output import ProgressLine, emit_json, key_values, print_table
+from edgeecc.cli.output import emit_json, key_values, print_table
+from edgeecc.cli.progress import ProgressDisplay
 from edgeecc.config import (
     COST_MODEL_GRAMMAR,
     LATENCY_PROTOCOL,
@@ -170,8 +171,8 @@ def calibrate(ctx: click.Context, /, program: Optional[str], as_json: bool, **op
         fleet=options["fleet"],
         scheduler=options["scheduler"],
     )
-    with ProgressLine("calibrate", quiet=ctx.obj["quiet"]) as line:
-        result = calibration_job.run(request, config, protocol, on_sample=line.update)
+    with ProgressDisplay(quiet=ctx.obj["quiet"]) as show:
+        result = calibration_job.run(request, config, protocol, show)
     if as_json:
         emit_json(result)
         return

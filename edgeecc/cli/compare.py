@@ -11,7 +11,8 @@ from edgeecc.cli.boundary import EXIT_ERROR
 from edgeecc.cli.budgets import parse_budget_options
 from edgeecc.cli.config_file import config_option
 from edgeecc.cli.options import json_option, margin_options, network_options, workspace_option
-from edgeecc.cli.output import ProgressLine, emit_json, print_table
+from edgeecc.cli.output import emit_json, print_table
+from edgeecc.cli.progress import ProgressDisplay
 from edgeecc.cli.prune import training_options
 from edgeecc.config import PruneConfig, TrainConfig
 from edgeecc.data.table import KNOWN
@@ -149,8 +150,8 @@ def compare(
     from edgeecc.compare import compare as use_case
 
     request = _request(model, parsed, of, options)
-    with ProgressLine("compare", quiet=ctx.obj["quiet"]) as line:
-        result: Dict[str, Any] = use_case(request, line.update)
+    with ProgressDisplay(quiet=ctx.obj["quiet"]) as show:
+        result: Dict[str, Any] = use_case(request, show)
     if as_json:
         emit_json(result)
     else:

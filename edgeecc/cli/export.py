@@ -11,7 +11,8 @@ from click.core import ParameterSource
 
 from edgeecc.cli.boundary import EXIT_BUDGET_MISSED
 from edgeecc.cli.options import json_option, workspace_option
-from edgeecc.cli.output import ProgressLine, emit_json, events_pairs, key_values, print_table
+from edgeecc.cli.output import emit_json, events_pairs, key_values, print_table
+from edgeecc.cli.progress import ProgressDisplay
 from edgeecc.device_names import PRECISIONS
 from edgeecc.fit_config import FitBudgetConfig
 from edgeecc.run_folder import RunFolder, latest_run
@@ -76,7 +77,7 @@ def export(
     """  # noqa: D301  # \b keeps click from wrapping
     folder = RunFolder(run) if run is not None else latest_run(options["workspace"])
     if trt and importlib.util.find_spec("torch") is None:
-        _end_with_engine(ctx, {}, _built(folder, options), as_json)
+        _end_with_engine(ctx, {}, _built(ctx, folder, options), as_json)
         return
     _check_device(ctx, folder, trt, options)
     from edgeecc.export import export as export_channels
@@ -87,9 +88,10 @@ def export(
     else:
         _refuse_without_fit(ctx)
         use_case = export_weights if folder.kind() == "weights" else export_channels
-        result = use_case(folder)
+        with ProgressDisplay(quiet=ctx.obj["quiet"]) as show:
+            result = use_case(folder, on_progress=show)
     if trt:
-        _end_with_engine(ctx, result, _built(folder, options), as_json)
+        _end_with_engine(ctx, result, _built(ctx, folder, options), as_json)
         return
     if as_json:
         emit_json(result)
@@ -110,16 +112,8 @@ def _fitted(ctx: click.Context, folder: RunFolder, options: Mapping[str, Any]) -
     from edgeecc.fit_budget import fit_budget
 
     config = FitBudgetConfig(rounds=options["rounds"], confidence=options["confidence"])
-    with ProgressLine("fit", quiet=ctx.obj["quiet"]) as line:
-
-        def on_step(phase: str, step: Any) -> None:  # a Step; its class needs torch
-            line.update(step.step, step.steps, f"loss {step.loss:.3f}", label=phase)
-
-        def on_round(told: Mapping[str, Any]) -> None:
-            note = "  ".join(_measured_words(row) for row in told["budgets"])
-            line.update(told["round"], config.rounds, note, label="measured")
-
-        return fit_budget(folder, config, on_step=on_step, on_round=on_round)
+    with ProgressDisplay(quiet=ctx.obj["quiet"]) as show:
+        return fit_budget(folder, config, on_progress=show)
 
 
 def _refuse_without_fit(ctx: click.Context) -> None:
@@ -145,10 +139,11 @@ def _check_device(
     engine_device(folder, options["device"], options["precision"])
 
 
-def _built(folder: RunFolder, options: Mapping[str, Any]) -> Dict[str, Any]:
+def _built(ctx: click.Context, folder: RunFolder, options: Mapping[str, Any]) -> Dict[str, Any]:
     from edgeecc.export_engine import export_engine
 
-    return export_engine(folder, options["device"], options["precision"])
+    with ProgressDisplay(quiet=ctx.obj["quiet"]) as show:
+        return export_engine(folder, options["device"], options["precision"], show)
 
 
 def _end_with_engine(
@@ -242,10 +237,6 @@ def _print_rounds(fit: Mapping[str, Any]) -> None:
         words = f"round {place} holds {how}"
     words += f", {told['share'] - 1.0:+.2%} from it"
     click.echo(f"{words} ({fit['reason']}; {fit['finetune_steps']} steps of fine-tuning)")
-
-
-def _measured_words(row: Mapping[str, Any]) -> str:
-    return f"{format_quantity(row['measured'], Metric(row['metric']))} ({row['meter']})"
 
 
 def _correction_words(told: Mapping[str, Any]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 
 import click
 
@@ -19,6 +18,7 @@ from edgeecc.cli.export import export, verify
 from edgeecc.cli.inspection import inspect
 from edgeecc.cli.measure import measure
 from edgeecc.cli.networks import networks
+from edgeecc.cli.progress import StderrHandler
 from edgeecc.cli.prune import prune
 from edgeecc.cli.report import report
 from edgeecc.launch import one_voice
@@ -48,7 +48,7 @@ def cli(ctx: click.Context, verbose: int, quiet: bool) -> None:
         logging.ERROR if quiet else (logging.WARNING, logging.INFO, logging.DEBUG)[min(verbose, 2)]
     )
     logging.basicConfig(
-        level=level, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr
+        level=level, format="%(levelname)s %(name)s: %(message)s", handlers=[StderrHandler()]
     )
     ctx.obj = {"quiet": quiet}
     if DEFAULT_FILE.is_file():

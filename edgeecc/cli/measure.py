@@ -18,9 +18,11 @@ from edgeecc.cli.calibrate import protocol_of, protocol_options
 from edgeecc.cli.config_file import config_option
 from edgeecc.cli.options import device_option, json_option, precision_option
 from edgeecc.cli.output import emit_json, events_pairs, key_values
+from edgeecc.cli.progress import ProgressDisplay
 from edgeecc.config import CalibrateConfig, Design
 from edgeecc.cost.samples import THINNEST
 from edgeecc.fleet.wire import MAX_LINE, MAX_NUMBER
+from edgeecc.progress import Progress
 
 if TYPE_CHECKING:
     from edgeecc.graph.spec import Widths
@@ -79,7 +81,8 @@ class WidthsType(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # ge
 )
 @protocol_options
 @json_option
-def measure(as_json: bool, **options: Any) -> None:
+@click.pass_context
+def measure(ctx: click.Context, /, as_json: bool, **options: Any) -> None:
     """Measure variants of a network on this device; needs no torch.
 
     Without --widths or --number it reads variants from stdin, one {"number": N, "widths": [W, ...]} a line, and
@@ -109,7 +112,9 @@ def measure(as_json: bool, **options: Any) -> None:
             chosen: Widths = station.spec.widths(widths)
         else:
             chosen = station.sample(number, options["seed"], options["design"])
-        found = station.measure(0 if number is None else number, chosen)
+        with ProgressDisplay(quiet=ctx.obj["quiet"]) as show:
+            show(Progress("measuring", note=f"one variant on {station.device}"))
+            found = station.measure(0 if number is None else number, chosen)
     if as_json:
         emit_json(found)
         return

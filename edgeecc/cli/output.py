@@ -1,27 +1,16 @@
-"""Results on stdout, progress and logs on stderr."""
+"""Results on stdout."""
 
 from __future__ import annotations
 
 import json
 import sys
-from typing import Any, Dict, Iterator, Mapping, Optional, Sequence
+from typing import Any, Dict, Iterator, Mapping, Sequence
 
 import click
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 from rich.table import Table
 
 from edgeecc.units import Metric, format_quantity
-
-#: Plain progress lines are at least this many seconds apart when stderr is no terminal.
-PLAIN_INTERVAL_S = 10.0
 
 
 def emit_json(result: Mapping[str, object]) -> None:
@@ -54,56 +43,6 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
     for row in rows:
         table.add_row(*row)
     console.print(table)
-
-
-class ProgressLine:
-    """Progress of one long job: a bar in a terminal, sparse lines elsewhere, nothing when quiet."""
-
-    def __init__(self, label: str, *, quiet: bool) -> None:
-        self._label = label
-        self._quiet = quiet
-        self._bar: Optional[Progress] = None
-        self._task: Optional[TaskID] = None
-        self._last = float("-inf")
-
-    def __enter__(self) -> ProgressLine:
-        if not self._quiet and sys.stderr.isatty():
-            self._bar = Progress(
-                TextColumn("{task.description}"),
-                BarColumn(),
-                TextColumn("{task.completed:.0f}/{task.total:.0f}"),
-                TextColumn("{task.fields[note]}"),
-                TimeElapsedColumn(),
-                TimeRemainingColumn(),
-                console=Console(stderr=True),
-                transient=True,
-            )
-            self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-
-    def update(self, done: int, total: int, note: str = "", label: Optional[str] = None) -> None:
-        """Show that `done` of `total` is done, with a short note of live numbers."""
-        if self._quiet:
-            return
-        label = label or self._label
-        if self._bar is None:
-            self._plain(done, total, f"{label} {done}/{total} {note}".rstrip())
-        elif self._task is None:
-            self._task = self._bar.add_task(label, total=total, completed=done, note=note)
-        else:
-            self._bar.update(self._task, description=label, total=total, completed=done, note=note)
-
-    def _plain(self, done: int, total: int, line: str) -> None:
-        from time import perf_counter
-
-        now = perf_counter()
-        if done >= total or now - self._last >= PLAIN_INTERVAL_S:
-            self._last = now
-            click.echo(line, err=True)
 
 
 def key_values(pairs: Mapping[str, str]) -> Iterator[str]:

@@ -13,7 +13,6 @@ from edgeecc.cli.budgets import (
     parse_budget_options,
     price_options,
     print_budgets,
-    progress_note,
 )
 from edgeecc.cli.config_file import config_option
 from edgeecc.cli.options import (
@@ -24,7 +23,8 @@ from edgeecc.cli.options import (
     network_options,
     workspace_option,
 )
-from edgeecc.cli.output import ProgressLine, emit_json, print_table
+from edgeecc.cli.output import emit_json, print_table
+from edgeecc.cli.progress import ProgressDisplay
 from edgeecc.config import EccConfig, PruneConfig, TrainConfig, WspConfig
 from edgeecc.data.table import KNOWN
 from edgeecc.normalisation import parse_normalisation
@@ -32,7 +32,6 @@ from edgeecc.peer_config import with_settings
 from edgeecc.schedule import parse_stage
 from edgeecc.solvers.table import METHODS
 from edgeecc.solvers.table import method as method_row
-from edgeecc.units import Metric
 
 _PRUNING, _ECC, _WSP, _TRAINING = PruneConfig(), EccConfig(), WspConfig(), TrainConfig()
 
@@ -252,9 +251,9 @@ def prune(
         raise click.UsageError(
             f"{request.pruning.method} takes one budget, a share of energy; leave the others out"
         )
-    metric = Metric.ACCESSES if use_case is sparsify else parsed[0].metric
-    with ProgressLine("prune", quiet=ctx.obj["quiet"]) as line, job() as world:
-        result = use_case(request, on_step=_reporter(line, metric), world=world)
+    ctx.obj["forced"] = request.force
+    with ProgressDisplay(quiet=ctx.obj["quiet"]) as show, job() as world:
+        result = use_case(request, show, world=world)
     if as_json:
         emit_json(result)
     else:
@@ -324,14 +323,6 @@ def _settings_of(
     if method in WEIGHT_METHODS:
         return {"wsp": with_settings(wsp, texts)}
     return {"settings": with_settings(method_row(method).settings(), texts)}
-
-
-def _reporter(line: ProgressLine, metric: Metric) -> Callable[..., None]:
-    def report(phase: str, step: Any) -> None:  # a Step; its class needs torch
-        note = f"{progress_note(step.cost, metric, step.values)}  loss {step.loss:.3f}"
-        line.update(step.step, step.steps, note, label=phase)
-
-    return report
 
 
 def _print(result: Dict[str, Any]) -> None:

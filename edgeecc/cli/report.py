@@ -8,7 +8,8 @@ from typing import Any, Optional
 import click
 
 from edgeecc.cli.options import device_option, json_option, workspace_option
-from edgeecc.cli.output import ProgressLine, emit_json
+from edgeecc.cli.output import emit_json
+from edgeecc.cli.progress import ProgressDisplay
 from edgeecc.config import ReportConfig
 
 _CONFIG = ReportConfig()
@@ -55,8 +56,8 @@ def report(ctx: click.Context, /, as_json: bool, **options: Any) -> None:
     folder: Optional[Path] = options["folder"]
     found = job.find_folder(folder, options["network"], options["device"], options["workspace"])
     request = job.Request(found, options["like"])
-    with ProgressLine("report", quiet=ctx.obj["quiet"]) as line:
-        result = job.run(request, config, on_fit=line.update)
+    with ProgressDisplay(quiet=ctx.obj["quiet"]) as show:
+        result = job.run(request, config, show)
     if as_json:
         emit_json(result)
         return

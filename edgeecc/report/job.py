@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable, Dict, Optional
+from typing import Dict, Optional
 
-from edgeecc.artifacts import write_bytes
+from edgeecc.artifacts import exclusive, write_bytes
 from edgeecc.calibration_folder import device_metric, folder_name, network_folder
 from edgeecc.config import ReportConfig
 from edgeecc.cost.profile import Profile
 from edgeecc.errors import ConfigError
+from edgeecc.progress import OnProgress, Progress, silent
 from edgeecc.report.evidence import read_evidence
 from edgeecc.report.figures import as_json, work_out
 from edgeecc.report.page import page
@@ -50,13 +51,13 @@ def find_folder(
 def run(
     request: Request,
     config: ReportConfig,
-    on_fit: Callable[[int, int], None] = lambda done, total: None,
+    on_progress: OnProgress = silent,
 ) -> Dict[str, object]:
     """Write FOLDER/report/report.html and its charts.
 
     Args:
         request, config: what is reported on, and how.
-        on_fit: told of (fits done, fits to do).
+        on_progress: told of fits to resampled samples.
     Returns: what `edgeecc report --json` prints.
     Raises: RuntimeUnavailableError when matplotlib is not here; ArtifactError when a file is missing or damaged, they
         do not belong together, or the folder cannot be written; ConfigError as `figures.work_out`.
@@ -64,11 +65,20 @@ def run(
     check_here()
     like = None if request.like is None else Profile.load(request.like)
     evidence = read_evidence(request.folder)
-    figures = work_out(evidence, config, like=like, on_fit=on_fit)
+    figures = work_out(
+        evidence,
+        config,
+        like=like,
+        on_fit=lambda done, total: on_progress(
+            Progress("fitting resampled samples", done, total, "fits")
+        ),
+    )
+    on_progress(Progress("drawing"))
     charts = draw(figures)
     out = request.folder / "report"
-    for name, data in charts.items():
-        write_bytes(out / name, data)
-    write_bytes(out / "report.html", page(figures, charts).encode())
+    with exclusive(out, "wait for it"):
+        for name, data in charts.items():
+            write_bytes(out / name, data)
+        write_bytes(out / "report.html", page(figures, charts).encode())
     paths = {"report": str(out / "report.html"), "charts": [str(out / name) for name in charts]}
     return {**paths, **as_json(figures)}

@@ -14,7 +14,7 @@ PACKAGE = ROOT / "edgeecc"
 
 BASE = {
     "errors", "units", "config", "artifacts", "compressed", "fit_config", "fleet_config", "interrupts", "launch",
-    "normalisation", "pattern", "peer_config", "plugins", "schedule", "workload",
+    "normalisation", "pattern", "peer_config", "plugins", "progress", "schedule", "workload",
 }  # fmt: skip
 DOMAIN = {"graph", "networks", "data", "cost", "meters", "runtimes", "solvers", "training"}
 USE_CASES = {
@@ -22,7 +22,7 @@ USE_CASES = {
     "catalogue", "check_set", "compare", "comparison", "crew", "demo", "device_names", "doctor", "explain",
     "export", "export_engine", "export_parts", "export_weights", "fit_budget", "fit_rounds", "fit_training",
     "fleet", "inspection", "loaders", "machine", "measure_variants", "pricing", "prune", "report", "rounds",
-    "run_folder", "run_profiles", "run_request", "sources", "sparsify", "targets", "verdict", "verify",
+    "run_folder", "run_profiles", "run_request", "sources", "sparsify", "targets", "telling", "verdict", "verify",
     "weight_methods",
 }  # fmt: skip
 #: What a domain package may import of the other domain packages: the modules that only describe.
@@ -36,7 +36,8 @@ SHARED = {
 }
 #: Device tier: importable without torch.
 DEVICE = [
-    "errors", "units", "config", "artifacts", "pattern", "plugins", "workload", "graph.spec", "graph.drawing",
+    "errors", "units", "config", "artifacts", "pattern", "plugins", "progress", "workload", "graph.spec",
+    "graph.drawing",
     "graph.ties", "graph.onnx_slice", "graph.onnx_work", "graph.settle", "cost.product", "cost.exact",
     "cost.hardware", "cost.systolic", "cost.correction", "cost.fit", "cost.profile", "cost.receipt", "cost.design",
     "cost.stopping", "meters.base", "meters.conditions", "meters.ina3221", "meters.jetson", "meters.jtop",

@@ -81,7 +81,7 @@ def test_a_graph_folder_cannot_write_outside_the_workspace(tmp_path: Path) -> No
     )
     write_bytes(source / "dense.onnx", graph.SerializeToString())
     request = Request(None, None, source, TX2.name, workspace)
-    result = run(request, SAMPLES, MeasureProtocol(), lambda *_: None)
+    result = run(request, SAMPLES, MeasureProtocol())
     assert workspace.resolve() in Path(str(result["profile"])).resolve().parents
     assert sorted(path.name for path in tmp_path.iterdir()) == ["graph", "workspace"]
 
