@@ -9,7 +9,6 @@ import click
 
 from edgeecc.artifacts import read_toml
 from edgeecc.calibration_folder import shipped_roots
-from edgeecc.cli.boundary import one_line
 from edgeecc.errors import ArtifactError
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -38,7 +37,7 @@ def file_defaults(path: Path, group: click.Group) -> Dict[str, Dict[str, Any]]:
     try:
         document = read_toml(path)
     except ArtifactError as error:
-        raise click.UsageError(one_line(str(error))) from error
+        raise click.UsageError(str(error)) from error
     return {name: _parameters(path, name, table, group) for name, table in document.items()}
 
 
