@@ -25,6 +25,7 @@ from edgeecc.graph.onnx_slice import SlicePlan
 from edgeecc.graph.spec import IntArray, NetworkSpec
 from edgeecc.graph.surgery import slim
 from edgeecc.graph.to_onnx import to_onnx
+from edgeecc.own_code import check_own_code
 from edgeecc.run_folder import FIT_SCHEMA, FIT_STATE, REPORT_SCHEMA, RESULT_SCHEMA, RunFolder
 from edgeecc.run_profiles import METERED, Seen, corrections, measured_value
 from edgeecc.run_request import tensors_of
@@ -61,6 +62,7 @@ def is_staged(folder: RunFolder) -> bool:
 def export_locked(folder: RunFolder, config: VerifyConfig) -> Dict[str, Any]:
     """Export a run whose lock is held; see `export`."""
     run, spec = folder.read_finished(), folder.read_spec()
+    check_own_code(folder, run)
     source = NetworkSource.from_json(run.get("source"), folder.path)
     keep = folder.read_keep(spec)
     dense, masked = network_of(folder, source, "dense"), network_of(folder, source, "masked")

@@ -23,6 +23,7 @@ from edgeecc.export_parts import (
 from edgeecc.graph.input_mask import NAME, input_masks
 from edgeecc.graph.spec import NetworkSpec
 from edgeecc.graph.to_onnx import to_onnx
+from edgeecc.own_code import check_own_code
 from edgeecc.run_folder import REPORT_SCHEMA, RESULT_SCHEMA, RunFolder
 from edgeecc.run_request import tensors_of
 from edgeecc.sources import NetworkSource
@@ -37,6 +38,7 @@ def export_weights(folder: RunFolder, config: VerifyConfig = VerifyConfig()) -> 
     """
     with folder.locked():
         run, spec = folder.read_finished(), folder.read_spec()
+        check_own_code(folder, run)
         source = NetworkSource.from_json(run.get("source"), folder.path)
         masked = network_of(folder, source, "masked")
         check = make_check(run, source, masked, config)

@@ -87,7 +87,8 @@ def _fuzzed(name: str, seconds: float, options: argparse.Namespace) -> Dict[str,
     row["coverage"] = int(done[-1][1]) if done else 0
     if status != 0:
         what = " ".join(text[-300:].split())
-        row["failures"][f"the process ended with {status}"] = {"what": what, "file": str(log), "times": 1}
+        last = options.out / f"{name}-last"
+        row["failures"][f"the process ended with {status}"] = {"what": what, "file": str(last), "times": 1}
     return dict(row)
 
 

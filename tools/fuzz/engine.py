@@ -52,6 +52,7 @@ class Counter:
 
         self.target, self.count = TARGETS[name], Count()
         self._out, self._name = out, name
+        self._last = out / f"{name}-last"
         self._start = time.perf_counter()
         self._reported = -_REPORT_S
         out.mkdir(parents=True, exist_ok=True)
@@ -65,6 +66,7 @@ class Counter:
         """Judge one input and take down what came of it."""
         from tools.fuzz.judge import judge
 
+        self._last.write_bytes(data)  # what is left there has ended the process
         verdict = judge(self.target.read, data)
         self.count.executions += 1
         outcome = verdict.where or "ok"

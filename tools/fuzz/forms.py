@@ -127,10 +127,11 @@ def _size_change(model: onnx.ModelProto, random: Random) -> None:
 
 def _within(model: onnx.ModelProto, random: Random) -> None:
     """Put the graph into an attribute of one of its nodes, as If and Loop have it."""
-    node = random.choice(model.graph.node)
-    attribute = node.attribute.add()
+    inner = onnx.GraphProto()
+    inner.CopyFrom(model.graph)
+    attribute = random.choice(model.graph.node).attribute.add()
     attribute.name, attribute.type = "then_branch", onnx.AttributeProto.GRAPH
-    attribute.g.CopyFrom(model.graph)
+    attribute.g.CopyFrom(inner)
 
 
 _GRAPH_CHANGES = (
