@@ -1,6 +1,6 @@
 # make demo    the main job on real data, set-up included
 # make test    every test, set-up included
-# make check   ruff, mypy --strict, the Python 3.8 floor, layering, the Dockerfile, the wheels of every pin
+# make check   ruff, mypy --strict, the Python 3.8 floor, layering, the Dockerfile, the wheels and advisories of every pin
 # make floor   the device tier's tests with the oldest supported dependencies
 
 PYTHON ?= python3
@@ -32,6 +32,7 @@ check: $(VENV)/.dev
 	$(BIN)/python -m pytest -q tests/repo/test_layering.py
 	$(BIN)/python -m tools.check_dockerfile
 	$(BIN)/python -m tools.check_wheels --offline
+	$(BIN)/python -m tools.audit --offline
 
 floor: $(FLOOR_VENV)/.floor
 	EDGEECC_PINS=constraints-floor.txt $(FLOOR_VENV)/bin/python -m pytest -q -m device -p no:randomly

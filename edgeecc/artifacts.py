@@ -18,7 +18,7 @@ import sys
 import tempfile
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, Dict, Iterator, Mapping
+from typing import Any, Dict, Iterator, Mapping, Optional
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +33,8 @@ else:
 
 #: Largest JSON artefact that is read; a spec of ResNet-50 takes about 200 kB.
 MAX_JSON_BYTES = 64 * 2**20
+#: Longest whole number in a JSON artefact, digits: reading one takes time with the square of its length.
+MAX_DIGITS = 40
 #: Largest TOML file that is read: people write these by hand.
 MAX_TOML_BYTES = 2**20
 
@@ -118,7 +120,7 @@ def load_json(source: Path) -> Dict[str, object]:
             raise ArtifactError(
                 f"{source} is larger than {MAX_JSON_BYTES} bytes; this is no artefact of edgeecc"
             )
-        document = json.loads(source.read_text(encoding="utf-8"), parse_constant=_no_constant)
+        document = parse_json(source.read_text(encoding="utf-8"))
     except OSError as error:
         raise ArtifactError(f"cannot read {source}: {error.strerror}; check the path") from error
     except (ValueError, RecursionError) as error:
@@ -128,6 +130,14 @@ def load_json(source: Path) -> Dict[str, object]:
     if not isinstance(document, dict):
         raise ArtifactError(f"{source} holds no JSON object; is it the right file?")
     return document
+
+
+def parse_json(text: str) -> object:
+    """Return what JSON says; its numbers are finite and its whole numbers no longer than `MAX_DIGITS`.
+
+    Raises: ValueError for anything else, RecursionError where it is nested too deeply.
+    """
+    return json.loads(text, parse_constant=_no_constant, parse_int=_whole, parse_float=_finite)
 
 
 def read_toml(source: Path) -> Dict[str, Any]:
@@ -215,7 +225,8 @@ def exclusive(folder: Path, hint: str) -> Iterator[None]:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
+        # A link would have the file made wherever it points.
+        handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
     except OSError as error:
         raise ArtifactError(
             f"cannot write folder {folder}: {error.strerror}; choose another"
@@ -227,7 +238,8 @@ def exclusive(folder: Path, hint: str) -> Iterator[None]:
             holder = _holder(handle)
             raise ArtifactError(f"{folder} is in use by another process{holder}; {hint}") from error
         for leftover in folder.glob(f".*{_SUFFIX}"):
-            leftover.unlink()  # of a writer that was killed: nobody else writes here now
+            with contextlib.suppress(OSError):
+                leftover.unlink()  # of a writer that was killed: nobody else writes here now
         yield
     finally:
         os.close(handle)
@@ -249,11 +261,19 @@ def number(value: object, what: str, source: object) -> float:
 
     Raises: ArtifactError naming `what` in `source`.
     """
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+    found = figure(value)
+    if found is None:
         raise ArtifactError(
             f"{what} in {source} must be a finite number, found {value!r}; the file is damaged"
         )
-    return float(value)
+    return found
+
+
+def figure(value: object) -> Optional[float]:
+    """Return a finite number as a float; None for anything else, and for an integer that no float reaches."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    return float(value) if -sys.float_info.max <= value <= sys.float_info.max else None
 
 
 def _checksum(tensors: Mapping[str, npt.NDArray[np.generic]], metadata: Mapping[str, str]) -> str:
@@ -279,6 +299,19 @@ def _holder(handle: int) -> str:
 
 def _no_constant(name: str) -> float:
     raise ValueError(f"{name} is not JSON")
+
+
+def _whole(text: str) -> int:
+    if len(text) > MAX_DIGITS:
+        raise ValueError(f"{text[:MAX_DIGITS]}... is a number of {len(text)} digits")
+    return int(text)
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):
+        raise ValueError(f"{text[:MAX_DIGITS]} is larger than any number here")
+    return value
 
 
 def _unwritable(target: Path, error: OSError) -> ArtifactError:

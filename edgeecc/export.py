@@ -26,6 +26,7 @@ from edgeecc.graph.onnx_slice import SlicePlan
 from edgeecc.graph.spec import IntArray, NetworkSpec, Widths
 from edgeecc.graph.surgery import slim
 from edgeecc.graph.to_onnx import to_onnx
+from edgeecc.own_code import check_own_code
 from edgeecc.progress import OnProgress, silent
 from edgeecc.run_engines import write_ranges
 from edgeecc.run_folder import REPORT_SCHEMA, RESULT_SCHEMA, RunFolder
@@ -69,6 +70,7 @@ def export_locked(
     tell = staged(on_progress, STAGES)
     tell("removing channels")
     run, spec = folder.read_finished(), folder.read_spec()
+    check_own_code(folder, run)
     source = NetworkSource.from_json(run.get("source"), folder.path)
     keep = folder.read_keep(spec)
     dense, masked = network_of(folder, source, "dense"), network_of(folder, source, "masked")

@@ -25,6 +25,7 @@ from edgeecc.export_parts import (
 from edgeecc.graph.input_mask import NAME, input_masks
 from edgeecc.graph.spec import NetworkSpec
 from edgeecc.graph.to_onnx import to_onnx
+from edgeecc.own_code import check_own_code
 from edgeecc.progress import OnProgress, silent
 from edgeecc.run_engines import write_ranges
 from edgeecc.run_folder import REPORT_SCHEMA, RESULT_SCHEMA, RunFolder
@@ -49,6 +50,7 @@ def export_weights(
         folder.tidy()
         tell("slim.onnx")
         run, spec = folder.read_finished(), folder.read_spec()
+        check_own_code(folder, run)
         source = NetworkSource.from_json(run.get("source"), folder.path)
         masked = network_of(folder, source, "masked")
         data = data_of(run, source)

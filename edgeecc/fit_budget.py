@@ -30,6 +30,7 @@ from edgeecc.graph.spec import FloatArray, IntArray, NetworkSpec
 from edgeecc.graph.surgery import mask_, slim, widen_
 from edgeecc.graph.to_onnx import to_onnx
 from edgeecc.meters.base import Measurement
+from edgeecc.own_code import check_own_code
 from edgeecc.progress import Load, OnProgress, Progress, silent
 from edgeecc.run_folder import (
     FIT_SCHEMA,
@@ -97,6 +98,7 @@ class _Fit:
         self._bounds = bounds_of(self._result, folder.file("result.json"))
         _check_meters(self._bounds, folder)
         self._run, self._spec = run, folder.read_spec()
+        check_own_code(folder, run)
         self._source = NetworkSource.from_json(run.get("source"), folder.path)
         self._made: Optional[TorchTrainer] = None
 

@@ -89,10 +89,12 @@ class RunFolder:
     Args:
         path: of the folder.
         writes: whether this process writes it; of a job of several only the first does, and the others read.
+        own_code: whether the user vouches for code that its run.json names, see `edgeecc.own_code`.
     """
 
     path: Path
     writes: bool = True
+    own_code: bool = False
 
     def file(self, name: str) -> Path:
         """Return the path of a file of this run."""

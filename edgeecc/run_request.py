@@ -30,6 +30,7 @@ from edgeecc.errors import ArtifactError, ConfigError
 from edgeecc.graph.spec import NetworkSpec
 from edgeecc.networks.weights import load_into
 from edgeecc.normalisation import Normalisation
+from edgeecc.own_code import seal
 from edgeecc.run_folder import FILES, RESULT_SCHEMA, UNFINISHED, RunFolder, differing, profile_name
 from edgeecc.solvers.base import Step
 from edgeecc.solvers.table import method
@@ -146,7 +147,9 @@ def claimed(  # noqa: PLR0913  # keyword-only, what a fresh folder holds, and wh
             source.keep_in(folder.path)
             for profile in profiles:
                 profile.save(folder.file(profile_name(profile.metric)))
-            body = {"source": source.to_json(), "request": dict(identity)}
+            body: Dict[str, object] = {"source": source.to_json(), "request": dict(identity)}
+            sealed = seal(body["source"], body["request"])
+            body.update({} if sealed is None else {"own_code": sealed})
             folder.write_run(body)  # from here on it is this request's
         world.barrier()
         if not world.is_main and _is_fresh(folder, source, identity, force=False):

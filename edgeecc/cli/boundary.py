@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 import click
 
-from edgeecc.errors import EdgeeccError, FailedElsewhereError, ParallelError
+from edgeecc.errors import EdgeeccError, FailedElsewhereError, ParallelError, one_line
 from edgeecc.launch import rank
 
 EXIT_ERROR = 1
@@ -70,7 +70,3 @@ def _fail(error: EdgeeccError, ctx: click.Context) -> NoReturn:
         ctx.exit(EXIT_ERROR)
     raise click.ClickException(message) from error
 
-
-def one_line(text: str) -> str:
-    """Return `text` on one line."""
-    return " ".join(text.split())

@@ -57,6 +57,11 @@ _FIT = FitBudgetConfig()
 @click.option(
     "--precision", type=click.Choice(PRECISIONS), help="With --trt: of a --device that names none."
 )
+@click.option(
+    "--own-code",
+    is_flag=True,
+    help="Run the code that RUN names as package.module:function, of a run that another account made and you trust.",
+)
 @workspace_option
 @json_option
 @click.pass_context
@@ -75,7 +80,8 @@ def export(
       edgeecc export runs/mobilenet_v1-ecc-0.025J --fit-budget
       edgeecc export runs/mobilenet_v1-ecc-0.025J --trt --precision fp16
     """  # noqa: D301  # \b keeps click from wrapping
-    folder = RunFolder(run) if run is not None else latest_run(options["workspace"])
+    path = run if run is not None else latest_run(options["workspace"]).path
+    folder = RunFolder(path, own_code=options["own_code"])
     if trt and importlib.util.find_spec("torch") is None:
         _end_with_engine(ctx, {}, _built(ctx, folder, options), as_json)
         return

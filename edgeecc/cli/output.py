@@ -36,7 +36,14 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
 
     Where stdout is no terminal the table is as wide as it needs to be.
     """
-    console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else 160, highlight=False)
+    # Cells are names of files that may come from anywhere: brackets in them are no markup.
+    console = Console(
+        file=sys.stdout,
+        width=None if sys.stdout.isatty() else 160,
+        highlight=False,
+        markup=False,
+        emoji=False,
+    )
     table = Table(title=title, title_justify="left", title_style="bold")
     for place, column in enumerate(columns):
         table.add_column(column, justify="left" if not place else "right")

@@ -13,12 +13,14 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import sqlite3
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
 
-from edgeecc.errors import ArtifactError
+from edgeecc.artifacts import figure, parse_json
+from edgeecc.errors import ArtifactError, brief
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS identity (key TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -57,6 +59,11 @@ CREATE TABLE IF NOT EXISTS conditions (
 CREATE TABLE IF NOT EXISTS about (told TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS failures (number INTEGER PRIMARY KEY, why TEXT NOT NULL);
 """
+#: What a store consists of; a file may bring triggers, views and computed columns, which SQLite would run.
+_TABLES = ("identity", "samples", "repeats", "set_aside", "conditions", "about", "failures")
+_PLAIN_TABLE = re.compile(r"\s*CREATE\s+TABLE\s", re.IGNORECASE)
+#: Most memory that SQLite may take, bytes.
+_HEAP_BYTES = 256 * 2**20
 #: Columns that stores written before boards had names lack.
 _LATER = {"board": "TEXT", "checked": "INTEGER"}
 #: Numbers of the two anchors, which are measured but never fitted.
@@ -143,13 +150,18 @@ class SampleStore:
             mode = "ro" if read_only else "rwc"
             address = f"{path.resolve().as_uri()}?mode={mode}"
             self._db = sqlite3.connect(address, timeout=5.0, isolation_level=None, uri=True)
+        except sqlite3.Error as error:
+            raise self._fault(error) from error
+        try:
+            self._check_layout()
             if not read_only:
                 self._prepare()
             found = dict(self._db.execute("SELECT key, value FROM identity").fetchall())
             if not found and not read_only:
                 self._db.executemany("INSERT INTO identity VALUES (?, ?)", wanted.items())
-        except sqlite3.Error as error:
-            raise self._fault(error) from error
+        except (sqlite3.Error, ArtifactError, ValueError) as error:
+            self._db.close()
+            raise error if isinstance(error, ArtifactError) else self._fault(error) from error
         differing = sorted(key for key in wanted if found and found.get(key) != wanted[key])
         if differing:
             self._db.close()
@@ -191,12 +203,10 @@ class SampleStore:
             return {
                 key: value
                 for (told,) in self._query("SELECT told FROM about")
-                for key, value in json.loads(told).items()
+                for key, value in _object(told).items()
             }
-        except (ValueError, TypeError, AttributeError) as error:
-            raise ArtifactError(
-                f"{self.path} is damaged: {error}; move it away and calibrate again"
-            ) from error
+        except (ValueError, TypeError, RecursionError) as error:
+            raise self._damaged(brief(error)) from error
 
     def tell(self, about: Mapping[str, object]) -> None:
         """Keep what is to be told of the device, JSON-ready, in place of what was.
@@ -269,10 +279,21 @@ class SampleStore:
     def _rows(self, found: Sequence[Tuple[Any, ...]], *, repeat: bool) -> List[Row]:
         try:
             return [_row(values, repeat=repeat) for values in found]
-        except (ValueError, TypeError) as error:
-            raise ArtifactError(
-                f"{self.path} is damaged: {error}; move it away and calibrate again"
-            ) from error
+        except (ValueError, TypeError, OverflowError, RecursionError) as error:
+            raise self._damaged(brief(error)) from error
+
+    def _check_layout(self) -> None:
+        """Check that the file holds tables of ours with plain columns and nothing that SQLite would run for them."""
+        self._db.execute("PRAGMA trusted_schema = OFF")
+        self._db.execute(f"PRAGMA hard_heap_limit = {_HEAP_BYTES}")
+        for kind, name, statement in self._db.execute("SELECT type, name, sql FROM sqlite_master"):
+            if kind == "index" and statement is None:
+                continue  # of a primary key
+            plain = kind == "table" and name in _TABLES and _PLAIN_TABLE.match(str(statement))
+            if not plain:
+                raise self._damaged(f"it holds {kind} {name!r}, which no calibration makes")
+            if any(column[-1] for column in self._db.execute(f"PRAGMA table_xinfo({name})")):
+                raise self._damaged(f"table {name} has computed columns")
 
     def _prepare(self) -> None:
         self._db.execute("PRAGMA journal_mode=WAL")
@@ -309,14 +330,17 @@ class SampleStore:
         except sqlite3.Error as error:
             raise self._fault(error) from error
 
-    def _fault(self, error: sqlite3.Error) -> ArtifactError:
+    def _fault(self, error: Exception) -> ArtifactError:
         # A store of another layout is an OperationalError too, but no disk space mends it.
         layout = any(word in str(error) for word in ("column", "no such table"))
         if isinstance(error, sqlite3.OperationalError) and not layout:
             return ArtifactError(
                 f"cannot {self._doing} {self.path}: {error}; free space or choose another --workspace"
             )
-        return ArtifactError(f"{self.path} is damaged: {error}; move it away and calibrate again")
+        return self._damaged(brief(error))
+
+    def _damaged(self, what: str) -> ArtifactError:
+        return ArtifactError(f"{self.path} is damaged: {what}; move it away and calibrate again")
 
 
 def _values(row: Row) -> Tuple[object, ...]:
@@ -336,15 +360,34 @@ def _conditions(rows: Sequence[Row]) -> List[Tuple[object, ...]]:
 def _row(values: Tuple[Any, ...], *, repeat: bool) -> Row:
     number, widths, value, error, spread, latency, windows, runs, converged, board = values
     return Row(
-        number,
-        tuple(int(width) for width in json.loads(widths)),
-        float(value),
-        error,
-        spread,
-        latency,
-        windows,
-        runs,
+        int(_number(number, "number")),
+        _counts(widths),
+        _number(value, "value"),
+        *(None if told is None else _number(told, "figure") for told in (error, spread, latency)),
+        int(_number(windows, "windows")),
+        int(_number(runs, "runs")),
         bool(converged),
         board="" if board is None else str(board),
         repeat=repeat,
     )
+
+
+def _counts(text: object) -> Tuple[int, ...]:
+    widths = parse_json(str(text))
+    if not isinstance(widths, list) or not all(type(width) is int for width in widths):
+        raise ValueError("widths are no list of whole numbers")
+    return tuple(widths)
+
+
+def _number(value: object, what: str) -> float:
+    found = figure(value)
+    if found is None:
+        raise ValueError(f"{what} {str(value)[:40]!r} is no number")
+    return found
+
+
+def _object(text: object) -> Dict[str, object]:
+    found = parse_json(str(text))
+    if not isinstance(found, dict):
+        raise TypeError("what was told of the device is no object")
+    return found

@@ -6,10 +6,10 @@ The board greets with what it measures; then each line asked is a variant and ea
 from __future__ import annotations
 
 import json
-import math
 from typing import Any, Dict, Mapping, Optional, Sequence, Tuple, Union
 
 from edgeecc import __version__
+from edgeecc.artifacts import figure, parse_json
 from edgeecc.cost.samples import THINNEST, Failure, Row
 from edgeecc.errors import ConfigError, MeterError
 from edgeecc.graph.spec import NetworkSpec, Widths
@@ -57,7 +57,7 @@ def read_task(line: str, spec: NetworkSpec) -> Tuple[int, Widths]:
     Raises: ConfigError when it is none of this network.
     """
     try:
-        found = json.loads(line) if len(line) <= MAX_LINE else None
+        found = parse_json(line) if len(line) <= MAX_LINE else None
     except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict) or set(found) != {"number", "widths"}:
@@ -150,7 +150,7 @@ def _row(found: Mapping[str, Any], number: int, widths: Sequence[int]) -> Tuple[
 
 def _object(line: bytes) -> Mapping[str, Any]:
     try:
-        found = json.loads(line.decode())
+        found = parse_json(line.decode())
     except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
@@ -160,16 +160,12 @@ def _object(line: bytes) -> Mapping[str, Any]:
 
 def _figure(found: Mapping[str, Any], key: str) -> Optional[float]:
     """Return a figure, which may be absent but not negative."""
-    value = found.get(key)
-    if value is None:
+    if found.get(key) is None:
         return None
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, (int, float))
-        or not 0.0 <= value < math.inf
-    ):
-        raise MeterError(f"it answered with {key} {_short(value)}, no finite figure")
-    return float(value)
+    value = figure(found[key])
+    if value is None or value < 0.0:
+        raise MeterError(f"it answered with {key} {_short(found[key])}, no finite figure")
+    return value
 
 
 def _is_count(value: object, most: int, least: int = 1) -> bool:

@@ -13,6 +13,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from edgeecc.errors import GraphError, brief
+from edgeecc.graph.channels import array_of
 
 OPSET, IR_VERSION = 13, 7
 _NEWEST = 18
@@ -87,7 +88,7 @@ class _Constants:
         tensor = self._tensors.get(node.input[at])
         if tensor is None:
             raise _unsaid(node, f"its {node.input[at]} is computed")
-        return [int(value) for value in numpy_helper.to_array(tensor).reshape(-1)]
+        return [int(value) for value in array_of(tensor).reshape(-1)]
 
     def rank(self, name: str) -> Optional[int]:
         """Return how many axes a value has, where the graph tells."""

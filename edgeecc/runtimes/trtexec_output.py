@@ -119,7 +119,7 @@ def _array(spec: TensorSpec, values: object) -> Array:
         )
     try:
         array = np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError) as error:
+    except (OverflowError, TypeError, ValueError) as error:
         raise ArtifactError(
             f"trtexec's output {spec.name} holds no numbers; run it by hand"
         ) from error
