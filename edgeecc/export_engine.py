@@ -78,9 +78,7 @@ def export_engine(
                 "engine": str(folder.file(f"slim-{name.precision}.engine")),
                 "engine_sha256": hashlib.sha256(built.data).hexdigest(),
                 **_engine(runtime, built),
-                "ranges": {"images": len(ranges.images), "split": ranges.split}
-                if ranges.split
-                else None,
+                "ranges": ranges.told(),
                 **scored(check.task, scores),
                 "images": len(check.images),
                 "max_abs_error": error,

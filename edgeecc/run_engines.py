@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Optional, Tuple
+from typing import Dict, Optional, Tuple
 
 import numpy as np
 import numpy.typing as npt
@@ -41,6 +41,10 @@ class Ranges:
     def batches(self) -> Tuple[Array, ...]:
         """The images one by one."""
         return tuple(image[None] for image in self.images)
+
+    def told(self) -> Optional[Dict[str, object]]:
+        """Return them as results tell them; None where there are none."""
+        return {"images": len(self.images), "split": self.split} if len(self.images) else None
 
 
 #: Where nothing is quantised.

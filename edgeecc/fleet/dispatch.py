@@ -228,9 +228,7 @@ def measure_batch(board: Board, order: Order, batch: Batch) -> Answer:
             one, by, wall_s = process.measure(number, list(widths.values()))
         except MeterError as error:
             return Answer(tuple(found), meter, str(error))
-        if (
-            isinstance(one, Failure) and number < 0
-        ):  # a board without its anchors cannot be held to anything
+        if isinstance(one, Failure) and number < 0:  # without anchors it can be held to nothing
             return Answer(tuple(found), meter, f"it cannot build variant {number}: {one.why}")
         found.append((one, wall_s))
         meter = by or meter

@@ -2,8 +2,8 @@
 
 Every sample is handed to one board. It counts when it arrives, and is handed out again when its board is gone or a
 canary condemns what the board measured since its last good one. One that cannot be built on a board is not handed out
-again, for all boards are of one kind. A board that was slow or gone rests and must then
-measure a good canary; one that does so too often in a row, or never answered, is given up.
+again, for all boards are of one kind. A board that was slow or gone rests and must then measure a good canary; one that
+does so too often in a row, or never answered, is given up.
 """
 
 from __future__ import annotations

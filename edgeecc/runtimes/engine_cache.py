@@ -15,6 +15,7 @@ import stat
 from pathlib import Path
 from typing import List, Mapping, Optional, Tuple
 
+from edgeecc import __version__
 from edgeecc.artifacts import read_json, write_bytes, write_json
 from edgeecc.errors import ArtifactError, ConfigError
 from edgeecc.runtimes.build_options import BuildOptions
@@ -89,7 +90,7 @@ class EngineCache:
         _remove(self._paths(made_of)[0])
 
     def _origin(self, made_of: Mapping[str, object]) -> Mapping[str, object]:
-        return {"board": self._board, **made_of}
+        return {"edgeecc": __version__, "board": self._board, **made_of}
 
     def _paths(self, made_of: Mapping[str, object]) -> Tuple[Path, Path]:
         text = json.dumps(self._origin(made_of), sort_keys=True, allow_nan=False)

@@ -44,6 +44,8 @@ _START_S = 120.0
 #: Seconds after the first inference until windows begin, and after the last until it ends. Ours: ten periods of the
 #: slowest counter, and room for a late reading.
 SETTLE_S = 1.0
+#: Seconds of warm-up before single inferences are timed: trtexec's own default.
+_WARMUP_S = 0.2
 #: An average printed every so many inferences: in effect never, or a long run prints one line each ten.
 _RARELY = 10**9
 
@@ -149,7 +151,7 @@ class TrtexecRuntime:
             raise RuntimeUnavailableError(
                 f"{self._program} lists no option --onnx: {last_words(child.text())}; is it TensorRT's?"
             )
-        order = BuildOrder.of(self._program, child.text(), model, options)
+        order = BuildOrder(self._program, child.text(), graph, options)
         self._folder = tempfile.TemporaryDirectory(prefix="edgeecc-trtexec-")
         self._engine = Path(self._folder.name) / "network.engine"
         self.name = f"trtexec {options.title}"
@@ -180,12 +182,13 @@ class TrtexecRuntime:
 
         Raises: RuntimeUnavailableError when trtexec fails.
         """
-        return self._timing(count).events(count)
+        return self._timing(count, _WARMUP_S).events(count)
 
-    def _timing(self, count: int) -> TrtexecTiming:
+    def _timing(self, count: int, warmup_s: float = 0.0) -> TrtexecTiming:
         limit_s = _START_S + 10.0 * count  # no inference takes ten seconds
         with Child(
-            self._command(run_arguments(self._known, self._engine, count=count)), limit_s
+            self._command(run_arguments(self._known, self._engine, count=count, warmup_s=warmup_s)),
+            limit_s,
         ) as child:
             self._ended_well(child)
             return parse_timing(child.text())

@@ -9,14 +9,13 @@ from pathlib import Path
 from time import perf_counter
 from typing import FrozenSet, List, Mapping, Optional, Tuple
 
-import onnx
-
 from edgeecc.artifacts import file_sha256
 from edgeecc.runtimes.build_options import BuildOptions
 from edgeecc.runtimes.child import Child, last_words
 from edgeecc.runtimes.engine import BuildReport, Engine, EngineBuildError
 from edgeecc.runtimes.precision import to_fp16
 from edgeecc.runtimes.quantise import activation_ranges, is_quantised, quantise
+from edgeecc.runtimes.tensors import parse_graph
 from edgeecc.runtimes.trtexec_output import options_in
 
 #: How trtexec names its release, such as [TensorRT v8201].
@@ -29,38 +28,26 @@ class BuildOrder:
 
     Args:
         program: trtexec.
-        title: its name and release, as far as it tells.
-        known: options that its help lists; what it does not know is left out.
-        graph: bytes of the graph as trtexec gets it, brought to the precision where no option does that.
+        help_text: what its help prints.
+        graph: bytes of an ONNX file.
         options: how to build.
-        how: what sets the precision, see `BuildReport`.
     """
 
     program: Path
-    title: str
-    known: FrozenSet[str]
+    help_text: str
     graph: bytes
     options: BuildOptions
-    how: str
 
-    @staticmethod
-    def of(
-        program: Path, help_text: str, model: onnx.ModelProto, options: BuildOptions
-    ) -> BuildOrder:
-        """Return the order for a graph.
+    @property
+    def known(self) -> FrozenSet[str]:
+        """Options that its help lists; what it does not know is left out."""
+        return options_in(self.help_text)
 
-        Raises: GraphError when it cannot be brought to the precision; ConfigError when int8 has no samples.
-        """
-        known, release = options_in(help_text), _RELEASE.search(help_text)
-        title = f"trtexec of TensorRT {release[1]}" if release else "trtexec"
-        how = "graph"
-        if options.precision == "fp16":
-            how = "flag" if "fp16" in known else "casts"
-            model = model if how == "flag" else to_fp16(model)
-        elif options.precision == "int8" and not is_quantised(model):
-            how = "q/dq"
-            model = quantise(model, activation_ranges(model, options.calibration))
-        return BuildOrder(program, title, known, model.SerializeToString(), options, how)
+    @property
+    def title(self) -> str:
+        """Its name, with its release where it tells it."""
+        release = _RELEASE.search(self.help_text)
+        return f"trtexec of TensorRT {release[1]}" if release else "trtexec"
 
     def origin(self) -> Mapping[str, object]:
         """Return all that decides the engine but the board, JSON-ready."""
@@ -71,6 +58,22 @@ class BuildOrder:
             "options": self.options.to_json(),
         }
 
+    def prepared(self) -> Tuple[bytes, str]:
+        """Return the graph brought to the precision where no option does that, and what sets it, see `BuildReport`.
+
+        Raises: GraphError when it cannot be brought there; ConfigError when int8 has no samples.
+        """
+        if self.options.precision == "fp16":
+            if "fp16" in self.known:
+                return self.graph, "flag"
+            return to_fp16(parse_graph(self.graph)).SerializeToString(), "casts"
+        if self.options.precision == "int8":
+            model = parse_graph(self.graph)
+            if not is_quantised(model):
+                ranges = activation_ranges(model, self.options.calibration)
+                return quantise(model, ranges).SerializeToString(), "q/dq"
+        return self.graph, "graph"
+
 
 def build(order: BuildOrder, engine: Path, timings: Optional[Path], limit_s: float) -> Engine:
     """Build an engine into a file.
@@ -80,10 +83,12 @@ def build(order: BuildOrder, engine: Path, timings: Optional[Path], limit_s: flo
         engine: file to write; the graph is laid beside it.
         timings: file of kernel timings to use and to add to.
         limit_s: seconds that it may take.
-    Raises: EngineBuildError when trtexec refuses the graph; RuntimeUnavailableError when it takes too long.
+    Raises: EngineBuildError when trtexec refuses the graph; RuntimeUnavailableError when it takes too long; as
+        `BuildOrder.prepared`.
     """
     source = engine.with_suffix(".onnx")
-    source.write_bytes(order.graph)
+    graph, how = order.prepared()
+    source.write_bytes(graph)
     arguments = build_arguments(order.known, order.options, (source, engine), timings)
     start = perf_counter()
     with Child([str(order.program), *arguments], limit_s) as child:
@@ -94,7 +99,7 @@ def build(order: BuildOrder, engine: Path, timings: Optional[Path], limit_s: flo
                 "with operators that this release knows"
             )
     seconds, data = perf_counter() - start, engine.read_bytes()
-    report = BuildReport(order.title, order.options.precision, order.how, seconds, len(data))
+    report = BuildReport(order.title, order.options.precision, how, seconds, len(data))
     return Engine(data, report)
 
 

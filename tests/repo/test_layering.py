@@ -14,7 +14,7 @@ PACKAGE = ROOT / "edgeecc"
 
 BASE = {
     "errors", "units", "config", "artifacts", "compressed", "fit_config", "fleet_config", "interrupts", "launch",
-    "normalisation", "pattern", "peer_config", "plugins", "progress", "schedule", "workload",
+    "normalisation", "pattern", "peer_config", "plugins", "progress", "schedule", "timing", "workload",
 }  # fmt: skip
 DOMAIN = {"graph", "networks", "data", "cost", "meters", "runtimes", "solvers", "training"}
 USE_CASES = {
@@ -42,10 +42,10 @@ DEVICE = [
     "cost.hardware", "cost.systolic", "cost.correction", "cost.fit", "cost.profile", "cost.receipt", "cost.design",
     "cost.stopping", "meters.base", "meters.conditions", "meters.ina3221", "meters.jetson", "meters.jtop",
     "meters.measure", "meters.nvml", "meters.nvml_check", "meters.nvml_driver", "meters.nvml_names", "meters.rails",
-    "meters.rapl", "meters.replay", "meters.sampled", "meters.sysfs", "meters.virtual", "runtimes.base",
-    "runtimes.onnxrt", "bench", "calibrate", "doctor", "explain", "fleet.boards", "fleet.board_process",
-    "fleet.wire", "measure_variants", "report.job", "run_profiles", "solvers.table", "training.scores", "verdict",
-    "verify", "cli.main", "device_names", "targets", "loaders", "machine", "export_engine",
+    "meters.rapl", "meters.record", "meters.replay", "meters.sampled", "meters.sysfs", "meters.virtual",
+    "runtimes.base", "runtimes.onnxrt", "bench", "calibrate", "doctor", "explain", "fleet.boards",
+    "fleet.board_process", "fleet.wire", "measure_variants", "report.job", "run_profiles", "solvers.table",
+    "training.scores", "verdict", "verify", "cli.main", "device_names", "targets", "loaders", "machine", "export_engine", "run_engines",
 ]  # fmt: skip
 #: Third-party packages that only one place may import.
 OWNED = {
