@@ -14,6 +14,7 @@ search.safetensors         what a search over candidates remembers
 phase.safetensors, best.safetensors   where rounds of weights and input masks stand
 sparse.safetensors   weights with zeros, compressed, where single weights went
 slim.safetensors, dense.onnx, masked.onnx, slim.onnx, check.safetensors, verify.json, report.json   from export
+slim-PRECISION.engine, slim-PRECISION.engine.json   from export --trt
 report.html          from report
 profile-METRIC-corrected.json   the cost model as what export measured corrects it
 fit.json, fit.safetensors, fit-profile-METRIC.json   where export --fit-budget stands; gone when it is done
@@ -42,6 +43,7 @@ VERIFY_SCHEMA = "edgeecc/verify/1"
 REPORT_SCHEMA = "edgeecc/report/1"
 HISTORY_SCHEMA = "edgeecc/history/1"
 FIT_SCHEMA = "edgeecc/fit/1"
+ENGINE_SCHEMA = "edgeecc/run-engine/1"
 
 
 def profile_name(metric: Metric) -> str:

@@ -72,6 +72,7 @@ def verify_locked(folder: RunFolder, config: VerifyConfig) -> Dict[str, object]:
         "energy_se_j": None if energy is None else energy.energy_error_j,
         "meter": None if energy is None else energy.meter,
         "latency_s": latency.latency_s,
+        "latency_se_s": latency.latency_se_s,
         "latency_iqr_s": latency.latency_iqr_s,
         "latency_meter": latency.meter,
     }
