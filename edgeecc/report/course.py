@@ -121,10 +121,6 @@ def _phi(files: RunFiles, steps: List[Fields], values: Mapping[str, Track]) -> D
             found[bound.metric.value] = Track(track.x, tuple(one / held for one in track.y))
     if not found and steps:
         first = files.bounds[0]
-        if not first.value > 0.0:
-            raise ArtifactError(
-                f"budget in {files.result.source} must be positive; the file is damaged"
-            )
         shares = tuple(step.number("cost") / first.value for step in steps)
         found[first.metric.value] = Track(tuple(step.number("step") for step in steps), shares)
     return found

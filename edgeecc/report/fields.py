@@ -44,6 +44,16 @@ class Fields:
         """
         return number(self.data.get(key), key, self.source)
 
+    def positive(self, key: str) -> float:
+        """Return a finite number above 0.
+
+        Raises: ArtifactError when there is none.
+        """
+        found = self.number(key)
+        if found <= 0.0:
+            raise self._wrong(key, "above 0")
+        return found
+
     def maybe(self, key: str) -> Optional[float]:
         """Return a finite number, None where nothing is told.
 

@@ -45,10 +45,14 @@ def recipe_of(files: RunFiles) -> Recipe:
 
     Raises: ArtifactError when run.json is damaged.
     """
-    again = f"{files.folder.path}-again"
-    commands = [_prune(files, again), *_exports(files, again)]
-    made_by = files.run.under("made_by")
+    path, made_by = files.folder.path, files.run.under("made_by")
     versions = {name: str(value)[:60] for name, value in made_by.data.items() if name != "made_at"}
+    absent = _absent(files)
+    if absent:
+        note = f"The run is of a version that kept no {', '.join(absent)}: it cannot be made again from its files."
+        return Recipe((), (note,), versions)
+    again = str(path.parent / f"{path.resolve().name}-again")
+    commands = [_prune(files, again), *_exports(files, again)]
     return Recipe(tuple(map(tuple, commands)), tuple(_notes(files)), versions)
 
 
@@ -59,6 +63,14 @@ def as_json(recipe: Recipe) -> Dict[str, object]:
         "notes": list(recipe.notes),
         "versions": dict(recipe.versions),
     }
+
+
+def _absent(files: RunFiles) -> List[str]:
+    """Return what run.json lacks of what its command needs."""
+    request, source = files.run.under("request"), files.run.under("source")
+    needed = ("budget", "data", "method", "steps", "finetune_steps", "training")
+    names = [name for name in needed if not request.has(name)]
+    return names + [name for name in ("network", "input_shape") if not source.has(name)]
 
 
 def _prune(files: RunFiles, again: str) -> List[str]:

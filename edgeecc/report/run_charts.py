@@ -19,7 +19,7 @@ from edgeecc.report.draw import (
     steps,
 )
 from edgeecc.report.run_evidence import Near
-from edgeecc.report.svg import Chart
+from edgeecc.report.svg import Chart, plain
 from edgeecc.report.weights import WeightLayer
 from edgeecc.report.why import CAUSES, Gap
 from edgeecc.units import Metric, format_quantity
@@ -90,7 +90,8 @@ def course_charts(course: Course, method: str) -> List[Chart]:
     """Return the course of the solver and of training: of each what the history keeps."""
     found = [_loss(course), _phi(course), *_bounds(course), _duals(course, method)]
     shown = [chart for chart in found if chart is not None]
-    return shown + [_value(name, track) for name, track in course.values.items()]
+    values = enumerate(course.values.items())
+    return shown + [_value(f"value-{at}", name, track) for at, (name, track) in values]
 
 
 def density_chart(layers: Sequence[WeightLayer]) -> Chart:
@@ -145,7 +146,7 @@ def _loss(course: Course) -> Optional[Chart]:
 def _phi(course: Course) -> Optional[Chart]:
     if not course.phi:
         return None
-    series = [Line(name, track.x, track.y) for name, track in course.phi.items()]
+    series = [Line(plain(name, 18), track.x, track.y) for name, track in course.phi.items()]
     end = max(track.x[-1] for track in course.phi.values())
     start = min(track.x[0] for track in course.phi.values())
     series.append(Line("budget", (start, end), (1.0, 1.0), "bad", dashed=True))
@@ -203,28 +204,25 @@ def _bundle(
     named = set(order[:_NAMED])
     others = [at for at in range(len(tracks)) if at not in named]
     pale = [Line("", groups.step, tracks[at], "muted", faint=True) for at in others]
-    front = [Line(groups.names[at][-24:], groups.step, tracks[at]) for at in order[:_NAMED]]
+    front = [Line(plain(groups.names[at], 18), groups.step, tracks[at]) for at in order[:_NAMED]]
     return pale + front
 
 
 def _duals(course: Course, method: str) -> Optional[Chart]:
     if not course.duals or method != "ecc":
         return None
-    series = [Line(name, track.x, track.y) for name, track in course.duals.items()]
+    series = [Line(plain(name, 18), track.x, track.y) for name, track in course.duals.items()]
     ends = (f"{name or 'z'} ends at {track.y[-1]:.3g}" for name, track in course.duals.items())
     words = "What the method pays in importance for a share of each budget; it rises as long as the cost is above it."
     svg = lines("duals", series, Axis("step", "z", zero=True))
     return Chart("duals", "Dual of the budget (z)", words, "; ".join(ends), svg)
 
 
-def _value(name: str, track: Track) -> Chart:
+def _value(ident: str, name: str, track: Track) -> Chart:
     known = VALUES.get(name)
-    ident = f"value-{''.join(one if one.isalnum() else '-' for one in name.encode('ascii', 'replace').decode())}"
     alt = f"From {track.y[0]:.4g} to {track.y[-1]:.4g}."
-    svg = lines(ident, [Line("", track.x, track.y)], Axis("step", name[:24]))
-    return Chart(
-        ident, (known or name).capitalize(), "As the method told it, step by step.", alt, svg
-    )
+    svg = lines(ident, [Line("", track.x, track.y)], Axis("step", plain(name, 24)))
+    return Chart(ident, known or name, "As the method told it, step by step.", alt, svg)
 
 
 def _smooth(values: Sequence[float]) -> Tuple[float, ...]:

@@ -86,14 +86,16 @@ def _read(folder: RunFolder) -> RunFiles:
         exported, verified, engines = None, None, []
     older = [name for name, manifest in engines if _is_outdated(folder, manifest)]
     outdated += [f"slim-{name}.engine" for name in older]
-    kind = folder.kind()
+    kind, bounds = folder.kind(), bounds_of(result.data, result.source)
+    if any(bound.value <= 0.0 for bound in bounds):
+        raise ArtifactError(f"a budget in {result.source} is not above 0; the file is damaged")
     return RunFiles(
         folder,
         kind,
         Fields.read(folder.file("run.json"), RUN_SCHEMA),
         result,
         folder.read_spec(),
-        bounds_of(result.data, result.source),
+        bounds,
         verified,
         exported,
         _maybe(folder, "history.json", HISTORY_SCHEMA),

@@ -11,6 +11,7 @@ from edgeecc.report import reproduce, run_charts, run_numbers, standing, why
 from edgeecc.report.run_evidence import calibration_near
 from edgeecc.report.run_files import RunFiles, read_run_files
 from edgeecc.report.run_page import RunReport, page
+from edgeecc.report.run_tables import engine_tables
 from edgeecc.report.svg import Chart, check_here
 from edgeecc.report.weights import weight_layers
 from edgeecc.run_folder import RunFolder
@@ -33,10 +34,14 @@ def run(folder: RunFolder, workspace: Path) -> Dict[str, object]:
     report = told_of(read_run_files(folder), workspace)
     drawn = charts_of(report)
     write_bytes(folder.file(PAGE), page(report, drawn).encode())
+    names = [chart.name for part in drawn.values() for chart in part]
+    return {"report": str(folder.file(PAGE)), "charts": names, **as_json(report)}
+
+
+def as_json(report: RunReport) -> Dict[str, object]:
+    """Return the numbers of a report as JSON; SI."""
     return {
-        "report": str(folder.file(PAGE)),
-        "charts": [chart.name for part in drawn.values() for chart in part],
-        "run": str(folder.path),
+        "run": str(report.files.folder.path),
         "network": report.files.network,
         "method": report.files.result.text("method", ""),
         **standing.as_json(report.standing),
@@ -65,6 +70,7 @@ def told_of(files: RunFiles, workspace: Path) -> RunReport:
         courses.course_of(files),
         reproduce.recipe_of(files),
         run_numbers.rounds_of(files),
+        engine_tables(files),
     )
 
 

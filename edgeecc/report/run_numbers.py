@@ -7,6 +7,7 @@ from typing import Dict, List, Mapping, Optional, Tuple
 
 from edgeecc.cost.exact import mac_cost, parameter_count, size_cost
 from edgeecc.cost.profile import Profile
+from edgeecc.errors import ArtifactError
 from edgeecc.graph.spec import Widths
 from edgeecc.report.fields import Fields
 from edgeecc.report.run_files import RunFiles
@@ -89,11 +90,11 @@ def rounds_of(files: RunFiles) -> List[Dict[str, object]]:
     return [
         {
             "round": int(told.number("round")),
-            "metric": row.text("metric"),
-            "measured": row.number("measured"),
+            "metric": _metric(row).value,
+            "measured": row.positive("measured"),
             "standard_error": row.number("standard_error"),
             "meter": row.text("meter"),
-            "budget": row.number("budget"),
+            "budget": row.positive("budget"),
             "accuracy": told.maybe("accuracy"),
             "removed": int(told.number("removed")),
             "returned": int(told.number("returned")),
@@ -122,6 +123,16 @@ def as_json(rows: Tuple[Row, ...], calibrations: Tuple[Calibration, ...]) -> Dic
             for one in calibrations
         ],
     }  # fmt: skip
+
+
+def _metric(row: Fields) -> Metric:
+    known = {metric.value: metric for metric in Metric}
+    found = known.get(row.text("metric"))
+    if found is None:
+        raise ArtifactError(
+            f"a round in {row.source} is of {row.text('metric')[:40]!r}; the file is damaged"
+        )
+    return found
 
 
 def _exported(row: Fields) -> Row:

@@ -27,9 +27,9 @@ from edgeecc.report.run_files import RunFiles
 from edgeecc.report.run_numbers import Calibration, Row
 from edgeecc.report.run_summary import asked_words, ground, open_ends, tiles_of
 from edgeecc.report.run_tables import (
+    Table,
     budget_rows,
     density_rows,
-    engine_tables,
     gap_rows,
     network_rows,
     round_rows,
@@ -63,6 +63,7 @@ class RunReport:
         course: of its solver.
         recipe: how it is made again.
         rounds: of export --fit-budget.
+        engines: name, what is told, and largest layers of each.
     """
 
     files: RunFiles
@@ -75,6 +76,7 @@ class RunReport:
     course: Course
     recipe: Recipe
     rounds: List[Dict[str, object]]
+    engines: List[Tuple[str, Dict[str, str], Table]]
 
 
 def page(report: RunReport, drawn: Mapping[str, Sequence[Chart]]) -> str:
@@ -86,9 +88,10 @@ def page(report: RunReport, drawn: Mapping[str, Sequence[Chart]]) -> str:
     """
     files, standing = report.files, report.standing
     asked = " and ".join(map(asked_words, files.bounds))
+    name = files.folder.path.resolve().name
     last = next(row for row in reversed(report.rows) if not row.name.startswith("engine"))
     head = [
-        paragraph(f"Pruned by {files.result.text('method', '?')} to {asked}. Run {files.folder.path.name}.", "muted"),
+        paragraph(f"Pruned by {files.result.text('method', '?')} to {asked}. Run {name}.", "muted"),
         verdict(*words_of(standing), [ground(one) for one in standing.asked]),
         tiles(tiles_of(standing, report.rows[0], last, files.kind)),
     ]  # fmt: skip
@@ -100,7 +103,7 @@ def page(report: RunReport, drawn: Mapping[str, Sequence[Chart]]) -> str:
         *_why(report, drawn["why"]),
         section("Course of the run", points(report.course.missing), charts(drawn["course"])),
         *_calibration(report, drawn["calibration"]),
-        *_engines(files),
+        *_engines(report),
         _recipe(report.recipe),
     ]  # fmt: skip
     made = files.result.under("made_by").text("made_at", "on a day that is not told")
@@ -182,10 +185,10 @@ def _quality(one: Calibration) -> Dict[str, str]:
     return {**told, "note": profile.note} if profile.note else told
 
 
-def _engines(files: RunFiles) -> List[Html]:
+def _engines(report: RunReport) -> List[Html]:
     found = [
         Html(pairs(told, f"engine {name}") + table(*layers, f"largest layers of engine {name}"))
-        for name, told, layers in engine_tables(files)
+        for name, told, layers in report.engines
     ]
     return [section("Engines", *found)] if found else []
 
@@ -193,4 +196,5 @@ def _engines(files: RunFiles) -> List[Html]:
 def _recipe(recipe: Recipe) -> Html:
     made = ", ".join(f"{name} {version}" for name, version in recipe.versions.items())
     notes = [*recipe.notes, f"The run was made by {made}."]
-    return section("How to make it again", code(recipe.text()), points(notes))
+    commands = code(recipe.text()) if recipe.commands else Html("")
+    return section("How to make it again", commands, points(notes))

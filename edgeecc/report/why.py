@@ -14,6 +14,8 @@ from edgeecc.units import Metric, format_quantity
 
 #: Causes smaller than this share of the dense cost are not put into words.
 _SMALL = 5e-4
+#: Share of a layer's cost from which tiles that are not full are told, and shares of MACs that count as alike.
+_PADDED, _ALIKE = 0.05, 0.005
 #: Cause -> what charts call it, and what it is.
 CAUSES = {
     "fixed": ("fixed cost", "is paid by every inference whatever the widths; no pruning removes it"),
@@ -169,28 +171,24 @@ def _layer(  # keyword-less, one each
 def _why(
     part: Mapping[str, Any], kept: Optional[float], mac_share: float, channels: Optional[Sequence[int]], tile: int
 ) -> str:  # fmt: skip
-    """Return what keeps a part's cost from falling as the network's MACs did: the largest of its own causes."""
+    """Return what keeps a part's cost from falling as the network's MACs did."""
     if not part["dense"]:
         return "the model charges it nothing"
     if not part["movable"]:
         return "no prunable channel touches it"
     if part["kind"] in ("group", "other"):
         return "memory: falls with channels, not with their product"
-    padding = part["padding_slim"] - mac_share * part["padding_dense"]
-    rest = (part["slim"] - mac_share * part["dense"]) - padding
-    if padding > abs(rest) and channels is not None:
-        return (
-            f"tile steps: {' x '.join(map(str, channels))} channels work as whole tiles of {tile}"
-        )
+    padded = ""
+    if channels is not None and part["padding_slim"] > _PADDED * part["slim"]:
+        share, counts = part["padding_slim"] / part["slim"], " x ".join(map(str, channels))
+        padded = f"; tile steps: {counts} channels work as whole tiles of {tile}, {share:.0%} of its cost"
     if kept is None:
-        return ""
-    if abs(kept - mac_share) < 0.005:
-        return "fell as the network's MACs did"
-    less, more = (
-        f"kept {kept:.0%} of its MACs, the network {mac_share:.0%}",
-        "fell further than the network",
-    )
-    return less if kept > mac_share else f"{more}: kept {kept:.0%} of its MACs"
+        return padded[2:]
+    if abs(kept - mac_share) < _ALIKE:
+        return f"kept as much of its MACs as the network{padded}"
+    if kept > mac_share:
+        return f"kept {kept:.0%} of its MACs, the network {mac_share:.0%}{padded}"
+    return f"fell further than the network: kept {kept:.0%} of its MACs{padded}"
 
 
 def _density(layer: LayerSpec, spec: NetworkSpec, widths: Widths) -> Optional[Tuple[float, float]]:
