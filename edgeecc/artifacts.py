@@ -38,6 +38,9 @@ MAX_DIGITS = 40
 #: Largest TOML file that is read: people write these by hand.
 MAX_TOML_BYTES = 2**20
 
+#: Packages whose versions an artefact names where they are loaded.
+_COMPUTES = ("torch", "onnxruntime")
+
 #: Ending of files that are being written.
 _SUFFIX = ".tmp"
 #: Metadata of tensors in which their checksum is kept.
@@ -246,11 +249,16 @@ def exclusive(folder: Path, hint: str) -> Iterator[None]:
 
 
 def provenance() -> Dict[str, str]:
-    """Return who made an artefact: versions, platform and date, no host names and no paths."""
+    """Return who made an artefact: versions, platform and date, no host names and no paths.
+
+    Versions of what computes are those of packages that are loaded.
+    """
+    loaded = {name: getattr(sys.modules.get(name), "__version__", "") for name in _COMPUTES}
     return {
         "edgeecc": __version__,
         "python": platform.python_version(),
         "numpy": np.__version__,
+        **{name: str(version) for name, version in loaded.items() if version},
         "platform": f"{sys.platform}-{platform.machine()}",
         "made_at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
     }

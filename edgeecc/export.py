@@ -11,7 +11,7 @@ from torch import nn
 from edgeecc.artifacts import read_json, write_bytes, write_json, write_tensors
 from edgeecc.check_set import CheckSet, compare, scored, write_check
 from edgeecc.config import VerifyConfig
-from edgeecc.cost.exact import size_cost
+from edgeecc.cost.exact import parameter_count, size_cost
 from edgeecc.export_parts import (
     agree,
     data_of,
@@ -19,7 +19,6 @@ from edgeecc.export_parts import (
     make_check,
     network_of,
     outputs,
-    parameter_count,
     range_images,
 )
 from edgeecc.graph.onnx_slice import SlicePlan
@@ -192,8 +191,11 @@ def _costs_told(costs: Costs) -> Dict[str, object]:
     energy, latency = costs.energy, costs.latency
     return {
         "energy_j": energy.energy_j if energy else None,
+        "energy_se_j": energy.energy_error_j if energy else None,
         "meter": energy.meter if energy else None,
         "latency_s": latency.latency_s,
+        "latency_se_s": latency.latency_se_s,
+        "latency_iqr_s": latency.latency_iqr_s,
         "latency_meter": latency.meter,
     }
 

@@ -9,7 +9,7 @@ from typing import Any, Dict, List, Mapping, Optional
 import numpy as np
 import onnx
 
-from edgeecc.artifacts import read_json, write_bytes, write_json
+from edgeecc.artifacts import file_sha256, read_json, write_bytes, write_json
 from edgeecc.bench import measure_loaded
 from edgeecc.check_set import CheckSet, compare_in, read_check, scored
 from edgeecc.device_names import ENGINE_RUNTIMES, DeviceName, parse_device
@@ -19,7 +19,7 @@ from edgeecc.machine import resolve
 from edgeecc.meters.base import Measurement
 from edgeecc.progress import OnProgress, Progress, silent
 from edgeecc.run_engines import ranges_for, run_engines
-from edgeecc.run_folder import RESULT_SCHEMA, RunFolder
+from edgeecc.run_folder import ENGINE_SCHEMA, RESULT_SCHEMA, RunFolder
 from edgeecc.runtimes.base import Array, Runtime
 from edgeecc.runtimes.engine import Engine
 from edgeecc.runtimes.onnxrt import OnnxRuntime
@@ -27,14 +27,11 @@ from edgeecc.runtimes.tensorrt import TensorRTRuntime
 from edgeecc.runtimes.trtexec import TrtexecRuntime
 from edgeecc.targets import open_target
 from edgeecc.units import Metric
-from edgeecc.verdict import Found, bounds_of
+from edgeecc.verdict import HALF_WIDTH, Found, bounds_of
 from edgeecc.verify import measuring_of, verdicts_on
 
-MANIFEST = "edgeecc/run-engine/1"
 #: Images that an engine is scored on through trtexec (ours).
 TRTEXEC_IMAGES = 64
-#: Standard errors on both sides of a mean that hold it with 95 % confidence.
-_HALF_WIDTH = 1.96
 
 
 def export_engine(
@@ -77,6 +74,7 @@ def export_engine(
                 "device": name.text,
                 "engine": str(folder.file(f"slim-{name.precision}.engine")),
                 "engine_sha256": hashlib.sha256(built.data).hexdigest(),
+                "onnx_sha256": file_sha256(folder.file("slim.onnx")),
                 **_engine(runtime, built),
                 "ranges": ranges.told(),
                 **scored(check.task, scores),
@@ -89,7 +87,7 @@ def export_engine(
         measured = {Metric.ENERGY: energy, Metric.LATENCY: (found.latency_s, found.meter)}
         told.update(verdicts_on(folder, result, model, measured))
         write_bytes(folder.file(f"slim-{name.precision}.engine"), built.data)
-        write_json(folder.file(f"slim-{name.precision}.engine.json"), MANIFEST, told)
+        write_json(folder.file(f"slim-{name.precision}.engine.json"), ENGINE_SCHEMA, told)
         return told
 
 
@@ -171,4 +169,4 @@ def _measured(found: Measurement) -> Dict[str, object]:
 def _interval(value: Optional[float], error: Optional[float]) -> Optional[Mapping[str, float]]:
     if value is None or error is None:
         return None
-    return {"low": max(0.0, value - _HALF_WIDTH * error), "high": value + _HALF_WIDTH * error}
+    return {"low": max(0.0, value - HALF_WIDTH * error), "high": value + HALF_WIDTH * error}

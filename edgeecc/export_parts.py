@@ -107,15 +107,6 @@ def agree(
         )
 
 
-def parameter_count(spec: NetworkSpec, widths: Mapping[str, int]) -> int:
-    """Return the number of trained parameters at the given widths."""
-    trained = [parameter for parameter in spec.parameters if parameter.trained]
-    return sum(
-        math.prod(form.at(widths) for form in spec.parameter_form(parameter))
-        for parameter in trained
-    )
-
-
 def mac_count(spec: NetworkSpec, widths: Mapping[str, int]) -> int:
     """Return the multiply-accumulates of an inference at the given widths."""
     total = 0.0

@@ -14,14 +14,9 @@ from edgeecc.artifacts import Tensors, read_json, write_bytes, write_json, write
 from edgeecc.check_set import write_check
 from edgeecc.compressed import pack
 from edgeecc.config import VerifyConfig
+from edgeecc.cost.exact import parameter_count
 from edgeecc.cost.systolic import LayerEnergy
-from edgeecc.export_parts import (
-    data_of,
-    make_check,
-    network_of,
-    parameter_count,
-    range_images,
-)
+from edgeecc.export_parts import data_of, make_check, network_of, range_images
 from edgeecc.graph.input_mask import NAME, input_masks
 from edgeecc.graph.spec import NetworkSpec
 from edgeecc.graph.to_onnx import to_onnx

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
 from time import perf_counter
-from typing import Dict, Mapping, Tuple
+from typing import Dict, List, Mapping, Tuple
 
 from torch import nn
 
@@ -36,10 +36,11 @@ from edgeecc.run_request import (
     step_counts,
     task_of,
     tensors_of,
+    thinned,
     weights_digest,
     write_result,
 )
-from edgeecc.solvers.base import ALREADY_WITHIN, Problem, Solution, Solver
+from edgeecc.solvers.base import ALREADY_WITHIN, Problem, Solution, Solver, Step
 from edgeecc.solvers.feasibility import check_feasible
 from edgeecc.solvers.finetune import slim_hooks
 from edgeecc.solvers.table import make_solver, method
@@ -149,7 +150,7 @@ def _run(
     pruned_accuracy = _before_finetuning(folder, trainer)
     teller.scored({next(iter(dense)): pruned_accuracy}, "pruned")
     if _is_trained(solution):
-        _finetune(ready, trainer, solution)
+        folder.add_history(finetune=thinned(_finetune(ready, trainer, solution)))
     result = _result(request, ready, folder, solution)
     teller.stage(SCORING, "the pruned network")
     result.update(
@@ -183,7 +184,9 @@ def _solved(
         {"status": solution.status, "left": str(solution.left)},
     )
     history = [asdict(step) for step in solution.history]
-    document = {"prune": history, "pruned_accuracy": trainer.evaluate()}
+    document: Dict[str, object] = {"prune": history, "pruned_accuracy": trainer.evaluate()}
+    if solution.course:
+        document["course"] = solution.course
     folder.write_json("history.json", HISTORY_SCHEMA, document)
     folder.write_keep(keep)
     return replace(solution, keep=keep)
@@ -194,19 +197,22 @@ def _is_trained(solution: Solution) -> bool:
     return solution.status != ALREADY_WITHIN
 
 
-def _finetune(ready: Prepared, trainer: TorchTrainer, solution: Solution) -> None:
+def _finetune(ready: Prepared, trainer: TorchTrainer, solution: Solution) -> List[Step]:
     """Train what stays as a physically smaller network, which computes the same in less time, and write it back.
 
     Batches go on where pruning stopped, and steps that it did not need are trained here.
+
+    Returns: its history.
     """
     small = slim(ready.model, ready.spec, solution.keep)
-    trainer.on(small).train(
+    history = trainer.on(small).train(
         "finetune",
         ready.finetune_steps + solution.left,
         slim_hooks(ready.problem(), solution.keep),
         first_batch=ready.steps - solution.left,
     )
     widen_(ready.model, small, ready.spec, solution.keep)
+    return history
 
 
 def _before_finetuning(folder: RunFolder, trainer: TorchTrainer) -> float:

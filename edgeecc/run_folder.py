@@ -8,6 +8,7 @@ program.pt2          the program that was given, where the network came as one
 checkpoint-*.safetensors   training in progress
 masked.safetensors   the pruned weights, dense shapes
 keep.json            the units that stay
+history.json         the course of pruning and of fine-tuning, for the report
 result.json          what prune printed
 search.safetensors         what a search over candidates remembers
 phase.safetensors, best.safetensors   where rounds of weights and input masks stand
@@ -15,6 +16,7 @@ sparse.safetensors   weights with zeros, compressed, where single weights went
 slim.safetensors, dense.onnx, masked.onnx, slim.onnx, check.safetensors, calib.safetensors, verify.json, report.json
                      from export
 slim-PRECISION.engine, slim-PRECISION.engine.json   from export --trt, with timings-RUNTIME.cache, of kernels
+report.html          from report
 profile-METRIC-corrected.json   the cost model as what export measured corrects it
 fit.json, fit.safetensors, fit-profile-METRIC.json   where export --fit-budget stands; gone when it is done
 """
@@ -43,6 +45,7 @@ VERIFY_SCHEMA = "edgeecc/verify/1"
 REPORT_SCHEMA = "edgeecc/report/1"
 HISTORY_SCHEMA = "edgeecc/history/1"
 FIT_SCHEMA = "edgeecc/fit/1"
+ENGINE_SCHEMA = "edgeecc/run-engine/1"
 
 
 def profile_name(metric: Metric) -> str:
@@ -66,7 +69,7 @@ FIT_STATE, FIT_WEIGHTS = "fit.json", "fit.safetensors"
 FILES = (
     "result.json", "keep.json", "history.json", "masked.safetensors", "pruned.safetensors", "checkpoint.safetensors",
     "profile.json", "slim.safetensors", "dense.onnx", "masked.onnx", "slim.onnx", "check.safetensors", "verify.json",
-    "calib.safetensors", "report.json", "sparse.safetensors", "phase.safetensors", "best.safetensors",
+    "calib.safetensors", "report.json", "report.html", "sparse.safetensors", "phase.safetensors", "best.safetensors",
     "search.safetensors", FIT_STATE, FIT_WEIGHTS, *map(profile_name, BOUNDED), *map(corrected_name, BOUNDED),
     *map(staged_name, BOUNDED),
 )  # fmt: skip
@@ -169,6 +172,15 @@ class RunFolder:
             raise ArtifactError(
                 f"{self.path} is being fitted to its budget; give edgeecc export --fit-budget again to go on"
             )
+
+    def add_history(self, **courses: object) -> None:
+        """Write further parts of history.json beside those that are there."""
+        if self.writes:
+            kept = read_json(self.file("history.json"), HISTORY_SCHEMA)
+            body = {
+                name: value for name, value in kept.items() if name not in ("schema", "made_by")
+            }
+            self.write_json("history.json", HISTORY_SCHEMA, {**body, **courses})
 
     def read_run(self) -> Dict[str, object]:
         """Return run.json.

@@ -7,7 +7,7 @@ import hashlib
 import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Callable, Dict, Iterator, Mapping, Optional, Sequence, Tuple, Union
+from typing import Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple, Union
 
 import numpy as np
 import torch
@@ -46,6 +46,8 @@ from edgeecc.units import Budget, check_distinct
 DATA_DIGEST = "data_sha256"
 #: Called with the phase ("prune", "finetune") and each step.
 OnPhaseStep = Callable[[str, Step], None]
+#: Losses of fine-tuning that are kept at most: charts show no more (ours).
+FINETUNE_ROWS = 500
 
 
 @dataclass(frozen=True)
@@ -268,6 +270,13 @@ def default_run(request: PruneRequest, source: NetworkSource) -> Path:
     masks = ["masked"] if pruning.input_mask else []
     name = "-".join([source.folder, pruning.method, *pattern, *masks, *budgets])
     return request.workspace / "runs" / name
+
+
+def thinned(history: Sequence[Step]) -> Dict[str, List[float]]:
+    """Return steps and losses of a phase as history.json keeps them: evenly FINETUNE_ROWS at most, and the last."""
+    every = -(-len(history) // FINETUNE_ROWS) or 1
+    kept = [*history[: len(history) - 1 : every], *history[-1:]]
+    return {"step": [step.step for step in kept], "loss": [step.loss for step in kept]}
 
 
 def step_counts(pruning: PruneConfig, training: TrainConfig, images: int) -> Tuple[int, int]:

@@ -33,6 +33,7 @@ from edgeecc.run_request import (
     settled,
     step_counts,
     task_of,
+    thinned,
     weights_digest,
     write_result,
 )
@@ -180,7 +181,8 @@ def _run(
     )  # fmt: skip
     problem = pricing.problem()
     if status != "already_within":
-        trainer.train("finetune", ready.finetune_steps, FixedWeights(problem, model))
+        steps = trainer.train("finetune", ready.finetune_steps, FixedWeights(problem, model))
+        folder.add_history(finetune=thinned(steps))
     teller.stage(SCORING, "the pruned network")
     result = {
         "run": str(folder.path),

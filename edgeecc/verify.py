@@ -93,6 +93,7 @@ def verify_locked(
         "energy_se_j": None if energy is None else energy.energy_error_j,
         "meter": None if energy is None else energy.meter,
         "latency_s": latency.latency_s,
+        "latency_se_s": latency.latency_se_s,
         "latency_iqr_s": latency.latency_iqr_s,
         "latency_meter": latency.meter,
         **_events(energy),

@@ -41,7 +41,7 @@ def cli(ctx: click.Context, verbose: int, quiet: bool) -> None:
     prune      find the widths that fit the budget at the least loss of accuracy
     compare    prune by several methods, budgets and seeds under equal conditions
     export     slim physically, write ONNX, verify against the budget
-    report     draw what a calibration found: errors, samples, cost of each layer
+    report     write the report of a run, or of a calibration, as a page with charts
     explain    show what each layer costs, and why energy fell less than MACs
     """  # noqa: D301  # \b keeps click from wrapping the list
     level = (
