@@ -45,7 +45,8 @@ DEVICE = [
     "meters.rapl", "meters.record", "meters.replay", "meters.sampled", "meters.sysfs", "meters.virtual",
     "runtimes.base", "runtimes.onnxrt", "bench", "calibrate", "doctor", "explain", "fleet.boards",
     "fleet.board_process", "fleet.wire", "measure_variants", "report.job", "run_profiles", "solvers.table",
-    "training.scores", "verdict", "verify", "cli.main", "device_names", "targets", "loaders", "machine", "export_engine", "run_engines",
+    "training.scores", "verdict", "verify", "cli.main", "device_names", "targets", "loaders", "machine",
+    "export_engine", "run_engines",
 ]  # fmt: skip
 #: Third-party packages that only one place may import.
 OWNED = {
