@@ -7,6 +7,7 @@ from typing import Any, Optional
 
 import click
 
+from edgeecc.cli.completing import network_names
 from edgeecc.cli.options import device_option, json_option, workspace_option
 from edgeecc.cli.output import ProgressLine, emit_json
 from edgeecc.config import ReportConfig
@@ -16,7 +17,11 @@ _CONFIG = ReportConfig()
 
 @click.command(short_help="Draw what a calibration found.")
 @click.argument("folder", required=False, type=click.Path(path_type=Path))
-@click.option("--network", help="Name of the calibrated network, in place of FOLDER.")
+@click.option(
+    "--network",
+    shell_complete=network_names,
+    help="Name of the calibrated network, in place of FOLDER.",
+)
 @device_option("virtual:tx2")
 @workspace_option
 @click.option(
