@@ -42,9 +42,9 @@ DEVICE = [
     "cost.stopping", "meters.base", "meters.conditions", "meters.ina3221", "meters.jetson", "meters.jtop",
     "meters.measure", "meters.nvml", "meters.nvml_check", "meters.nvml_driver", "meters.nvml_names", "meters.rails",
     "meters.rapl", "meters.replay", "meters.sampled", "meters.sysfs", "meters.virtual", "networks.names",
-    "runtimes.base", "runtimes.onnxrt", "bench", "calibrate", "doctor", "explain", "fleet.boards", "fleet.board_process",
-    "fleet.wire", "measure_variants", "report.job", "run_profiles", "solvers.table", "training.scores", "verdict",
-    "verify", "cli.main", "device_names", "targets", "loaders", "machine", "export_engine",
+    "runtimes.base", "runtimes.onnxrt", "bench", "calibrate", "doctor", "explain", "fleet.boards",
+    "fleet.board_process", "fleet.wire", "measure_variants", "report.job", "run_profiles", "solvers.table",
+    "training.scores", "verdict", "verify", "cli.main", "device_names", "targets", "loaders", "machine", "export_engine",
 ]  # fmt: skip
 #: Third-party packages that only one place may import.
 OWNED = {
