@@ -1,4 +1,4 @@
-"""Small charts as SVG for the docs: lines and bars that can be read on light and dark pages, and nothing from elsewhere."""
+"""Small charts as SVG for the docs: lines and bars that are readable on light and dark pages, by nothing but SVG."""
 
 from __future__ import annotations
 
@@ -106,9 +106,10 @@ def _frame(axes: Axes) -> List[str]:
 
 def _names(axes: Axes, lines: Sequence[Line]) -> List[str]:
     """Return the lines' names at their ends, moved apart where they would touch."""
-    ends = sorted((axes.at(*line.points[-1])[1], line) for line in lines)  # type: ignore[type-var]
+    named = [line for line in lines if line.name]
+    ends = [axes.at(*line.points[-1])[1] for line in named]
     parts, last = [], -100.0
-    for y, line in ends:
+    for y, line in sorted(zip(ends, named), key=lambda end: end[0]):
         last = max(y, last + 14)
         parts.append(
             f'<rect x="{WIDTH - RIGHT + 8}" y="{last - 4:.1f}" width="8" height="8" fill="{COLOURS[line.colour]}"/>'

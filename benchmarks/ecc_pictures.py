@@ -3,8 +3,8 @@
     python benchmarks/ecc_pictures.py            runs (three minutes on two cores), keeps what was seen, draws
     python benchmarks/ecc_pictures.py --draw     draws what is kept
 
-The network is the demo's, its budget 45 % of the dense energy of virtual:tx2 (simulated). Kept are the widths, bounds and
-duals of every step, and one group's proximal step: benchmarks/results/ecc_pictures.json.
+The network is the demo's, its budget 45 % of the dense energy of virtual:tx2 (simulated). Kept are the widths, bounds
+and duals of every step, and one group's proximal step: benchmarks/results/ecc_pictures.json.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from unittest import mock
 
 import numpy as np
 import torch
+from charts import Axes, Line, chart
 from torch import nn
 
-from charts import Axes, Line, chart
 from edgeecc import demo
 from edgeecc.solvers import ecc
 from edgeecc.solvers.prox import kept_mask, thresholds
@@ -102,20 +102,29 @@ def draw(seen: Seen) -> Dict[str, str]:
 def _energy(seen: Seen, steps: List[Dict[str, Any]]) -> str:
     cost = [(x, 1e3 * each["cost"]) for x, each in enumerate(steps, 1)]
     bound = 1e3 * seen["bound"]
-    axes = Axes("Energy of the present widths", "step", "mJ, virtual:tx2 (simulated)", len(steps), 1.1 * cost[0][1])
-    return chart(axes, [Line("energy", cost), Line("what it may cost", [(0, bound), (len(steps), bound)], 1, True)])  # fmt: skip
+    axes = Axes(
+        "Energy of the present widths",
+        "step",
+        "mJ, virtual:tx2 (simulated)",
+        len(steps),
+        1.1 * cost[0][1],
+    )
+    allowed = Line("what it may cost", [(0, bound), (len(steps), bound)], 1, dashed=True)
+    return chart(axes, [Line("energy", cost), allowed])
 
 
 def _widths(seen: Seen, steps: List[Dict[str, Any]]) -> str:
     groups: List[Any] = seen["groups"]
-    lines = []
+    kept, bounds = [], []
     for colour, place in enumerate(np.linspace(0, len(groups) - 1, SHOWN).astype(int).tolist()):
         name, dense = groups[place]
-        for key, dashed in (("kept", False), ("s", True)):
-            points = [(x, each[key][place] / dense) for x, each in enumerate(steps, 1)]
-            lines.append(Line(f"{name.split('.')[0]}, {dense}" if key == "kept" else "", points, colour, dashed))  # fmt: skip
-    named = [line for line in lines if line.name] + [line for line in lines if not line.name]
-    return chart(Axes("Channels that stay (lines) and their bounds s (dashed)", "step", "share of dense", len(steps), 1.05), named)  # fmt: skip
+        shares = [(each["kept"][place] / dense, each["s"][place] / dense) for each in steps]
+        kept.append(
+            Line(f"{name}, {dense}", [(x, k) for x, (k, _) in enumerate(shares, 1)], colour)
+        )
+        bounds.append(Line("", [(x, s) for x, (_, s) in enumerate(shares, 1)], colour, dashed=True))
+    title = "Channels that stay (lines) and their bounds s (dashed)"
+    return chart(Axes(title, "step", "share of dense", len(steps), 1.05), [*kept, *bounds])
 
 
 def _prox(told: Dict[str, Any]) -> str:
@@ -123,7 +132,9 @@ def _prox(told: Dict[str, Any]) -> str:
     bars = [(value, 0 if rank <= told["kept"] else 7) for rank, value in enumerate(ranked, 1)]
     limit = thresholds(len(ranked), told["s"], told["y"], rho1=told["rho1"])
     line = Line("threshold", [(rank, float(value)) for rank, value in enumerate(limit, 1)], 1)
-    title = f"The proximal step of one group: s = {told['s']:g}, {told['kept']} of {len(ranked)} stay"
+    title = (
+        f"The proximal step of one group: s = {told['s']:g}, {told['kept']} of {len(ranked)} stay"
+    )
     top = 1.05 * max(ranked[0], told["y"])
     return chart(Axes(title, "channels by rank", "importance, mean 1", len(ranked) + 1, top), [line], bars)  # fmt: skip
 
@@ -154,7 +165,7 @@ def _tell(stage: str, done: int, total: int) -> None:
 
 def main() -> None:
     """Run or not, and draw."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
+    parser = argparse.ArgumentParser(description="Make the pictures of docs/ecc.md.")
     parser.add_argument("--draw", action="store_true", help="draw what is kept")
     if not parser.parse_args().draw:
         KEPT.write_text(json.dumps(watch()) + "\n")

@@ -11,7 +11,7 @@ sys.path.insert(0, str(ROOT))
 from edgeecc import __version__  # noqa: E402  # after the path
 
 project = "edgeecc"
-copyright = "edgeecc contributors, MIT licence"  # noqa: A001  # Sphinx's name
+copyright = "edgeecc contributors, MIT licence"  # Sphinx's name
 version = release = __version__
 
 extensions = ["myst_parser", "tools.docs_site"]

@@ -20,7 +20,7 @@ _LINK = re.compile(r"\]\(([\w./-]+)\.md\)")
 
 
 def setup(app: Any) -> Dict[str, object]:  # sphinx.application.Sphinx
-    """Hook into the reading of pages."""
+    """Take part in the reading of pages."""
     app.connect("source-read", _read)
     return {"parallel_read_safe": True}
 

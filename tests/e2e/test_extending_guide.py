@@ -35,7 +35,9 @@ def test_the_guide_works_as_written(
     for name, text in FILES.items():
         monkeypatch.delitem(sys.modules, Path(name).stem, raising=False)
         (workspace / name).write_text(text)
-    monkeypatch.setattr(sampled, "BLIND_PERIODS", 10_000)  # the file never changes, whoever starves the thread
+    monkeypatch.setattr(
+        sampled, "BLIND_PERIODS", 10_000
+    )  # the file never changes, whoever starves the thread
     calibrate, inspect = COMMANDS
     run(*calibrate)
 

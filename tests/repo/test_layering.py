@@ -44,7 +44,8 @@ DEVICE = [
     "meters.rapl", "meters.replay", "meters.sampled", "meters.sysfs", "meters.virtual", "networks.names",
     "runtimes.base", "runtimes.onnxrt", "bench", "calibrate", "doctor", "explain", "fleet.boards",
     "fleet.board_process", "fleet.wire", "measure_variants", "report.job", "run_profiles", "solvers.table",
-    "training.scores", "verdict", "verify", "cli.main", "device_names", "targets", "loaders", "machine", "export_engine",
+    "training.scores", "verdict", "verify", "cli.main", "device_names", "targets", "loaders", "machine",
+    "export_engine",
 ]  # fmt: skip
 #: Third-party packages that only one place may import.
 OWNED = {
