@@ -7,6 +7,7 @@ from typing import Any, Callable, Mapping, Sequence, Tuple, TypeVar
 
 import click
 
+from edgeecc.cli.completing import ARRAYS, device_names
 from edgeecc.cli.output import print_table
 from edgeecc.errors import UnitError
 from edgeecc.units import BOUNDED, Budget, Metric, format_quantity, parse_budgets
@@ -44,6 +45,7 @@ def price_options(command: Command) -> Command:
     return click.option(
         "--device",
         multiple=True,
+        shell_complete=device_names(*ARRAYS),
         help="Device whose profile prices the widths; may be repeated, each goes with the budget of its metric.  "
         "[default: virtual:tx2, for ms onnxruntime:cpu, for wsp systolic:eyeriss]",
     )(command)

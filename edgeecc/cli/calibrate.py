@@ -27,6 +27,7 @@ from edgeecc.config import (
     FitChoice,
     MeasureProtocol,
 )
+from edgeecc.device_names import AUTO
 from edgeecc.units import Metric
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -96,7 +97,7 @@ def protocol_of(options: Mapping[str, Any]) -> MeasureProtocol:
     type=click.Path(path_type=Path),
     help="Folder with spec.json and dense.onnx of a traced network, in place of --network: needs no torch.",
 )
-@device_option("virtual:tx2", "; auto takes the best board here")
+@device_option("virtual:tx2", "; auto takes the best board here", (AUTO,))
 @precision_option
 @click.option(
     "--model",

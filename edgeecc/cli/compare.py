@@ -9,6 +9,7 @@ import click
 
 from edgeecc.cli.boundary import EXIT_ERROR
 from edgeecc.cli.budgets import parse_budget_options
+from edgeecc.cli.completing import device_names, methods_list
 from edgeecc.cli.config_file import config_option
 from edgeecc.cli.options import json_option, margin_options, network_options, workspace_option
 from edgeecc.cli.output import emit_json, print_table
@@ -88,6 +89,7 @@ def comparison_options(command: Any) -> Any:
             type=ListType(str),
             default="ecc,uniform",
             show_default=True,
+            shell_complete=methods_list,
             help=f"Solvers: {', '.join(METHODS)}.",
         ),
     ):  # fmt: skip
@@ -117,8 +119,10 @@ def comparison_options(command: Any) -> Any:
 @click.option("--data", help=f"{KNOWN}.")
 @click.option("--normalise", metavar="MEAN/DEVIATION", help="Normalisation of images, as of prune.")
 @click.option(
-    "--device", help="Device whose profile prices the widths.  [default: virtual:tx2, for ms onnxruntime:cpu]"
-)  # fmt: skip
+    "--device",
+    shell_complete=device_names(),
+    help="Device whose profile prices the widths.  [default: virtual:tx2, for ms onnxruntime:cpu]",
+)
 @click.option(
     "--profile", type=click.Path(path_type=Path), help="Profile file, in place of the device's own."
 )

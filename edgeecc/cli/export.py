@@ -10,7 +10,8 @@ import click
 from click.core import ParameterSource
 
 from edgeecc.cli.boundary import EXIT_BUDGET_MISSED
-from edgeecc.cli.options import json_option, workspace_option
+from edgeecc.cli.completing import device_names
+from edgeecc.cli.options import json_option, run_argument, workspace_option
 from edgeecc.cli.output import emit_json, events_pairs, key_values, print_table
 from edgeecc.cli.progress import ProgressDisplay
 from edgeecc.device_names import PRECISIONS
@@ -22,7 +23,7 @@ _FIT = FitBudgetConfig()
 
 
 @click.command(short_help="Slim, write ONNX, verify against the budget.")
-@click.argument("run", required=False, type=click.Path(path_type=Path))
+@run_argument
 @click.option(
     "--fit-budget",
     "fit",
@@ -52,6 +53,7 @@ _FIT = FitBudgetConfig()
 )
 @click.option(
     "--device",
+    shell_complete=device_names(),
     help="With --trt: BOARD:tensorrt or BOARD:trtexec, with a precision.  [default: the run's, or the best here]",
 )
 @click.option(
@@ -257,7 +259,7 @@ def _correction_words(told: Mapping[str, Any]) -> str:
 
 
 @click.command(short_help="Check an exported network again.")
-@click.argument("run", required=False, type=click.Path(path_type=Path))
+@run_argument
 @workspace_option
 @json_option
 @click.pass_context

@@ -10,6 +10,7 @@ from edgeecc import __version__
 from edgeecc.cli.boundary import EdgeeccGroup
 from edgeecc.cli.calibrate import calibrate
 from edgeecc.cli.compare import compare
+from edgeecc.cli.completion import completion
 from edgeecc.cli.config_file import DEFAULT_FILE, file_defaults
 from edgeecc.cli.demo import demo
 from edgeecc.cli.doctor import doctor
@@ -68,6 +69,7 @@ for _command in (
     verify,
     explain,
     demo,
+    completion,
 ):
     cli.add_command(_command)
 

@@ -21,6 +21,7 @@ from edgeecc.cli.output import emit_json, events_pairs, key_values
 from edgeecc.cli.progress import ProgressDisplay
 from edgeecc.config import CalibrateConfig, Design
 from edgeecc.cost.samples import THINNEST
+from edgeecc.device_names import AUTO
 from edgeecc.fleet.wire import MAX_LINE, MAX_NUMBER
 from edgeecc.progress import Progress
 
@@ -57,7 +58,7 @@ class WidthsType(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # ge
     help="Folder with spec.json and dense.onnx of a traced network.",
 )
 @config_option
-@device_option("virtual:tx2", "; auto takes the best board here")
+@device_option("virtual:tx2", "; auto takes the best board here", (AUTO,))
 @precision_option
 @click.option("--widths", type=WidthsType(), help="Units that each prunable group keeps, in order.")
 @click.option(

@@ -14,6 +14,7 @@ from edgeecc.cli.budgets import (
     price_options,
     print_budgets,
 )
+from edgeecc.cli.completing import method_names
 from edgeecc.cli.config_file import config_option
 from edgeecc.cli.options import (
     compute_of_options,
@@ -30,7 +31,7 @@ from edgeecc.data.table import KNOWN
 from edgeecc.normalisation import parse_normalisation
 from edgeecc.peer_config import with_settings
 from edgeecc.schedule import parse_stage
-from edgeecc.solvers.table import METHODS
+from edgeecc.solvers.table import METHODS, WEIGHT_METHODS
 from edgeecc.solvers.table import method as method_row
 
 _PRUNING, _ECC, _WSP, _TRAINING = PruneConfig(), EccConfig(), WspConfig(), TrainConfig()
@@ -178,7 +179,8 @@ def method_options(command: Callable[..., Any]) -> Callable[..., Any]:
     "--method",
     default=_PRUNING.method,
     show_default=True,
-    help=f"Solver: {', '.join(METHODS)} (channels); wsp, eap, magnitude (single weights).",
+    help=f"Solver: {', '.join(METHODS)} (channels); {', '.join(WEIGHT_METHODS)} (single weights).",
+    shell_complete=method_names,
 )
 @click.option(
     "--input-mask",
@@ -242,7 +244,6 @@ def prune(
     from edgeecc.run_request import PruneRequest
     from edgeecc.sparsify import sparsify
     from edgeecc.training.parallel import job
-    from edgeecc.weight_methods import METHODS as WEIGHT_METHODS
 
     _drop_what_is_typed_over(ctx, options)
     request = PruneRequest(weights=model, budget=parsed, **_request_fields(options))
@@ -316,8 +317,6 @@ def _settings_of(
     """Return the fields of the request that --set changes: the settings of the method, whatever their type."""
     if not texts:
         return {}
-    from edgeecc.weight_methods import METHODS as WEIGHT_METHODS
-
     if method == "ecc":
         return {"ecc": with_settings(ecc, texts)}
     if method in WEIGHT_METHODS:

@@ -8,6 +8,7 @@ from typing import Any, Optional
 import click
 from click.core import ParameterSource
 
+from edgeecc.cli.completing import network_names, run_folders
 from edgeecc.cli.options import device_option, json_option, workspace_option
 from edgeecc.cli.output import emit_json
 from edgeecc.cli.progress import ProgressDisplay
@@ -19,8 +20,14 @@ _OF_CALIBRATIONS = ("like", "resamples", "seed")
 
 
 @click.command(short_help="Write the report of a run, or of a calibration, as a page.")
-@click.argument("folder", required=False, type=click.Path(path_type=Path))
-@click.option("--network", help="Report on the calibration of this network, in place of FOLDER.")
+@click.argument(
+    "folder", required=False, type=click.Path(path_type=Path), shell_complete=run_folders
+)
+@click.option(
+    "--network",
+    shell_complete=network_names,
+    help="Report on the calibration of this network, in place of FOLDER.",
+)
 @device_option("virtual:tx2")
 @workspace_option
 @click.option(

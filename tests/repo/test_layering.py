@@ -42,7 +42,7 @@ DEVICE = [
     "cost.hardware", "cost.systolic", "cost.correction", "cost.fit", "cost.profile", "cost.receipt", "cost.design",
     "cost.stopping", "meters.base", "meters.conditions", "meters.ina3221", "meters.jetson", "meters.jtop",
     "meters.measure", "meters.nvml", "meters.nvml_check", "meters.nvml_driver", "meters.nvml_names", "meters.rails",
-    "meters.rapl", "meters.record", "meters.replay", "meters.sampled", "meters.sysfs", "meters.virtual",
+    "meters.rapl", "meters.record", "meters.replay", "meters.sampled", "meters.sysfs", "meters.virtual", "networks.names",
     "runtimes.base", "runtimes.onnxrt", "bench", "calibrate", "doctor", "explain", "fleet.boards",
     "fleet.board_process", "fleet.wire", "measure_variants", "report.job", "run_profiles", "solvers.table",
     "training.scores", "verdict", "verify", "cli.main", "device_names", "targets", "loaders", "machine",
