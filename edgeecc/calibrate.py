@@ -181,6 +181,7 @@ class _Teller:
 
     def __init__(self, crew: Crew, config: CalibrateConfig, on_progress: OnProgress) -> None:
         self._crew, self._config, self._on_progress = crew, config, on_progress
+        self._round = 1
         #: What the mean held-out error is at most, by the last fit.
         self.error: Optional[float] = None
 
@@ -191,9 +192,12 @@ class _Teller:
     def fits(self, done: int) -> None:
         """Tell that a cost model is fitted to so many samples."""
         self._tell(FITTING, done, self._crew.note)
+        self._round += 1
 
     def _tell(self, phase: str, done: int, note: str) -> None:
         wanted = self._config.target_error
+        if wanted:
+            note = f"round {self._round}  {note}".rstrip()
         if self.error is not None and math.isfinite(self.error):
             aim = f" of {wanted:.1%} wanted" if wanted else ""
             note = f"error at most {self.error:.1%}{aim}" + (f"  {note}" if note else "")

@@ -238,7 +238,7 @@ class _Fit:
         small = slim(self._whole, self._spec, keep)
         trainer = self._trainer.on(small)
         before = trainer.evaluate()
-        self._teller.scored({str(self._result.get("score")): before}, "before fine-tuning")
+        self._teller.scored({str(self._result.get("score", "score")): before}, "before fine-tuning")
         limits = tuple(Limit(held.model, held.bound.value) for held in self._held)
         steps = self._training.steps(self._config.finetune)
         trainer.train(

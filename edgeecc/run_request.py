@@ -139,9 +139,7 @@ def claimed(  # noqa: PLR0913  # keyword-only, what a fresh folder holds, and wh
     folder = RunFolder(request.run or default_run(request, source), writes=world.is_main)
     with folder.locked():
         if world.is_main and _is_fresh(folder, source, identity, force=request.force):
-            folder.drop(
-                ("run.json", *FILES)
-            )  # a kill from here on leaves a folder that is nobody's
+            folder.drop(("run.json", *FILES))  # the request first: a kill leaves a folder of nobody
             folder.write_tensors(
                 "dense.safetensors", tensors_of(model), {"network": source.reference}
             )

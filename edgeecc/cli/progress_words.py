@@ -83,9 +83,10 @@ def bar(share: float, width: int, *, ascii_only: bool = False) -> str:
 
 
 def figures(progress: Progress) -> List[str]:
-    """Return the live numbers in words, what matters most first."""
+    """Return what is at hand and the live numbers in words, what matters most first."""
     tightest = sorted(progress.loads, key=lambda load: -load.now / load.bound)
-    told = [_load(load) for load in tightest[:1]]
+    told = [progress.note] if progress.note else []
+    told += [_load(load) for load in tightest[:1]]
     if progress.score is not None:
         score = progress.score
         told.append(f"{score.name} {score.value:.4f} ({score.of})")
@@ -93,7 +94,7 @@ def figures(progress: Progress) -> List[str]:
         told.append(f"loss {progress.loss:.3f}")
     told += [_load(load) for load in tightest[1:]]
     meters = list(dict.fromkeys(load.meter for load in tightest))
-    return [*told, *([progress.note] if progress.note else []), *(f"by {name}" for name in meters)]
+    return [*told, *(f"by {name}" for name in meters)]
 
 
 def joined(parts: Sequence[str], width: int) -> str:

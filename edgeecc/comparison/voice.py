@@ -42,7 +42,7 @@ class Voice(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Say what was logged."""
-        self._say({"logger": record.name, "level": record.levelno, "text": self.format(record)})
+        self._say({"logger": record.name, "level": record.levelno, "text": record.getMessage()})
 
     def _say(self, words: Dict[str, object]) -> None:
         if self._out is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import resource
 import shutil
 import subprocess
@@ -16,10 +17,12 @@ from typing import Any, Callable, Dict, Iterator, List, Tuple
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from PIL import Image
 from sklearn.datasets import load_digits
 
 from edgeecc.artifacts import load_json, read_tensors
+from edgeecc.cli.main import cli
 from edgeecc.export import export
 from edgeecc.run_folder import FIT_SCHEMA, RunFolder, differing, latest_run
 from edgeecc.sources import trace_source
@@ -136,6 +139,26 @@ def goes_on() -> None:
     assert sorted(path.name for path in Path("stopped").iterdir()) == sorted(
         path.name for path in Path("whole").iterdir()
     )
+
+
+def test_progress_of_a_run_that_goes_on(home: Path) -> None:
+    """Plain lines, as a log has them: the phase and the count of now, the budget with its kind, the last score."""
+    result = CliRunner().invoke(cli, RESUME)
+    assert result.exit_code == 0
+    told = [line for line in result.stderr.splitlines() if line.startswith("fine-tuning")]
+    words = re.fullmatch(
+        r"fine-tuning 5/(\d+) steps  0:0\d elapsed  macs ([0-9.]+) of ([0-9.]+) kMAC counted  "
+        r"top-1 ([0-9.]+) \(pruned\)  loss [0-9.]+  by exact count",
+        told[0],
+    )
+    assert words is not None, told[0]
+    found = load_json(Path("whole/result.json"))
+    assert int(words.group(1)) == found["finetune_steps"]
+    assert float(words.group(2)) * 1e3 == pytest.approx(found["cost"], rel=1e-3)
+    assert float(words.group(3)) * 1e3 == pytest.approx(found["budget"]["value"], rel=1e-3)
+    assert float(words.group(4)) == pytest.approx(found["pruned_accuracy"], abs=1e-4)
+    assert told[-1].startswith(f"fine-tuning {words.group(1)}/{words.group(1)} steps")
+    assert "pruning" not in result.stderr
 
 
 def moved(path: str) -> Callable[[], object]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -14,6 +15,10 @@ from typing import List
 import pytest
 
 from edgeecc.artifacts import load_json
+from edgeecc.calibration_job import Request
+from edgeecc.calibration_job import run as calibrate
+from edgeecc.config import CalibrateConfig, MeasureProtocol
+from edgeecc.progress import Progress
 from edgeecc.report.evidence import read_evidence
 from tests.cli_runs import complaint, run, run_json
 from tests.fleets import graph_folder, stored
@@ -99,3 +104,18 @@ def test_speed_is_no_difference_of_the_time_of_day(
     started = time.perf_counter()
     told = run_json(*words(graph, tmp_path))
     assert told["variants_per_s"] >= 300 / (time.perf_counter() - started)
+
+
+def test_progress_counts_what_is_there_but_not_in_the_rate(graph: Path, tmp_path: Path) -> None:
+    run(*words(graph, tmp_path))
+    told: List[Progress] = []
+    request = Request(None, None, graph, "virtual:tx2", tmp_path)
+    config = CalibrateConfig(samples=500, target_error=1e-6)
+    calibrate(request, config, MeasureProtocol(), told.append)
+    assert told[0].done >= 300
+    assert {(one.total, one.unit, one.at_most) for one in told} == {(500, "samples", True)}
+    assert {one.phase for one in told} == {"measuring", "fitting"}
+    assert told[-1].done == 500
+    assert re.fullmatch(
+        r"error at most [0-9.]+% of 0.0% wanted  round [0-9]+  [0-9]+ windows", told[-1].note
+    )
