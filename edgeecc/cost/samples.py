@@ -327,7 +327,7 @@ class SampleStore:
     def _query(self, statement: str, *values: object) -> List[Tuple[Any, ...]]:
         try:
             return self._db.execute(statement, values).fetchall()
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:
             raise self._fault(error) from error
 
     def _fault(self, error: Exception) -> ArtifactError:

@@ -10,8 +10,10 @@ import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from random import Random
-from typing import Any, Dict, List
+from typing import Any, Callable, Dict, List, Sequence, Tuple
 
+#: A valid input by its place, and the numbers of changes to it.
+Change = Tuple[int, List[int]]
 #: Longest input, bytes.
 MOST_BYTES = 2**20
 #: Seconds between two reports of a child to its parent.
@@ -138,7 +140,7 @@ def with_hypothesis(name: str, seconds: float, out: Path, seed: int) -> None:
     from tools.fuzz.judge import limit_address_space
 
     counter = Counter(name, out)
-    inputs = inputs_of(counter.target.seeds(), counter.target.mutator)
+    seeds, mutator = counter.target.seeds(), counter.target.mutator
     limit_address_space()
     quiet = settings(
         max_examples=_EXAMPLES, deadline=None, database=None, suppress_health_check=list(HealthCheck)
@@ -149,27 +151,30 @@ def with_hypothesis(name: str, seconds: float, out: Path, seed: int) -> None:
 
         @seeded(seed + turn)
         @quiet
-        @given(inputs)
-        def read(data: bytes) -> None:
+        @given(changes(len(seeds)))
+        def read(drawn: Change) -> None:
             if counter.seconds < seconds:
-                counter.judge(data)
+                counter.judge(changed(seeds, mutator, drawn))
 
         read()
     counter.report()
 
 
-def inputs_of(seeds: List[bytes], mutator: Any) -> Any:  # strategies of hypothesis
-    """Return a strategy: a valid input, changed once or a few times."""
+def changes(seeds: int) -> Any:  # a strategy of hypothesis
+    """Return a strategy: which valid input of so many, and the numbers of one to four changes to it."""
     from hypothesis import strategies as st
 
-    def changed(drawn: Any) -> bytes:
-        data, numbers = drawn
-        for number in numbers:
-            data = mutator(data, Random(number))[:MOST_BYTES]  # noqa: S311  # no secrets
-        return bytes(data)
-
     numbers = st.lists(st.integers(0, 2**32), min_size=1, max_size=4)
-    return st.tuples(st.sampled_from(seeds), numbers).map(changed)
+    return st.tuples(st.integers(0, seeds - 1), numbers)
+
+
+def changed(seeds: Sequence[bytes], mutator: Callable[[bytes, Random], bytes], drawn: Change) -> bytes:
+    """Return a valid input after the changes that were drawn."""
+    place, numbers = drawn
+    data = seeds[place]
+    for number in numbers:
+        data = mutator(data, Random(number))[:MOST_BYTES]  # noqa: S311  # no secrets
+    return bytes(data)
 
 
 def _import_readers() -> None:

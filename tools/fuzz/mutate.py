@@ -46,9 +46,9 @@ def changed_json(data: bytes, random: Random) -> bytes:
         return changed_text(data, random)
     if random.random() < 0.1:
         return changed_text(data, random)
-    for _ in range(random.choice((1, 1, 1, 2, 3))):
-        tree = changed_tree(tree, random)
     try:
+        for _ in range(random.choice((1, 1, 1, 2, 3))):
+            tree = changed_tree(tree, random)
         return json.dumps(tree).encode()
     except (ValueError, RecursionError):
         return data

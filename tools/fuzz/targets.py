@@ -295,7 +295,7 @@ def _sysfs(data: bytes, folder: Path) -> None:
         return
     for name, text in tree.items() if isinstance(tree, dict) else ():
         path = folder / name.strip("/").replace("\0", "")
-        if ".." in path.parts or path.exists() or not isinstance(text, str) or len(name) > 200:
+        if ".." in path.parts or not isinstance(text, str):
             continue
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
