@@ -86,7 +86,9 @@ class _Constants:
         self._tensors.update(
             (node.output[0], node.attribute[0].t)
             for node in graph.node
-            if node.op_type == "Constant" and node.output and [one.name for one in node.attribute] == ["value"]
+            if node.op_type == "Constant"
+            and node.output
+            and [one.name for one in node.attribute] == ["value"]
         )
 
     def ints(self, node: onnx.NodeProto, at: int) -> Optional[List[int]]:
@@ -213,6 +215,6 @@ _RULES: Dict[str, Callable[[onnx.NodeProto, _Constants], List[onnx.NodeProto]]] 
 
 def _unsaid(node: onnx.NodeProto, why: str) -> GraphError:
     return GraphError(
-        f"node {node.name or ', '.join(node.output)} ({node.op_type}) cannot be said in opset {OPSET}: {why}; take a newer "
-        "TensorRT, or another runtime"
+        f"node {node.name or ', '.join(node.output)} ({node.op_type}) cannot be said in opset {OPSET}: {why}; take a "
+        "newer TensorRT, or another runtime"
     )

@@ -8,8 +8,8 @@ from typing import Dict, List, Optional, Tuple
 import numpy as np
 import onnx
 
-from edgeecc.errors import GraphError
 from edgeecc.graph.onnx_slice import SlicePlan
+from edgeecc.graph.provenance import fitting
 from edgeecc.graph.spec import NetworkSpec, Widths
 from edgeecc.workload import NodeWork
 
@@ -55,12 +55,8 @@ def work_of(model: onnx.ModelProto) -> Tuple[NodeWork, ...]:
 
 
 def _node_work(plan: SlicePlan, node: onnx.NodeProto, shapes: Shapes) -> NodeWork:
-    try:
+    with fitting(node):
         return _counted(plan, node, shapes)
-    except (ArithmeticError, LookupError, ValueError) as error:  # ONNX's own checker lets these by
-        raise GraphError(
-            f"ONNX node {node.name} ({node.op_type}) has inputs or outputs that do not fit it; export the network again"
-        ) from error
 
 
 def _counted(plan: SlicePlan, node: onnx.NodeProto, shapes: Shapes) -> NodeWork:

@@ -172,7 +172,9 @@ def test_data_in_other_files_is_refused_wherever_it_hides(
 ) -> None:
     hide(good[0])
     (tmp_path / "m.onnx").write_bytes(good[0].SerializeToString())
-    monkeypatch.setattr(onnx.checker, "check_model", lambda model: None)  # its own check varies by version
+    monkeypatch.setattr(
+        onnx.checker, "check_model", lambda model: None
+    )  # its own check varies by version
     with pytest.raises(ArtifactError, match="keeps weights in other files; save it as one file"):
         load_model(tmp_path / "m.onnx")
 

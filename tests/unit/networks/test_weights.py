@@ -169,7 +169,9 @@ def test_weights_that_layers_share_are_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "odd", [torch.eye(3).to_sparse(), torch.zeros(10**6, 10**6, device="meta")], ids=["sparse", "meta"]
+    "odd",
+    [torch.eye(3).to_sparse(), torch.zeros(10**6, 10**6, device="meta")],
+    ids=["sparse", "meta"],
 )
 def test_tensors_of_another_kind_are_refused(tmp_path: Path, odd: torch.Tensor) -> None:
     torch.save({"a": odd}, tmp_path / "odd.pth")
