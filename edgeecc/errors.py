@@ -6,7 +6,6 @@ turns any `EdgeeccError` into that line and exit status 1; anything else that es
 
 from __future__ import annotations
 
-
 #: Longest message, characters; of a longer one the middle is left out, for what to do stands at its end.
 MOST_CHARACTERS = 1500
 _HEAD, _TAIL = 1000, 450

@@ -56,8 +56,8 @@ def check_own_code(folder: RunFolder, run: Mapping[str, object]) -> None:
     key, given = _key(make=False), run.get("own_code")
     if key is None or not isinstance(given, str) or not _same(_hash(key, names), given):
         raise ConfigError(
-            f"{folder.path} was not made by this account and names code to be run: {' and '.join(names)}; look at it, and "
-            "give --own-code if you trust it"
+            f"{folder.path} was not made by this account and names code to be run: {' and '.join(names)}; look at it, "
+            "and give --own-code if you trust it"
         )
 
 

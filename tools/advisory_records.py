@@ -11,7 +11,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
 Record = Mapping[str, Any]
-_MODIFIED = re.compile(r"""^\s*"?modified"?:\s*["']?(\d{4}-\d\d-\d\d)""", re.MULTILINE)
+_MODIFIED = re.compile(r"""(?:^|[\s{,])"?modified"?\s*:\s*["']?(\d{4}-\d\d-\d\d)""")
 
 
 class AdvisoryFaultError(Exception):
@@ -35,7 +35,9 @@ def read_records(folder: Path, names: Collection[str]) -> Tuple[List[Record], st
         if any(name in text.lower() for name in names) and dates:
             found.append(_record(path, text))
     if not newest:
-        raise AdvisoryFaultError(f"{folder} holds no OSV records; is it a copy of an advisory database?")
+        raise AdvisoryFaultError(
+            f"{folder} holds no OSV records; is it a copy of an advisory database?"
+        )
     return found, newest
 
 
@@ -51,13 +53,17 @@ def touching(records: Iterable[Record], name: str, version: str) -> List[str]:
 
 def _touches(affected: Mapping[str, Any], name: str, version: str) -> bool:
     package = affected.get("package") or {}
-    mine = package.get("ecosystem") == "PyPI" and canonicalize_name(str(package.get("name"))) == name
+    mine = (
+        package.get("ecosystem") == "PyPI" and canonicalize_name(str(package.get("name"))) == name
+    )
     if not mine:
         return False
     if version in map(str, affected.get("versions") or ()):
         return True
     ranges = affected.get("ranges") or ()
-    return any(_within(each["events"], version) for each in ranges if each.get("type") == "ECOSYSTEM")
+    return any(
+        _within(each["events"], version) for each in ranges if each.get("type") == "ECOSYSTEM"
+    )
 
 
 def _within(events: Iterable[Mapping[str, Any]], version: str) -> bool:
@@ -67,9 +73,7 @@ def _within(events: Iterable[Mapping[str, Any]], version: str) -> bool:
     for at, kind in ordered:
         if kind == "introduced" and here >= at:
             inside = True
-        elif kind == "fixed" and here >= at:
-            inside = False
-        elif kind == "last_affected" and here > at:
+        elif (kind == "fixed" and here >= at) or (kind == "last_affected" and here > at):
             inside = False
     return inside
 

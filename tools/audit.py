@@ -65,7 +65,7 @@ class Answers:
         """
         if pin not in self.releases:
             raise AdvisoryFaultError(
-                f"nothing was asked about {pin}: run `python -m tools.audit --refresh` with a network, or with --database"
+                f"nothing was asked about {pin}: run `python -m tools.audit --refresh` with a network or --database"
             )
         return sorted({*self.releases[pin], *self.by_hand.get(pin, ())})
 
@@ -129,7 +129,9 @@ def ask(pins: Sequence[Release], service: str = SERVICE) -> Answers:
         answer = _posted(f"{service}/v1/querybatch", {"queries": [query for _, query in left]})
         results = answer.get("results")
         if not isinstance(results, list) or len(results) != len(left):
-            raise AdvisoryFaultError(f"{service} answered {len(left)} questions with something else")
+            raise AdvisoryFaultError(
+                f"{service} answered {len(left)} questions with something else"
+            )
         more = []
         for (pin, query), result in zip(left, results):
             found[pin] += [str(each["id"]) for each in (result or {}).get("vulns", [])]
@@ -180,7 +182,9 @@ def excuses(path: Path = EXCUSES) -> List[Excuse]:
     """
     try:
         found = [Excuse(**entry) for entry in json.loads(path.read_text(encoding="utf-8"))]
-        if not all(len(excuse.reason) > 20 and date.fromisoformat(excuse.until) for excuse in found):
+        if not all(
+            len(excuse.reason) > 20 and date.fromisoformat(excuse.until) for excuse in found
+        ):
             raise AdvisoryFaultError(f"{path.name} has an excuse without a reason")
     except (OSError, ValueError, TypeError) as error:
         raise AdvisoryFaultError(f"{path.name} cannot be read ({error!r})") from None

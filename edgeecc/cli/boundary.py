@@ -69,4 +69,3 @@ def _fail(error: EdgeeccError, ctx: click.Context) -> NoReturn:
         click.echo(f"Error: {message}", file=sys.__stderr__)
         ctx.exit(EXIT_ERROR)
     raise click.ClickException(message) from error
-

@@ -327,7 +327,7 @@ class SampleStore:
     def _query(self, statement: str, *values: object) -> List[Tuple[Any, ...]]:
         try:
             return self._db.execute(statement, values).fetchall()
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:
             raise self._fault(error) from error
 
     def _fault(self, error: Exception) -> ArtifactError:
@@ -363,7 +363,9 @@ def _row(values: Tuple[Any, ...], *, repeat: bool) -> Row:
         int(_number(number, "number")),
         _counts(widths),
         _number(value, "value"),
-        *(None if told is None else _number(told, "figure") for told in (error, spread, latency)),
+        _optional(error, "standard error"),
+        _optional(spread, "spread"),
+        _optional(latency, "latency"),
         int(_number(windows, "windows")),
         int(_number(runs, "runs")),
         bool(converged),
@@ -384,6 +386,10 @@ def _number(value: object, what: str) -> float:
     if found is None:
         raise ValueError(f"{what} {str(value)[:40]!r} is no number")
     return found
+
+
+def _optional(value: object, what: str) -> Optional[float]:
+    return None if value is None else _number(value, what)
 
 
 def _object(text: object) -> Dict[str, object]:

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 #: Largest image that is decoded, pixels: above any camera, just below what Pillow refuses as a decompression bomb.
 MAX_PIXELS = 178_000_000
-#: Images up to so many pixels are decoded whatever they take on disk; larger ones must have a byte for so many pixels: a
-#: flat image of 178 million pixels takes a kilobyte in some formats and a gigabyte in memory.
+#: Images up to so many pixels are decoded whatever they take on disk; larger ones must have a byte for so many pixels:
+#: a flat image of 178 million pixels takes a kilobyte in some formats and a gigabyte in memory.
 ANY_PIXELS, PIXELS_A_BYTE = 2**25, 256
 #: First bytes of a file, and Pillow's class for it. Named here, because `Image.open` warns of large images through
 #: the process's warning filters, which threads must not change, and tries formats that no data set needs.
@@ -65,7 +65,9 @@ def _check_pixels(pixels: int, encoded: Encoded) -> None:
     if pixels > MAX_PIXELS:
         raise ValueError(f"{pixels} pixels, more than {MAX_PIXELS}")
     if pixels > max(ANY_PIXELS, PIXELS_A_BYTE * size):
-        raise ValueError(f"{pixels} pixels in {size} bytes would take far more memory than the file")
+        raise ValueError(
+            f"{pixels} pixels in {size} bytes would take far more memory than the file"
+        )
 
 
 def _decoder(head: bytes) -> Type[ImageFile]:

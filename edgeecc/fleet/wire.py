@@ -126,9 +126,7 @@ def _row(found: Mapping[str, Any], number: int, widths: Sequence[int]) -> Tuple[
     value = _figure(found, "value")
     if value is None or value <= 0.0:
         raise MeterError(f"it answered with value {value}, which is not positive")
-    conditions = found.get("conditions", {})
-    if not isinstance(conditions, dict) or len(json.dumps(conditions)) > MAX_CONDITIONS:
-        raise MeterError(f"it answered with conditions {_short(conditions)}")
+    conditions = _conditions(found.get("conditions", {}))
     dropped = found.get("dropped", 0)
     if not _is_count(dropped, _MAX_COUNT, 0):
         raise MeterError(f"it answered with dropped {_short(dropped)}, no count")
@@ -146,6 +144,16 @@ def _row(found: Mapping[str, Any], number: int, widths: Sequence[int]) -> Tuple[
         conditions=conditions,
     )
     return row, meter
+
+
+def _conditions(found: object) -> Mapping[str, Any]:
+    try:
+        fine = isinstance(found, dict) and len(json.dumps(found)) <= MAX_CONDITIONS
+    except RecursionError:
+        fine = False
+    if not fine:
+        raise MeterError(f"it answered with conditions {_short(type(found).__name__)}, too large")
+    return found  # type: ignore[return-value]  # a dict
 
 
 def _object(line: bytes) -> Mapping[str, Any]:

@@ -48,9 +48,7 @@ def lowered(model: onnx.ModelProto) -> onnx.ModelProto:
     constants = _Constants(found.graph)
     nodes: List[onnx.NodeProto] = []
     for node in found.graph.node:
-        rule = _RULES.get(node.op_type)
-        _drop_added(node)
-        nodes += [node] if rule is None else rule(node, constants)
+        nodes += _said(node, constants)
     del found.graph.node[:]
     found.graph.node.extend(nodes)
     constants.drop_unread()
@@ -66,6 +64,19 @@ def lowered(model: onnx.ModelProto) -> onnx.ModelProto:
     return found
 
 
+def _said(node: onnx.NodeProto, constants: _Constants) -> List[onnx.NodeProto]:
+    """Return what says a node in opset 13.
+
+    Raises: GraphError when nothing does, or the node lacks what its operator has.
+    """
+    rule = _RULES.get(node.op_type)
+    try:
+        _drop_added(node)
+        return [node] if rule is None else rule(node, constants)
+    except (LookupError, TypeError, ValueError, ZeroDivisionError) as error:
+        raise _unsaid(node, f"it is malformed ({brief(error)})") from error
+
+
 class _Constants:
     """The constants of a graph, by name."""
 
@@ -75,7 +86,9 @@ class _Constants:
         self._tensors.update(
             (node.output[0], node.attribute[0].t)
             for node in graph.node
-            if node.op_type == "Constant" and node.attribute[0].name == "value"
+            if node.op_type == "Constant"
+            and node.output
+            and [one.name for one in node.attribute] == ["value"]
         )
 
     def ints(self, node: onnx.NodeProto, at: int) -> Optional[List[int]]:
@@ -202,6 +215,6 @@ _RULES: Dict[str, Callable[[onnx.NodeProto, _Constants], List[onnx.NodeProto]]] 
 
 def _unsaid(node: onnx.NodeProto, why: str) -> GraphError:
     return GraphError(
-        f"node {node.name or node.output[0]} ({node.op_type}) cannot be said in opset {OPSET}: {why}; take a newer "
-        "TensorRT, or another runtime"
+        f"node {node.name or ', '.join(node.output)} ({node.op_type}) cannot be said in opset {OPSET}: {why}; take a "
+        "newer TensorRT, or another runtime"
     )

@@ -13,12 +13,11 @@ from typing import Any, Dict, Iterator, List, Mapping, Sequence, Tuple
 import numpy as np
 import numpy.typing as npt
 import onnx
-from google.protobuf.message import Message
 
 from edgeecc.errors import ArtifactError
 from edgeecc.graph.channels import array_of, trace_channels
 from edgeecc.graph.onnx_rules import is_depthwise
-from edgeecc.graph.provenance import FREE, FollowError, Tag, touched, units_of
+from edgeecc.graph.provenance import FREE, FollowError, Tag, fitting, touched, units_of
 from edgeecc.graph.spec import IntArray, Keep, NetworkSpec, Widths
 
 #: Largest ONNX file that is read: protobuf's own limit.
@@ -58,7 +57,8 @@ class SlicePlan:
         self._fixes: List[_Fix] = []
         self._depthwise: List[Tuple[int, IntArray]] = []
         for place, node in enumerate(self._skeleton.graph.node):
-            self._prepare(place, node)
+            with fitting(node):
+                self._prepare(place, node)
         used = {name for node in self._skeleton.graph.node for name in node.input}
         fixed = {fix.name for fix in self._fixes}
         self._plain = [name for name in self._arrays if name in used and name not in fixed]
@@ -261,7 +261,7 @@ def _tensors_in(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
             continue
         for field, value in message.ListFields():
             if field.message_type is not None:
-                left += [value] if isinstance(value, Message) else value
+                left += [value] if hasattr(value, "ListFields") else value
 
 
 def _is_outside(tensor: onnx.TensorProto) -> bool:

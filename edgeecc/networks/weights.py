@@ -96,7 +96,11 @@ def _check_sizes(state: Mapping[str, torch.Tensor], path: Path) -> None:
     """
     size, total = path.stat().st_size, 0
     for name, tensor in state.items():
-        plain = tensor.layout is torch.strided and tensor.device.type == "cpu" and not tensor.is_quantized
+        plain = (
+            tensor.layout is torch.strided
+            and tensor.device.type == "cpu"
+            and not tensor.is_quantized
+        )
         if not plain:
             raise ArtifactError(
                 f"{name} in {path} is sparse, quantised or without values; save plain weights"

@@ -30,7 +30,16 @@ FORBIDDEN = {
     "_pickle", "cPickle", "cloudpickle", "dill", "jsonpickle", "joblib", "marshal", "pickle", "shelve", "yaml",
 }  # fmt: skip
 #: Functions that run text or make objects of any kind.
-CALLS = {"eval", "exec", "compile", "__import__", "os.system", "os.popen", "torch.save", "torch.export.load"}
+CALLS = {
+    "eval",
+    "exec",
+    "compile",
+    "__import__",
+    "os.system",
+    "os.popen",
+    "torch.save",
+    "torch.export.load",
+}
 #: Who imports by a name that is no constant of its own, and where the name comes from.
 IMPORTERS = {
     "data/images.py": "a table of Pillow's decoders",
@@ -218,12 +227,15 @@ def test_commands_with_torch_unpickle_nothing(tmp_path: Path) -> None:
 @pytest.fixture
 def finished_run() -> Callable[[Path], Path]:
     """Return what writes a finished run of a small network into a folder."""
+
     def write(path: Path) -> Path:
         path.mkdir()
         for name, content in unzipped(runs()[0]).items():
             (path / name).write_bytes(content)
         result = json.loads((path / "result.json").read_text())
-        (path / "result.json").write_text(json.dumps({**result, "fit_budget": None, "pattern": None}))
+        (path / "result.json").write_text(
+            json.dumps({**result, "fit_budget": None, "pattern": None})
+        )
         (path / "slim.onnx").write_bytes(graph().SerializeToString())
         images = np.zeros((2, 3, 8, 8), np.float32)
         with OnnxRuntime(graph()) as runtime:

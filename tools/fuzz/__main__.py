@@ -1,11 +1,11 @@
 """Fuzz edgeecc's readers.
 
     python -m tools.fuzz --minutes 10                every target, the time shared among them
-    python -m tools.fuzz --minutes 2 --target onnx   one of them (give --target several times for several)
+    python -m tools.fuzz --minutes 2 --target graph  one of them (give --target several times for several)
     python -m tools.fuzz --replay FILE --target X    read a kept input again
 
-atheris (coverage-guided) is used where it is installed, hypothesis elsewhere. Every target runs in a process of its own.
-Failures are kept as files in --out. Exit status: 0 no failure, 1 failures, each told in a line.
+atheris (coverage-guided) is used where it is installed, hypothesis elsewhere. Every target runs in a process of its
+own. Failures are kept as files in --out. Exit status: 0 no failure, 1 failures, each told in a line.
 """
 
 from __future__ import annotations
@@ -80,7 +80,11 @@ def _fuzzed(name: str, seconds: float, options: argparse.Namespace) -> Dict[str,
             child.kill()
             status = child.wait()
     text = log.read_text(encoding="utf-8", errors="replace")
-    row = json.loads(report.read_text()) if report.is_file() else {"executions": 0, "outcomes": {}, "failures": {}}
+    row = (
+        json.loads(report.read_text())
+        if report.is_file()
+        else {"executions": 0, "outcomes": {}, "failures": {}}
+    )
     done = re.findall(r"^#(\d+)\s.*?cov: (\d+)", text, flags=re.MULTILINE)
     row.update(target=name, engine=options.engine, seconds=time.perf_counter() - started)
     row["executions"] = max(row["executions"], int(done[-1][0]) if done else 0)
@@ -88,7 +92,11 @@ def _fuzzed(name: str, seconds: float, options: argparse.Namespace) -> Dict[str,
     if status != 0:
         what = " ".join(text[-300:].split())
         last = options.out / f"{name}-last"
-        row["failures"][f"the process ended with {status}"] = {"what": what, "file": str(last), "times": 1}
+        row["failures"][f"the process ended with {status}"] = {
+            "what": what,
+            "file": str(last),
+            "times": 1,
+        }
     return dict(row)
 
 
@@ -101,7 +109,9 @@ def _print_table(rows: Sequence[Dict[str, Any]]) -> None:
         )  # fmt: skip
     widths = [max(len(line[place]) for line in cells) for place in range(len(_COLUMNS))]
     for line in cells:
-        sys.stdout.write("  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() + "\n")
+        sys.stdout.write(
+            "  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() + "\n"
+        )
     for row in rows:
         for where, failure in row["failures"].items():
             sys.stdout.write(

@@ -10,8 +10,10 @@ import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from random import Random
-from typing import Any, Dict, List
+from typing import Any, Callable, Dict, List, Sequence, Tuple
 
+#: A valid input by its place, and the numbers of changes to it.
+Change = Tuple[int, List[int]]
 #: Longest input, bytes.
 MOST_BYTES = 2**20
 #: Seconds between two reports of a child to its parent.
@@ -85,7 +87,9 @@ class Counter:
         os.replace(path.with_suffix(".part"), path)
 
     def _fail(self, where: str, what: str, data: bytes) -> None:
-        known = self.count.failures.setdefault(where, {"what": what, "file": "", "bytes": 1 << 62, "times": 0})
+        known = self.count.failures.setdefault(
+            where, {"what": what, "file": "", "bytes": 1 << 62, "times": 0}
+        )
         known["times"] += 1
         if len(data) < known["bytes"]:
             stem = hashlib.sha256(f"{self._name} {where}".encode()).hexdigest()[:10]
@@ -107,16 +111,15 @@ def with_atheris(name: str, seconds: float, out: Path, seed: int) -> None:
     """Fuzz a target until the time is up; does not return."""
     import atheris
 
-    with atheris.instrument_imports(include=["edgeecc"]):
-        _import_readers()
+    with atheris.instrument_imports(include=["edgeecc"]):  # of what a target's seeds import
+        counter = Counter(name, out)
+        corpus = out / f"{name}.corpus"
+        corpus.mkdir(exist_ok=True)
+        for place, data in enumerate(counter.target.seeds()):
+            (corpus / f"seed-{place}").write_bytes(data)
+            counter.judge(data)
     from tools.fuzz.judge import limit_address_space
 
-    counter = Counter(name, out)
-    corpus = out / f"{name}.corpus"
-    corpus.mkdir(exist_ok=True)
-    for place, data in enumerate(counter.target.seeds()):
-        (corpus / f"seed-{place}").write_bytes(data)
-        counter.judge(data)
     limit_address_space()
     options = [
         f"-max_total_time={max(1, round(seconds))}", f"-max_len={MOST_BYTES}", f"-seed={seed}", "-rss_limit_mb=0",
@@ -124,7 +127,7 @@ def with_atheris(name: str, seconds: float, out: Path, seed: int) -> None:
     ]  # fmt: skip
 
     def mutate(data: bytes, most: int, number: int) -> bytes:
-        return counter.target.mutator(bytes(data), Random(number))[:most]  # noqa: S311  # no secrets
+        return counter.target.mutator(bytes(data), Random(number))[:most]  # no secrets
 
     atheris.Setup([sys.argv[0], *options], counter.judge, custom_mutator=mutate)
     atheris.Fuzz()
@@ -138,10 +141,13 @@ def with_hypothesis(name: str, seconds: float, out: Path, seed: int) -> None:
     from tools.fuzz.judge import limit_address_space
 
     counter = Counter(name, out)
-    inputs = inputs_of(counter.target.seeds(), counter.target.mutator)
+    seeds, mutator = counter.target.seeds(), counter.target.mutator
     limit_address_space()
     quiet = settings(
-        max_examples=_EXAMPLES, deadline=None, database=None, suppress_health_check=list(HealthCheck)
+        max_examples=_EXAMPLES,
+        deadline=None,
+        database=None,
+        suppress_health_check=list(HealthCheck),
     )
     turn = 0
     while counter.seconds < seconds:
@@ -149,38 +155,29 @@ def with_hypothesis(name: str, seconds: float, out: Path, seed: int) -> None:
 
         @seeded(seed + turn)
         @quiet
-        @given(inputs)
-        def read(data: bytes) -> None:
+        @given(changes(len(seeds)))
+        def read(drawn: Change) -> None:
             if counter.seconds < seconds:
-                counter.judge(data)
+                counter.judge(changed(seeds, mutator, drawn))
 
         read()
     counter.report()
 
 
-def inputs_of(seeds: List[bytes], mutator: Any) -> Any:  # strategies of hypothesis
-    """Return a strategy: a valid input, changed once or a few times."""
+def changes(seeds: int) -> Any:  # a strategy of hypothesis
+    """Return a strategy: which valid input of so many, and the numbers of one to four changes to it."""
     from hypothesis import strategies as st
 
-    def changed(drawn: Any) -> bytes:
-        data, numbers = drawn
-        for number in numbers:
-            data = mutator(data, Random(number))[:MOST_BYTES]  # noqa: S311  # no secrets
-        return bytes(data)
-
     numbers = st.lists(st.integers(0, 2**32), min_size=1, max_size=4)
-    return st.tuples(st.sampled_from(seeds), numbers).map(changed)
+    return st.tuples(st.integers(0, seeds - 1), numbers)
 
 
-def _import_readers() -> None:
-    """Import what targets read with, while atheris looks on: it instruments what is imported then."""
-    import contextlib
-    import importlib
-    import pkgutil
-
-    import edgeecc
-
-    for found in pkgutil.walk_packages(edgeecc.__path__, "edgeecc."):
-        if not found.name.startswith(("edgeecc.solvers", "edgeecc.training", "edgeecc.__main__")):
-            with contextlib.suppress(ImportError):
-                importlib.import_module(found.name)
+def changed(
+    seeds: Sequence[bytes], mutator: Callable[[bytes, Random], bytes], drawn: Change
+) -> bytes:
+    """Return a valid input after the changes that were drawn."""
+    place, numbers = drawn
+    data = seeds[place]
+    for number in numbers:
+        data = mutator(data, Random(number))[:MOST_BYTES]  # no secrets
+    return bytes(data)

@@ -106,7 +106,9 @@ def _tensor_change(model: onnx.ModelProto, random: Random) -> None:
     chosen = random.choice(model.graph.initializer)
     action = random.randrange(5)
     if action == 0:
-        chosen.dims[random.randrange(len(chosen.dims))] = random.choice((0, -1, 1, 2, 2**20, 2**24, 2**40))
+        chosen.dims[random.randrange(len(chosen.dims))] = random.choice(
+            (0, -1, 1, 2, 2**20, 2**24, 2**40)
+        )
     elif action == 1:
         chosen.data_type = random.randint(0, 26)
     elif action == 2:
@@ -212,8 +214,8 @@ def zipped(entries: Dict[str, bytes], packing: int = zipfile.ZIP_STORED) -> byte
 
 def _by_name(name: str) -> Mutator:
     for end, mutator in (
-        (".json", changed_json), (".onnx", changed_onnx), (".db", changed_database), (".safetensors", changed_safetensors),
-        (".pkl", changed_pickle), (".toml", changed_text),
+        (".json", changed_json), (".onnx", changed_onnx), (".db", changed_database), (".pkl", changed_pickle),
+        (".safetensors", changed_safetensors), (".toml", changed_text),
     ):  # fmt: skip
         if name.endswith(end):
             return mutator
@@ -237,8 +239,12 @@ def changed_tar(data: bytes, random: Random) -> bytes:
         return changed_bytes(data, random)
     made = bytearray(data)
     block = 512 * random.randrange(len(made) // 512)
-    start, length = random.choice(((0, 100), (124, 12), (124, 12), (156, 1), (157, 100), (345, 155)))
-    made[block + start : block + start + length] = _tar_field(start, random).ljust(length, b"\0")[:length]
+    start, length = random.choice(
+        ((0, 100), (124, 12), (124, 12), (156, 1), (157, 100), (345, 155))
+    )
+    made[block + start : block + start + length] = _tar_field(start, random).ljust(length, b"\0")[
+        :length
+    ]
     header = bytes(made[block : block + 148]) + b" " * 8 + bytes(made[block + 156 : block + 512])
     made[block + 148 : block + 156] = b"%06o\0 " % sum(header)
     return bytes(made)
@@ -265,7 +271,9 @@ def changed_image(data: bytes, random: Random) -> bytes:
         sizes = [random.choice((0, 1, 9, 2**12, 2**14, 2**15, 2**31 - 1)) for _ in range(2)]
         body = struct.pack(">II", *sizes) + changed_bytes(body[8:], random)[:5].ljust(5, b"\0")
     elif random.random() < 0.3:
-        kind = random.choice((b"IDAT", b"PLTE", b"tRNS", b"iCCP", b"zTXt", b"acTL", b"fdAT", b"IEND", b"eXIf"))
+        kind = random.choice(
+            (b"IDAT", b"PLTE", b"tRNS", b"iCCP", b"zTXt", b"acTL", b"fdAT", b"IEND", b"eXIf")
+        )
     else:
         body = changed_bytes(body, random)
     chunks[place] = (kind, body)
@@ -319,12 +327,24 @@ _STATEMENTS = (
     "CREATE TABLE more (a, b GENERATED ALWAYS AS (hex(zeroblob(200000000))))",
     "ALTER TABLE samples ADD COLUMN more AS (hex(zeroblob(200000000)))", "PRAGMA user_version = 7",
 )  # fmt: skip
-_COLUMNS = ("widths", "value", "standard_error", "spread", "latency_s", "windows", "runs", "converged", "board")
+_COLUMNS = (
+    "widths",
+    "value",
+    "standard_error",
+    "spread",
+    "latency_s",
+    "windows",
+    "runs",
+    "converged",
+    "board",
+)
 
 
 def changed_database(data: bytes, random: Random) -> bytes:
     """Return a database after statements that edgeecc would not make, or with bytes of it changed."""
-    if not hasattr(sqlite3.Connection, "deserialize") or random.random() < 0.3:  # from Python 3.11 on
+    if (
+        not hasattr(sqlite3.Connection, "deserialize") or random.random() < 0.3
+    ):  # from Python 3.11 on
         return changed_bytes(data, random)
     connection = sqlite3.connect(":memory:", isolation_level=None)
     try:

@@ -31,7 +31,7 @@ MOST_CHARACTERS = 2000
 #: Address space beyond what a process has when it begins; an allocation above it fails in place of paging.
 ADDRESS_BYTES = 4 * 2**30
 
-#: Where the folders of inputs are made: in memory where there is such a place, for most are read a thousand times a minute.
+#: Where the folders of inputs are made: in memory where there is such a place, for thousands are made a minute.
 _MEMORY = next((place for place in ("/dev/shm",) if os.access(place, os.W_OK)), None)  # noqa: S108  # see above
 
 #: What a target does with an input: bytes, and an empty folder of its own.
@@ -65,7 +65,9 @@ def judge(read: Read, data: bytes) -> Verdict:
         verdict = _read(read, data, Path(folder))
     taken = _peak_bytes() - before
     if verdict.kind != "failed" and taken > MEMORY_BYTES:
-        return Verdict("failed", f"memory in {verdict.where or 'reading'}", f"took {taken >> 20} MiB")
+        return Verdict(
+            "failed", f"memory in {verdict.where or 'reading'}", f"took {taken >> 20} MiB"
+        )
     return verdict
 
 

@@ -9,7 +9,27 @@ from typing import Any, Callable, List, Tuple
 #: What a mutator does: bytes and a source of chance to other bytes.
 Mutator = Callable[[bytes, Random], bytes]
 
-INTEGERS = (0, 1, -1, 2, 7, 8, 127, 255, 256, 4096, 65535, 2**24, 2**31 - 1, 2**31, 2**32, 2**62, 2**63, 2**64, -(2**63))
+INTEGERS = (
+    0,
+    1,
+    -1,
+    2,
+    7,
+    8,
+    127,
+    255,
+    256,
+    4096,
+    65535,
+    2**24,
+    2**31 - 1,
+    2**31,
+    2**32,
+    2**62,
+    2**63,
+    2**64,
+    -(2**63),
+)
 FLOATS = (0.0, -0.0, 0.5, 1e-308, 5e-324, 1e308, -1e308, 1e-9, 1.5)
 TEXTS = (
     "", " ", "a", ".", "..", "../../up", "/etc/hostname", "a/b", "a\\b", "a\nb", "a\rb", "\x1b[2J", "\x00", "\ud800",
@@ -46,9 +66,9 @@ def changed_json(data: bytes, random: Random) -> bytes:
         return changed_text(data, random)
     if random.random() < 0.1:
         return changed_text(data, random)
-    for _ in range(random.choice((1, 1, 1, 2, 3))):
-        tree = changed_tree(tree, random)
     try:
+        for _ in range(random.choice((1, 1, 1, 2, 3))):
+            tree = changed_tree(tree, random)
         return json.dumps(tree).encode()
     except (ValueError, RecursionError):
         return data
@@ -79,7 +99,11 @@ def changed_tree(tree: Any, random: Random) -> Any:
 def odd_value(random: Random, now: Any = None) -> Any:
     """Return a value that a reader may not expect; for a number often one near it."""
     if isinstance(now, (int, float)) and not isinstance(now, bool) and random.random() < 0.4:
-        return now + random.choice((-1, 1, 8)) if random.random() < 0.5 else now * random.choice((-1, 2, 0))
+        return (
+            now + random.choice((-1, 1, 8))
+            if random.random() < 0.5
+            else now * random.choice((-1, 2, 0))
+        )
     kind = random.randrange(8)
     if kind < 3:
         return number(random)
@@ -110,7 +134,13 @@ def _places(tree: Any) -> List[Tuple[Any, Any]]:
     left = [tree]
     while left and len(found) < 3000:
         node = left.pop()
-        keys = list(node) if isinstance(node, dict) else range(len(node)) if isinstance(node, list) else []
+        keys = (
+            list(node)
+            if isinstance(node, dict)
+            else range(len(node))
+            if isinstance(node, list)
+            else []
+        )
         for key in keys:
             found.append((node, key))
             left.append(node[key])
@@ -123,7 +153,9 @@ def _has(parent: Any, key: Any) -> bool:
 
 def _flip(data: bytearray, random: Random) -> bytearray:
     if data:
-        data[random.randrange(len(data))] = random.choice((random.randrange(256), random.choice(_LINES)))
+        data[random.randrange(len(data))] = random.choice(
+            (random.randrange(256), random.choice(_LINES))
+        )
     return data
 
 

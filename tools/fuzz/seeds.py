@@ -36,7 +36,9 @@ def folder_zip(write: Callable[[Path], object]) -> bytes:
     """Return the files that `write` puts into a folder, as a zip."""
     with tempfile.TemporaryDirectory() as name:
         write(Path(name))
-        files = {path.name: path.read_bytes() for path in sorted(Path(name).iterdir()) if path.is_file()}
+        files = {
+            path.name: path.read_bytes() for path in sorted(Path(name).iterdir()) if path.is_file()
+        }
     return zipped(files)
 
 
@@ -115,7 +117,11 @@ def models() -> List[bytes]:
 def tensors() -> List[bytes]:
     """Return safetensors: plain, and with compressed tensors."""
     random = np.random.default_rng(0)
-    arrays = {"a.weight": random.random((4, 3)).astype(np.float32), "b": np.arange(5), "c": np.zeros(())}
+    arrays = {
+        "a.weight": random.random((4, 3)).astype(np.float32),
+        "b": np.arange(5),
+        "c": np.zeros(()),
+    }
     sparse, shapes = pack({"w": np.where(random.random((8, 8)) < 0.1, 1.0, 0.0)})
     return [
         file_bytes(lambda path: write_tensors(path, arrays, {"network": "small"})),
@@ -157,7 +163,9 @@ def stores() -> List[bytes]:
         rows = [Row(number, (8, 12), 0.1, 0.001, None, 0.01, 5, 50, converged=True, board="one")
                 for number in (-2, -1, 0, 1)]  # fmt: skip
         with SampleStore(path, IDENTITY) as store:
-            store.add([*rows, Row(0, (8, 12), 0.1, None, 0.1, None, 5, 50, converged=False, repeat=True)])
+            store.add(
+                [*rows, Row(0, (8, 12), 0.1, None, 0.1, None, 5, 50, converged=False, repeat=True)]
+            )
             store.fail(Failure(7, "too large"))
             store.tell({"board": "jetson-tx2"})
         with sqlite3.connect(path, isolation_level=None) as connection:
@@ -216,9 +224,17 @@ def pickles() -> List[bytes]:
         return b"U" + bytes([len(text)]) + text.encode()
 
     pixels = bytes(3072)
-    array = b"cnumpy.core.multiarray\n_reconstruct\nq\x01cnumpy\nndarray\nq\x02K\0\x85" + short("b") + b"\x87R"
-    array += b"(K\x01K\x01M\0\x0c\x86cnumpy\ndtype\n" + short("u1") + b"K\0K\x01\x87R(K\x03" + short("|")
-    array += b"NNN" + 2 * b"J\xff\xff\xff\xff" + b"K\0tb\x89T" + struct.pack("<i", 3072) + pixels + b"tb"
+    array = (
+        b"cnumpy.core.multiarray\n_reconstruct\nq\x01cnumpy\nndarray\nq\x02K\0\x85"
+        + short("b")
+        + b"\x87R"
+    )
+    array += (
+        b"(K\x01K\x01M\0\x0c\x86cnumpy\ndtype\n" + short("u1") + b"K\0K\x01\x87R(K\x03" + short("|")
+    )
+    array += (
+        b"NNN" + 2 * b"J\xff\xff\xff\xff" + b"K\0tb\x89T" + struct.pack("<i", 3072) + pixels + b"tb"
+    )
     body = short("labels") + b"]q\x03(K\x07e" + short("data") + array
     return [b"\x80\x02}q\0(" + body + b"u."]
 
@@ -231,9 +247,19 @@ def traces() -> List[bytes]:
 
 def lines() -> List[bytes]:
     """Return what goes over the wire: tasks, answers, a greeting."""
-    row = Row(3, (8, 12), 0.1, 0.001, 0.01, 0.02, 5, 50, converged=True, conditions={"mode": "MAXN"})
-    greeting = {"edgeecc": __version__, "device": "virtual:tx2", "fingerprint": spec().fingerprint()}
-    return [task_line(3, (8, 12)), json.dumps(row_object(row, "ina3221")).encode(), json.dumps(greeting).encode()]
+    row = Row(
+        3, (8, 12), 0.1, 0.001, 0.01, 0.02, 5, 50, converged=True, conditions={"mode": "MAXN"}
+    )
+    greeting = {
+        "edgeecc": __version__,
+        "device": "virtual:tx2",
+        "fingerprint": spec().fingerprint(),
+    }
+    return [
+        task_line(3, (8, 12)),
+        json.dumps(row_object(row, "ina3221")).encode(),
+        json.dumps(greeting).encode(),
+    ]
 
 
 def programs() -> List[bytes]:
@@ -305,10 +331,20 @@ def _write_run(path: Path) -> None:
     write_json(path / "result.json", RESULT_SCHEMA, body)
     source = {"network": "small", "input_shape": [3, 8, 8], "options": {}, "paper_groups": False,
               "normalisation": {"mean": [0.5], "deviation": [0.2]}}  # fmt: skip
-    request = {"kind": "channels", "data": "digits", "training": asdict(HeldoutError(0.0, 0.0, 0.0))}
+    request = {
+        "kind": "channels",
+        "data": "digits",
+        "training": asdict(HeldoutError(0.0, 0.0, 0.0)),
+    }
     write_json(path / "run.json", RUN_SCHEMA, {"source": source, "request": request})
-    write_json(path / "verify.json", VERIFY_SCHEMA, {"latency_s": 0.1, "latency_meter": "clock", "energy_j": None})
-    rows = [{"network": name, "energy_j": 0.1, "meter": "virtual:tx2"} for name in ("dense", "slim")]
+    write_json(
+        path / "verify.json",
+        VERIFY_SCHEMA,
+        {"latency_s": 0.1, "latency_meter": "clock", "energy_j": None},
+    )
+    rows = [
+        {"network": name, "energy_j": 0.1, "meter": "virtual:tx2"} for name in ("dense", "slim")
+    ]
     write_json(path / "report.json", REPORT_SCHEMA, {"networks": rows})
 
 

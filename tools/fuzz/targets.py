@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable, Dict, List, Sequence
@@ -230,7 +229,9 @@ def _scene(data: bytes, folder: Path) -> None:
     mask = _written(folder / "mask.png", data)
     image = _written(folder / "image.png", seeds.images()[1])
     for place, other in ((mask, mask), (image, mask)):
-        split = SegmentationSplit([Pair(place, other)], TABLE, DataRequest((3, 8, 8)), augment=False)
+        split = SegmentationSplit(
+            [Pair(place, other)], TABLE, DataRequest((3, 8, 8)), augment=False
+        )
         _attempt(lambda split=split: split.take([0]))  # type: ignore[misc]
 
 
@@ -295,7 +296,7 @@ def _sysfs(data: bytes, folder: Path) -> None:
         return
     for name, text in tree.items() if isinstance(tree, dict) else ():
         path = folder / name.strip("/").replace("\0", "")
-        if ".." in path.parts or path.exists() or not isinstance(text, str) or len(name) > 200:
+        if ".." in path.parts or not isinstance(text, str):
             continue
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -369,7 +370,7 @@ def _unpacked(data: bytes, folder: Path) -> None:
             (folder / name).write_bytes(content)
 
 
-def _floats(values: Sequence[int]) -> "object":
+def _floats(values: Sequence[int]) -> object:
     import numpy as np
 
     return np.array(values, dtype=np.float64)
