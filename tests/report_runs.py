@@ -7,9 +7,14 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence
 
+import numpy as np
+
 from edgeecc.artifacts import load_json
 from edgeecc.cost.exact import mac_cost, parameter_count, size_cost
+from edgeecc.cost.forms import Form
+from edgeecc.cost.product import ProductModel
 from edgeecc.cost.profile import Profile
+from edgeecc.cost.terms import spec_groups
 from edgeecc.graph.spec import NetworkSpec, Widths
 from edgeecc.run_folder import (
     ENGINE_SCHEMA,
@@ -35,6 +40,21 @@ REQUEST = {
     "held_out": 0, "judged": 0, "training": TRAINING, "precision": "fp32",
 }  # fmt: skip
 COMPUTE = {"accelerator": "cpu", "precision": "fp32", "channels_last": True, "processes": 1}
+
+
+def profile_of(
+    spec: NetworkSpec, form: Form, fixed: float, prices: Optional[Any] = None
+) -> Profile:
+    """Return a profile of energies made up: 1 mJ, 2 mJ, ... of the form's terms, or the prices that are given."""
+    terms = form.terms(spec)
+    coefficients = 1e-3 * np.arange(1, len(terms) + 1) if prices is None else np.asarray(prices)
+    model = ProductModel(
+        Metric.ENERGY, "model of somewhere", groups=spec_groups(spec), terms=terms, coefficients=coefficients,
+        constant=fixed,
+    )  # fmt: skip
+    return Profile(
+        "chain", "somewhere", spec.fingerprint(), model, form.text, "nnls", "m", None, {}
+    )
 
 
 def made_run(

@@ -65,24 +65,24 @@ class Browser:
 
     def __enter__(self) -> Browser:
         self._home = tempfile.TemporaryDirectory(prefix="browser-", ignore_cleanup_errors=True)
-        there, self._write = os.pipe()
-        self._read, here = os.pipe()
         command = [
             self._path, "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
             "--hide-scrollbars", "--disable-background-networking", "--disable-component-update", "--no-proxy-server",
             "--force-color-profile=srgb", f"--user-data-dir={self._home.name}", "--remote-debugging-pipe",
             "about:blank",
         ]  # fmt: skip
-        # A shell moves the pipes to where Chromium looks for them, 3 and 4, whatever their numbers here.
-        script = f'exec "$@" 3<&{there} 4>&{here}'
+        # Chromium reads 3 and writes 4: a shell puts its own input and output there.
+        script = 'exec "$@" 3<&0 4>&1 0</dev/null 1>/dev/null'
         self._process = subprocess.Popen(  # noqa: S603  # the browser that was found
             ["/bin/sh", "-c", script, "sh", *command],
-            pass_fds=(there, here),
-            stdout=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
-        os.close(there), os.close(here)
+        assert self._process.stdin is not None  # noqa: S101  # for the type checker: they are pipes
+        assert self._process.stdout is not None  # noqa: S101
+        self._write, self._read = self._process.stdin.fileno(), self._process.stdout.fileno()
         try:
             self._attach()
         except BaseException:
@@ -101,7 +101,9 @@ class Browser:
         except subprocess.TimeoutExpired:
             os.killpg(self._process.pid, 9)  # its own group: the browser and what it started
             self._process.wait()
-        os.close(self._write), os.close(self._read)
+        for stream in (self._process.stdin, self._process.stdout):
+            if stream is not None:
+                stream.close()
         self._home.cleanup()
 
     def open(self, page: Path, width: int, *, dark: bool = False, media: str = "screen") -> None:
