@@ -41,7 +41,8 @@ class Axes:
 
     Args:
         title, x, y: words.
-        right, top: largest x and y; both begin at 0.
+        right, top: largest x and y; what is higher is drawn at the top.
+        left: least x; y begins at 0.
     """
 
     title: str
@@ -49,10 +50,11 @@ class Axes:
     y: str
     right: float
     top: float
+    left: float = 0.0
 
     def at(self, x: float, y: float) -> Tuple[float, float]:
         """Return where a point lies on the page."""
-        across = LEFT + (WIDTH - LEFT - RIGHT) * x / self.right
+        across = LEFT + (WIDTH - LEFT - RIGHT) * (x - self.left) / (self.right - self.left)
         return across, HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * min(y, self.top) / self.top
 
 
@@ -62,12 +64,12 @@ def chart(axes: Axes, lines: Sequence[Line], bars: Sequence[Tuple[float, int]] =
     Args:
         axes: what they are drawn in.
         lines: one over the other.
-        bars: height and colour of each; the first stands at 1.
+        bars: height and colour of each; the first stands at the least x and 1.
     """
     parts = [*_frame(axes)]
-    width = (WIDTH - LEFT - RIGHT) / axes.right * 0.7
+    width = (WIDTH - LEFT - RIGHT) / (axes.right - axes.left) * 0.7
     for place, (height, colour) in enumerate(bars, 1):
-        x, y = axes.at(place, height)
+        x, y = axes.at(axes.left + place, height)
         parts.append(
             f'<rect x="{x - width / 2:.1f}" y="{y:.1f}" width="{width:.1f}" height="{HEIGHT - BOTTOM - y:.1f}" '
             f'fill="{COLOURS[colour]}"/>'
@@ -88,14 +90,14 @@ def _frame(axes: Axes) -> List[str]:
     parts = [f'<rect class="page" width="{WIDTH}" height="{HEIGHT}"/>']
     parts.append(_text(LEFT, 20, axes.title, "start", ' font-weight="bold"'))
     for value in _ticks(axes.top):
-        x, y = axes.at(0, value)
+        x, y = axes.at(axes.left, value)
         parts.append(_rule(x, y, WIDTH - RIGHT, y, "faint"))
         parts.append(_text(x - 6, y + 4, f"{value:g}", "end"))
-    for value in _ticks(axes.right):
+    for value in (axes.left + tick for tick in _ticks(axes.right - axes.left)):
         x, y = axes.at(value, 0)
         parts.append(_rule(x, y, x, y + 4, "axis"))
         parts.append(_text(x, y + 17, f"{value:g}", "middle"))
-    left, bottom = axes.at(0, 0)
+    left, bottom = axes.at(axes.left, 0)
     parts.append(_rule(left, bottom, WIDTH - RIGHT, bottom, "axis"))
     parts.append(_text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 8, axes.x, "middle"))
     middle = (TOP + HEIGHT - BOTTOM) / 2

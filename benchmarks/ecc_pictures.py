@@ -29,8 +29,8 @@ ROOT = Path(__file__).resolve().parents[1]
 KEPT = ROOT / "benchmarks" / "results" / "ecc_pictures.json"
 PICTURES = ROOT / "docs" / "pictures"
 BUDGET, STEPS = "45%", 300
-#: Groups whose course is drawn: early, middle and late in the network.
-SHOWN = 5
+#: Groups whose course is drawn, those that lose most, and channels that are drawn before the first that goes.
+SHOWN, BEFORE = 6, 40
 
 Seen = Dict[str, Any]
 
@@ -77,7 +77,7 @@ def watch() -> Seen:
             mock.patch.multiple(demo, BUDGET=BUDGET, PRUNE_STEPS=STEPS, FINETUNE_STEPS=1, export=lambda folder: {}), \
             tempfile.TemporaryDirectory() as folder:  # fmt: skip
         demo.demo(Path(folder), lambda stage, done, total, note: _tell(stage, done, total))
-    seen["prox"] = _telling(seen.pop("rounds"))
+    seen["prox"] = _telling(seen.pop("rounds"), seen["groups"])
     return seen
 
 
@@ -114,40 +114,39 @@ def _energy(seen: Seen, steps: List[Dict[str, Any]]) -> str:
 
 
 def _widths(seen: Seen, steps: List[Dict[str, Any]]) -> str:
-    groups: List[Any] = seen["groups"]
-    kept, bounds = [], []
-    for colour, place in enumerate(np.linspace(0, len(groups) - 1, SHOWN).astype(int).tolist()):
-        name, dense = groups[place]
-        shares = [(each["kept"][place] / dense, each["s"][place] / dense) for each in steps]
-        kept.append(
-            Line(f"{name}, {dense}", [(x, k) for x, (k, _) in enumerate(shares, 1)], colour)
-        )
-        bounds.append(Line("", [(x, s) for x, (_, s) in enumerate(shares, 1)], colour, dashed=True))
-    title = "Channels that stay (lines) and their bounds s (dashed)"
-    return chart(Axes(title, "step", "share of dense", len(steps), 1.05), [*kept, *bounds])
+    lines = []
+    for place in np.argsort(
+        [last / dense for last, (_, dense) in zip(steps[-1]["kept"], seen["groups"])]
+    )[:SHOWN]:
+        name, dense = seen["groups"][place]
+        points = [(x, each["kept"][place] / dense) for x, each in enumerate(steps, 1)]
+        lines.append(Line(f"{name}, {dense}", points, len(lines)))
+    whole = sum(last == dense for last, (_, dense) in zip(steps[-1]["kept"], seen["groups"]))
+    title = f"Channels that stay, of {len(seen['groups'])} groups ({whole} lose none)"
+    return chart(Axes(title, "step", "share of dense", len(steps), 1.05), lines)
 
 
 def _prox(told: Dict[str, Any]) -> str:
     ranked = sorted(told["importance"], reverse=True)
-    bars = [(value, 0 if rank <= told["kept"] else 7) for rank, value in enumerate(ranked, 1)]
-    limit = thresholds(len(ranked), told["s"], told["y"], rho1=told["rho1"])
-    line = Line("threshold", [(rank, float(value)) for rank, value in enumerate(limit, 1)], 1)
-    title = (
-        f"The proximal step of one group: s = {told['s']:g}, {told['kept']} of {len(ranked)} stay"
+    kept, first = told["kept"], max(0, told["kept"] - BEFORE)
+    bars = [
+        (value, 0 if rank <= kept else 7) for rank, value in enumerate(ranked[first:], first + 1)
+    ]
+    limit = thresholds(len(ranked), told["s"], told["y"], rho1=told["rho1"]).tolist()
+    line = Line("threshold", list(enumerate(limit[first:], first + 1)), 1)
+    title = f"The proximal step of {told['group']}: s = {told['s']:g}, {kept} of {len(ranked)} stay"
+    axes = Axes(
+        title, "channels by rank", "importance, mean 1", len(ranked) + 1, 1.3 * ranked[first], first
     )
-    top = 1.05 * max(ranked[0], told["y"])
-    return chart(Axes(title, "channels by rank", "importance, mean 1", len(ranked) + 1, top), [line], bars)  # fmt: skip
+    return chart(axes, [line], bars)
 
 
-def _telling(rounds: List[Dict[str, Any]]) -> Dict[str, Any]:
-    """Return a proximal step that shows something: the group that loses most of its living channels at once."""
-
-    def lost(told: Dict[str, Any]) -> float:
-        living = [value for value in told["importance"] if value >= 0.0]
-        told["importance"] = living
-        return 1.0 - told["kept"] / len(living) if 24 <= len(living) <= 80 else 0.0
-
-    return max(rounds, key=lost)
+def _telling(rounds: List[Dict[str, Any]], groups: List[Any]) -> Dict[str, Any]:
+    """Return a proximal step that shows something: the first in which most channels of a group go, 24 at most."""
+    for place, told in enumerate(rounds):
+        told["importance"] = [value for value in told["importance"] if value >= 0.0]
+        told["group"] = groups[place % len(groups)][0]
+    return max(rounds, key=lambda told: min(24, len(told["importance"]) - told["kept"]))
 
 
 def _most(steps: List[Dict[str, Any]]) -> float:
