@@ -152,7 +152,7 @@ class Dispatcher:
     def _cluster(self) -> Any:
         """Return a cluster on this machine: a scheduler in this process, a process a board, no dashboard, own ports."""
         scratch = self._stack.enter_context(tempfile.TemporaryDirectory(prefix="edgeecc-fleet-"))
-        here = {"host": "127.0.0.1", "dashboard": False, "dashboard_address": None}
+        here = {"host": "127.0.0.1", "dashboard": False, "dashboard_address": "127.0.0.1:0"}
         workers = {
             board.name: {
                 "cls": self._dask.Nanny,

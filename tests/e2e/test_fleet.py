@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -304,7 +306,10 @@ def test_variants_that_cannot_be_built_are_passed_over_by_the_fleet(
         {"a": {"unbuildable": wrong}, "b": {"unbuildable": wrong}},
     )
     words = [*calibration(graph, tmp_path)[:-4], "--samples", 20, "--target-error", 0]
-    told = run_json(*words, "--fleet", fleet)
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):  # Dask's usual port, which another fleet may have
+            stack.enter_context(socket.create_server(("127.0.0.1", 8787)))
+        told = run_json(*words, "--fleet", fleet)
     assert [one["number"] for one in told["failed"]] == wrong
     assert told["failed"][0]["why"] == "no kernel for variant 2"
     assert told["samples"] == 17
