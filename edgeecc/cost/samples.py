@@ -143,6 +143,10 @@ class SampleStore:
     def __init__(
         self, path: Path, identity: Mapping[str, object], *, read_only: bool = False
     ) -> None:
+        if path.is_symlink() and not read_only:
+            raise ArtifactError(
+                f"{path} is a link, and samples are written only where they are asked for; put the file there"
+            )
         self.path = path
         self._doing = "read" if read_only else "write"
         wanted = {key: json.dumps(value, sort_keys=True) for key, value in identity.items()}
@@ -159,7 +163,7 @@ class SampleStore:
             found = dict(self._db.execute("SELECT key, value FROM identity").fetchall())
             if not found and not read_only:
                 self._db.executemany("INSERT INTO identity VALUES (?, ?)", wanted.items())
-        except (sqlite3.Error, ArtifactError, ValueError) as error:
+        except (sqlite3.Error, ArtifactError, MemoryError, ValueError) as error:
             self._db.close()
             raise error if isinstance(error, ArtifactError) else self._fault(error) from error
         differing = sorted(key for key in wanted if found and found.get(key) != wanted[key])
@@ -327,11 +331,13 @@ class SampleStore:
     def _query(self, statement: str, *values: object) -> List[Tuple[Any, ...]]:
         try:
             return self._db.execute(statement, values).fetchall()
-        except (sqlite3.Error, UnicodeDecodeError) as error:
+        except (sqlite3.Error, MemoryError, UnicodeDecodeError) as error:
             raise self._fault(error) from error
 
     def _fault(self, error: Exception) -> ArtifactError:
         # A store of another layout is an OperationalError too, but no disk space mends it.
+        if isinstance(error, MemoryError):
+            return self._damaged(f"SQLite needs more than {_HEAP_BYTES} bytes for it")
         layout = any(word in str(error) for word in ("column", "no such table"))
         if isinstance(error, sqlite3.OperationalError) and not layout:
             return ArtifactError(

@@ -12,7 +12,16 @@ from onnx import numpy_helper, shape_inference
 
 from edgeecc.errors import GraphError, brief
 from edgeecc.graph.onnx_rules import rule_for
-from edgeecc.graph.provenance import FREE, Context, FollowError, Node, Tag, touched, units_of
+from edgeecc.graph.provenance import (
+    FREE,
+    Context,
+    FollowError,
+    Node,
+    Tag,
+    fitting,
+    touched,
+    units_of,
+)
 from edgeecc.graph.spec import NetworkSpec
 
 #: Constants up to this many elements are read as shapes, axes and the like.
@@ -40,7 +49,8 @@ def trace_channels(model: onnx.ModelProto, spec: NetworkSpec) -> Dict[str, Tag]:
         if value.name not in tags:
             tags[value.name] = _free_tag(_shape(context, value.name))
     for proto in model.graph.node:
-        node = Node(proto, [tags.get(name) if name else None for name in proto.input], context)
+        with fitting(proto):
+            node = Node(proto, [tags.get(name) if name else None for name in proto.input], context)
         tags.update(zip(proto.output, _results(node, proto, context)))
         tags.update(node.adopted)
     for value in model.graph.output:

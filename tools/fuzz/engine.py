@@ -150,14 +150,14 @@ def with_hypothesis(name: str, seconds: float, out: Path, seed: int) -> None:
         suppress_health_check=list(HealthCheck),
     )
     turn = 0
-    while counter.seconds < seconds:
+    while counter.seconds < seconds or not turn:
         turn += 1
 
         @seeded(seed + turn)
         @quiet
         @given(changes(len(seeds)))
         def read(drawn: Change) -> None:
-            if counter.seconds < seconds:
+            if counter.seconds < seconds or not counter.count.executions:
                 counter.judge(changed(seeds, mutator, drawn))
 
         read()

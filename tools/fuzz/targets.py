@@ -9,9 +9,9 @@ from typing import Callable, Dict, List, Sequence
 
 import click
 
-from edgeecc.errors import EdgeeccError
 from edgeecc.graph.spec import NetworkSpec
 from tools.fuzz import forms, mutate, seeds
+from tools.fuzz.inputs import attempt, floats, unpacked, written
 from tools.fuzz.judge import Read
 from tools.fuzz.mutate import Mutator
 
@@ -33,19 +33,6 @@ class Target:
     imports: Sequence[str] = ()
 
 
-def _attempt(*attempts: Callable[[], object]) -> None:
-    """Try several readers of one text; each may refuse it."""
-    for attempt in attempts:
-        try:
-            attempt()
-        except EdgeeccError as error:
-            refused = error
-        else:
-            refused = None  # type: ignore[assignment]
-        if refused is not None and not str(refused).isprintable():
-            raise refused
-
-
 def _texts(data: bytes, folder: Path) -> None:
     from edgeecc.config import CalibrateConfig
     from edgeecc.cost.forms import Form
@@ -56,7 +43,7 @@ def _texts(data: bytes, folder: Path) -> None:
     from edgeecc.units import parse_budget, parse_budgets, parse_quantity
 
     text = data.decode("utf-8", "replace")
-    _attempt(
+    attempt(
         lambda: str(parse_quantity(text)), lambda: parse_budget(text), lambda: parse_budgets(text.split("\n")),
         lambda: parse_normalisation(text), lambda: parse_pattern(text), lambda: parse_stage(text),
         lambda: Form.parse(text), lambda: CalibrateConfig(model=text),
@@ -79,9 +66,9 @@ def _devices(data: bytes, folder: Path) -> None:
 def _profile(data: bytes, folder: Path) -> None:
     from edgeecc.cost.profile import Profile
 
-    profile = Profile.load(_written(folder / "profile.json", data))
-    dense = _floats(profile.model.dense)
-    _attempt(lambda: profile.margin(0.9))
+    profile = Profile.load(written(folder / "profile.json", data))
+    dense = floats(profile.model.dense)
+    attempt(lambda: profile.margin(0.9))
     profile.margin()
     for widths in (dense, dense * 0.0 + 1.0):
         profile.model.predict(widths)
@@ -98,10 +85,10 @@ def _spec(data: bytes, folder: Path) -> None:
     from edgeecc.graph.ties import ties_of
     from edgeecc.run_folder import read_spec_file
 
-    spec = read_spec_file(_written(folder / "spec.json", data))
+    spec = read_spec_file(written(folder / "spec.json", data))
     spec.fingerprint()
     dense = spec.vector(spec.dense_widths())
-    _attempt(lambda: mac_cost(spec).predict(dense), lambda: size_cost(spec).predict(dense))
+    attempt(lambda: mac_cost(spec).predict(dense), lambda: size_cost(spec).predict(dense))
     if sum(group.width for group in spec.groups) < 10_000:
         _each_form(spec)
         for draw in DRAWINGS.values():
@@ -123,7 +110,7 @@ def _graph(data: bytes, folder: Path) -> None:
     from edgeecc.graph.onnx_work import work
     from edgeecc.run_folder import read_spec_file
 
-    _unpacked(data, folder)
+    unpacked(data, folder)
     spec = read_spec_file(folder / "spec.json")
     model = load_model(folder / "dense.onnx")
     plan = SlicePlan.build(model, spec)
@@ -141,8 +128,8 @@ def _model(data: bytes, folder: Path) -> None:
     from edgeecc.runtimes.tensors import graph_inputs, graph_outputs
     from tools.fuzz.network import spec
 
-    model = load_model(_written(folder / "slim.onnx", data))
-    _attempt(
+    model = load_model(written(folder / "slim.onnx", data))
+    attempt(
         lambda: work_of(model), lambda: lowered(model), lambda: graph_inputs(model), lambda: graph_outputs(model),
         lambda: settle(spec(), model), lambda: is_quantised(model),
     )  # fmt: skip
@@ -152,7 +139,7 @@ def _tensors(data: bytes, folder: Path) -> None:
     from edgeecc.artifacts import read_tensors
     from edgeecc.compressed import unpack
 
-    arrays, metadata = read_tensors(_written(folder / "file.safetensors", data))
+    arrays, metadata = read_tensors(written(folder / "file.safetensors", data))
     unpack(arrays, metadata)
 
 
@@ -160,7 +147,7 @@ def _config(data: bytes, folder: Path) -> None:
     from edgeecc.cli.config_file import file_defaults
     from edgeecc.cli.main import cli
 
-    for name, table in file_defaults(_written(folder / "edgeecc.toml", data), cli).items():
+    for name, table in file_defaults(written(folder / "edgeecc.toml", data), cli).items():
         try:
             cli.commands[name].make_context(name, [], default_map=table)
         except click.exceptions.Exit:
@@ -170,7 +157,7 @@ def _config(data: bytes, folder: Path) -> None:
 def _fleet(data: bytes, folder: Path) -> None:
     from edgeecc.fleet.boards import arguments, read_fleet
 
-    for board in read_fleet(_written(folder / "fleet.toml", data)).boards:
+    for board in read_fleet(written(folder / "fleet.toml", data)).boards:
         words = arguments(board, ["measure"], "python")
         assert all(words), words
 
@@ -178,7 +165,7 @@ def _fleet(data: bytes, folder: Path) -> None:
 def _hardware(data: bytes, folder: Path) -> None:
     from edgeecc.cost.hardware import hardware
 
-    hardware(str(_written(folder / "mine.toml", data)))
+    hardware(str(written(folder / "mine.toml", data)))
 
 
 def _samples(data: bytes, folder: Path) -> None:
@@ -186,7 +173,7 @@ def _samples(data: bytes, folder: Path) -> None:
     from edgeecc.cost.samples import SampleStore
 
     for read_only in (True, False):
-        path = _written(folder / f"{read_only}.db", data)
+        path = written(folder / f"{read_only}.db", data)
         with SampleStore(path, seeds.IDENTITY, read_only=read_only) as store:
             rows = store.rows()
             as_arrays([row for row in rows if len(row.widths) == 2])
@@ -201,13 +188,13 @@ def _npz(data: bytes, folder: Path) -> None:
     from edgeecc.data.npz import read_npz
 
     wanted = {"jpeg": "uint8", "offsets": "int64", "labels": "uint8"}
-    read_npz(_written(folder / "a.npz", data), wanted, 2**20)
+    read_npz(written(folder / "a.npz", data), wanted, 2**20)
 
 
 def _idx(data: bytes, folder: Path) -> None:
     from edgeecc.data.fashion_mnist import read_idx
 
-    read_idx(_written(folder / "a.gz", data))
+    read_idx(written(folder / "a.gz", data))
 
 
 def _image(data: bytes, folder: Path) -> None:
@@ -226,19 +213,19 @@ def _scene(data: bytes, folder: Path) -> None:
     from edgeecc.data.request import DataRequest
     from edgeecc.data.segmentation import Pair, SegmentationSplit
 
-    mask = _written(folder / "mask.png", data)
-    image = _written(folder / "image.png", seeds.images()[1])
+    mask = written(folder / "mask.png", data)
+    image = written(folder / "image.png", seeds.images()[1])
     for place, other in ((mask, mask), (image, mask)):
         split = SegmentationSplit(
             [Pair(place, other)], TABLE, DataRequest((3, 8, 8)), augment=False
         )
-        _attempt(lambda split=split: split.take([0]))  # type: ignore[misc]
+        attempt(lambda split=split: split.take([0]))  # type: ignore[misc]
 
 
 def _shard(data: bytes, folder: Path) -> None:
     from edgeecc.data.shards import ShardImages
 
-    images = ShardImages([_written(folder / "a.tar", data)])
+    images = ShardImages([written(folder / "a.tar", data)])
     for index in range(len(images.labels)):
         images.image(index)
 
@@ -246,15 +233,15 @@ def _shard(data: bytes, folder: Path) -> None:
 def _cifar(data: bytes, folder: Path) -> None:
     from edgeecc.data.cifar_pickle import read_batch
 
-    read_batch(_written(folder / "data_batch_1", data))
+    read_batch(written(folder / "data_batch_1", data))
 
 
 def _trace(data: bytes, folder: Path) -> None:
     from edgeecc.meters.replay import read_trace
 
     for name in ("a.csv", "a.jsonl"):
-        path = _written(folder / name, data)
-        _attempt(lambda path=path: read_trace(path).joules_at(0.0))  # type: ignore[misc]
+        path = written(folder / name, data)
+        attempt(lambda path=path: read_trace(path).joules_at(0.0))  # type: ignore[misc]
 
 
 def _wire(data: bytes, folder: Path) -> None:
@@ -263,7 +250,7 @@ def _wire(data: bytes, folder: Path) -> None:
 
     net = spec()
     text = data.decode("utf-8", "replace")
-    _attempt(
+    attempt(
         lambda: read_task(text, net),
         lambda: read_row(data, 3, (8, 12)),
         lambda: check_greeting(data, "virtual:tx2", net.fingerprint()),
@@ -281,8 +268,8 @@ def _program(data: bytes, folder: Path) -> None:
     text = data.decode("utf-8", "replace")
     last_words(text), options_in(text)  # they refuse nothing
     json.dumps(summarise(text, 3).to_json())
-    path, specs = _written(folder / "out.json", data), [TensorSpec("y", (1, 2), np.float32)]
-    _attempt(lambda: parse_timing(text), lambda: read_outputs(path, specs))
+    path, specs = written(folder / "out.json", data), [TensorSpec("y", (1, 2), np.float32)]
+    attempt(lambda: parse_timing(text), lambda: read_outputs(path, specs))
 
 
 def _sysfs(data: bytes, folder: Path) -> None:
@@ -303,7 +290,7 @@ def _sysfs(data: bytes, folder: Path) -> None:
             path.write_text(text, encoding="utf-8", errors="surrogateescape")
         except (OSError, UnicodeError, ValueError):
             continue
-    _attempt(
+    attempt(
         lambda: identify(folder), lambda: power_mode(folder), lambda: JetsonSensors(folder).conditions(),
         lambda: [rail.read_w() for rail in find_rails(folder)],
         lambda: [domain.read_uj() for domain in find_domains(folder)],
@@ -316,13 +303,13 @@ def _run(data: bytes, folder: Path) -> None:
     from edgeecc.verdict import bounds_of
     from edgeecc.verify import array_of, measuring_of, pattern_of
 
-    _unpacked(data, folder)
+    unpacked(data, folder)
     run = RunFolder(folder)
     from edgeecc.artifacts import read_json
 
     source = folder / "result.json"
     result = read_json(source, RESULT_SCHEMA)
-    _attempt(
+    attempt(
         lambda: bounds_of(result, source), lambda: measuring_of(result, source), lambda: pattern_of(result, source),
         lambda: array_of(result, source), run.kind,
     )  # fmt: skip
@@ -334,15 +321,15 @@ def _state(data: bytes, folder: Path) -> None:
     from edgeecc.networks.weights import load_state
 
     for name in ("a.pth", "a.safetensors"):
-        path = _written(folder / name, data)
-        _attempt(lambda path=path: infer(load_state(path)))  # type: ignore[misc]
+        path = written(folder / name, data)
+        attempt(lambda path=path: infer(load_state(path)))  # type: ignore[misc]
 
 
 def _exported(data: bytes, folder: Path) -> None:
     from edgeecc.networks.exported.pt2 import read_program
     from edgeecc.networks.exported.rebuild import input_shape_of, rebuild
 
-    path = _written(folder / "net.pt2", data)
+    path = written(folder / "net.pt2", data)
     program = read_program(path)
     rebuild(program, [(1, *input_shape_of(program, None, path))])
 
@@ -352,28 +339,10 @@ def _source(data: bytes, folder: Path) -> None:
     from edgeecc.run_folder import RunFolder
     from edgeecc.sources import NetworkSource
 
-    _unpacked(data, folder)
+    unpacked(data, folder)
     made = NetworkSource.from_json(RunFolder(folder).read_run().get("source"), folder)
     assert made.program in (None, folder / "program.pt2")
     assert all("/" not in name and name not in (".", "..") for name in made.folders)
-
-
-def _written(path: Path, data: bytes) -> Path:
-    path.write_bytes(data)
-    return path
-
-
-def _unpacked(data: bytes, folder: Path) -> None:
-    """Put the entries of a zip into a folder, those whose names are plain."""
-    for name, content in forms.unzipped(data).items():
-        if name and "/" not in name and "\0" not in name and name not in (".", ".."):
-            (folder / name).write_bytes(content)
-
-
-def _floats(values: Sequence[int]) -> object:
-    import numpy as np
-
-    return np.array(values, dtype=np.float64)
 
 
 TARGETS: Dict[str, Target] = {

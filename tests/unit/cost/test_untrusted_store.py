@@ -86,6 +86,38 @@ def test_what_was_told_of_a_device_is_checked(path: Path, told: str) -> None:
         store.about()
 
 
+def test_nothing_is_written_through_a_link(path: Path, tmp_path: Path) -> None:
+    link, absent = tmp_path / "link.db", tmp_path / "absent.db"
+    link.symlink_to(absent)
+    with pytest.raises(ArtifactError, match=r"link\.db is a link"):
+        SampleStore(link, IDENTITY)
+    assert not absent.exists()
+    link.unlink()
+    link.symlink_to(path)
+    with SampleStore(link, IDENTITY, read_only=True) as store:
+        assert len(store.rows()) == 1
+
+
+class Exhausted:
+    """A connection whose heap is spent: SQLite's own word for it is Python's MemoryError."""
+
+    def execute(self, *_: object) -> None:
+        raise MemoryError
+
+    def close(self) -> None:
+        pass
+
+
+def test_a_store_that_takes_too_much_memory_is_told(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with SampleStore(path, IDENTITY, read_only=True) as store:
+        monkeypatch.setattr(store, "_db", Exhausted())
+        with pytest.raises(ArtifactError, match="SQLite needs more than 268435456 bytes"):
+            store.rows()
+        monkeypatch.undo()
+
+
 @pytest.mark.parametrize("column", ["value", "key"])
 def test_text_that_is_no_utf8_is_told(path: Path, column: str) -> None:
     alter(path, "UPDATE identity SET COLUMN = CAST(x'ff90' AS TEXT)".replace("COLUMN", column))
