@@ -223,4 +223,6 @@ def latest_run(workspace: Path) -> RunFolder:
 
 
 def _is_units(value: object) -> bool:
-    return isinstance(value, list) and all(type(unit) is int for unit in value)
+    return isinstance(value, list) and all(
+        type(unit) is int and abs(unit) < 2**62 for unit in value
+    )
