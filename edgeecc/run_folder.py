@@ -306,4 +306,6 @@ def _made_ns(path: Path) -> int:
 
 
 def _is_units(value: object) -> bool:
-    return isinstance(value, list) and all(type(unit) is int for unit in value)
+    return isinstance(value, list) and all(
+        type(unit) is int and abs(unit) < 2**62 for unit in value
+    )

@@ -64,11 +64,11 @@ class Browser:
         self.seen = Seen()
 
     def __enter__(self) -> Browser:
-        self._home = tempfile.TemporaryDirectory(prefix="browser-", ignore_cleanup_errors=True)
+        self._home = tempfile.mkdtemp(prefix="browser-")
         command = [
             self._path, "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
             "--hide-scrollbars", "--disable-background-networking", "--disable-component-update", "--no-proxy-server",
-            "--force-color-profile=srgb", f"--user-data-dir={self._home.name}", "--remote-debugging-pipe",
+            "--force-color-profile=srgb", f"--user-data-dir={self._home}", "--remote-debugging-pipe",
             "about:blank",
         ]  # fmt: skip
         # Chromium reads 3 and writes 4: a shell puts its own input and output there.
@@ -104,7 +104,7 @@ class Browser:
         for stream in (self._process.stdin, self._process.stdout):
             if stream is not None:
                 stream.close()
-        self._home.cleanup()
+        shutil.rmtree(self._home, ignore_errors=True)  # the browser may still write there
 
     def open(self, page: Path, width: int, *, dark: bool = False, media: str = "screen") -> None:
         """Open a file at a width in pixels, in light or dark, on screen or as printed."""

@@ -118,6 +118,8 @@ def _phi(files: RunFiles, steps: List[Fields], values: Mapping[str, Track]) -> D
         track = values.get(f"{_LOAD}{bound.metric.value}")
         if track is not None:
             held = 1.0 + (entry.maybe("margin") or 0.0)
+            if held <= 0.0:
+                raise ArtifactError(f"margin in {entry.source} is below -1; the file is damaged")
             found[bound.metric.value] = Track(track.x, tuple(one / held for one in track.y))
     if not found and steps:
         first = files.bounds[0]

@@ -11,6 +11,8 @@ from edgeecc.errors import ArtifactError
 
 #: Longest list that is read.
 MAX_ENTRIES = 100_000
+#: Size beyond which a number is none of ours; the ranges of charts overflow far above it.
+LARGEST = 1e100
 
 
 @dataclass(frozen=True)
@@ -38,11 +40,11 @@ class Fields:
         return self.data.get(key) is not None
 
     def number(self, key: str) -> float:
-        """Return a finite number.
+        """Return a finite number that charts can hold.
 
         Raises: ArtifactError when there is none.
         """
-        return number(self.data.get(key), key, self.source)
+        return self._checked(self.data.get(key), key)
 
     def positive(self, key: str) -> float:
         """Return a finite number above 0.
@@ -108,7 +110,7 @@ class Fields:
 
         Raises: ArtifactError when it is something else or too long.
         """
-        return [number(each, f"an entry of {key}", self.source) for each in self._list(key)]
+        return [self._checked(each, f"an entry of {key}") for each in self._list(key)]
 
     def texts(self, key: str) -> List[str]:
         """Return a list of texts, empty where nothing is told.
@@ -136,11 +138,15 @@ class Fields:
         if not all(isinstance(row, list) and len(row) == columns for row in listed):
             raise self._wrong(key, f"rows of {columns} numbers")
         rows = [
-            [number(each, key, self.source) for each in row]
-            for row in listed
-            if isinstance(row, list)
+            [self._checked(each, key) for each in row] for row in listed if isinstance(row, list)
         ]
         return tuple([row[at] for row in rows] for at in range(columns))
+
+    def _checked(self, value: object, what: str) -> float:
+        found = number(value, what, self.source)
+        if abs(found) > LARGEST:
+            raise ArtifactError(f"{what} in {self.source} is {found:g}; the file is damaged")
+        return found
 
     def _list(self, key: str) -> List[object]:
         value = self.data.get(key)

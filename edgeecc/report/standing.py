@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Dict, List, Optional, Tuple
 
@@ -216,7 +217,7 @@ def _basis(bound: Bound, meter: str) -> str:
 
 
 def _ends(value: float, error: Optional[float]) -> Tuple[Optional[float], Optional[float]]:
-    if error is None:
+    if error is None or not math.isfinite(value + HALF_WIDTH * error):
         return None, None
     return max(0.0, value - HALF_WIDTH * error), value + HALF_WIDTH * error
 

@@ -44,9 +44,9 @@ DEVICE = [
     "meters.measure", "meters.nvml", "meters.nvml_check", "meters.nvml_driver", "meters.nvml_names", "meters.rails",
     "meters.rapl", "meters.record", "meters.replay", "meters.sampled", "meters.sysfs", "meters.virtual",
     "networks.names", "runtimes.base", "runtimes.onnxrt", "bench", "calibrate", "doctor", "explain", "fleet.boards",
-    "fleet.board_process", "fleet.wire", "measure_variants", "report.job", "run_profiles", "solvers.table",
-    "training.scores", "verdict", "verify", "cli.main", "device_names", "targets", "loaders", "machine",
-    "export_engine", "run_engines",
+    "fleet.board_process", "fleet.wire", "measure_variants", "report.job", "report.run_job", "run_profiles",
+    "solvers.table", "training.scores", "verdict", "verify", "cli.main", "device_names", "targets", "loaders",
+    "machine", "export_engine", "run_engines",
 ]  # fmt: skip
 #: Third-party packages that only one place may import.
 OWNED = {
