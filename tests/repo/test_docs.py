@@ -92,7 +92,8 @@ def test_there_are_commands_in_blocks_and_wrong_ones_would_be_seen() -> None:
 
 def inline_options(text: str) -> List[Tuple[str, str]]:
     """Return (command, option) of the code spans of a page that begin with a command."""
-    spans = re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
+    text = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
+    spans = [" ".join(span.split()) for span in re.findall(r"`([^`]+)`", text)]
     names = "|".join(cli.commands)
     found = [re.match(rf"(?:edgeecc )?({names}) (.*)", span) for span in spans]
     return [
@@ -111,7 +112,7 @@ def test_options_in_sentences_exist(page: Path) -> None:
 
 
 def test_options_in_sentences_are_seen() -> None:
-    assert inline_options("`edgeecc verify --json` and `prune --run X`; `--of`, `inspect`") == [
+    assert inline_options("`edgeecc verify\n--json` and `prune --run X`; `--of`, `inspect`") == [
         ("verify", "--json"),
         ("prune", "--run"),
     ]
