@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import itertools
+import json
 import re
 import shlex
 import subprocess
@@ -90,7 +92,8 @@ def test_there_are_commands_in_blocks_and_wrong_ones_would_be_seen() -> None:
 
 def inline_options(text: str) -> List[Tuple[str, str]]:
     """Return (command, option) of the code spans of a page that begin with a command."""
-    spans = re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
+    text = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
+    spans = [" ".join(span.split()) for span in re.findall(r"`([^`]+)`", text)]
     names = "|".join(cli.commands)
     found = [re.match(rf"(?:edgeecc )?({names}) (.*)", span) for span in spans]
     return [
@@ -109,7 +112,7 @@ def test_options_in_sentences_exist(page: Path) -> None:
 
 
 def test_options_in_sentences_are_seen() -> None:
-    assert inline_options("`edgeecc verify --json` and `prune --run X`; `--of`, `inspect`") == [
+    assert inline_options("`edgeecc verify\n--json` and `prune --run X`; `--of`, `inspect`") == [
         ("verify", "--json"),
         ("prune", "--run"),
     ]
@@ -168,7 +171,7 @@ def test_every_dependency_has_its_reason() -> None:
     lines = setup["options"]["install_requires"].splitlines()
     lines += [
         line
-        for extra in ("ort", "host", "fleet")
+        for extra in ("ort", "host", "fleet", "report", "nvml", "jtop", "docs", "release")
         for line in setup["options.extras_require"][extra].splitlines()
     ]
     for line in lines:
@@ -195,3 +198,17 @@ def test_nothing_speaks_of_machines() -> None:
         path = ROOT / name
         if path.suffix in (".py", ".md", ".cfg", ".toml", ".json", ".txt") and path.is_file():
             assert not re.search(r"(?<![\w.])/(root|work|home|tmp)/\w", path.read_text()), name
+
+
+def test_the_pictures_of_ecc_are_those_that_are_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("torch")
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    pictures = importlib.import_module("ecc_pictures")
+    drawn = pictures.draw(json.loads(pictures.KEPT.read_text()))
+    assert len(drawn) == 4
+    for name, picture in drawn.items():
+        assert (ROOT / "docs" / "pictures" / f"{name}.svg").read_text() == picture
+        assert f"pictures/{name}.svg" in (ROOT / "docs" / "ecc.md").read_text()
+        assert len(picture) < 30_000
+        assert not re.search(r"(?:href|src|url)\b", picture)
+        assert "prefers-color-scheme:dark" in picture

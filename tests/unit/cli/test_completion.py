@@ -137,7 +137,7 @@ def test_the_script_is_printed_alone(shell: str) -> None:
 def test_another_shell_is_refused(named: str) -> None:
     result = invoke(SHELL=named)
     assert result.exit_code == 1
-    assert result.stderr == f"Error: $SHELL is {named!r}; name the shell: bash, zsh, fish\n"
+    assert result.output == f"Error: $SHELL is {named!r}; name the shell: bash, zsh, fish\n"
 
 
 def install(shell: str, home: Path, *more: str) -> Result:
@@ -188,7 +188,7 @@ def test_a_file_of_another_is_left(tmp_path: Path) -> None:
     file.write_text("complete mine")
     result = install("fish", tmp_path)
     assert result.exit_code == 1
-    assert result.stderr == (
+    assert result.output == (
         f"Error: {file} is not from edgeecc; move it away, then give this again\n"
     )
     assert file.read_text() == "complete mine"
@@ -214,14 +214,14 @@ def test_a_linked_start_up_file_stays_a_link(tmp_path: Path) -> None:
 def test_no_home_is_said(home: str) -> None:
     result = invoke("bash", "--install", HOME=home)
     assert result.exit_code == 1
-    assert result.stderr == f"Error: $HOME is {home!r}, no folder; set it\n"
+    assert result.output == f"Error: $HOME is {home!r}, no folder; set it\n"
 
 
 def test_a_home_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     result = invoke("bash", "--install", HOME=str(tmp_path / "file"), XDG_DATA_HOME=None)
     assert result.exit_code == 1
-    assert result.stderr.count("\n") == 1
+    assert result.output.count("\n") == 1
     assert "Traceback" not in result.output
 
 
