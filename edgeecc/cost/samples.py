@@ -13,13 +13,12 @@ from __future__ import annotations
 
 import contextlib
 import json
-import re
 import sqlite3
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
 
-from edgeecc.artifacts import figure, parse_json
+from edgeecc.cost.store_checks import HEAP_BYTES, as_counts, as_figure, as_object, wrong_layout
 from edgeecc.errors import ArtifactError, brief
 
 _SCHEMA = """
@@ -59,11 +58,8 @@ CREATE TABLE IF NOT EXISTS conditions (
 CREATE TABLE IF NOT EXISTS about (told TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS failures (number INTEGER PRIMARY KEY, why TEXT NOT NULL);
 """
-#: What a store consists of; a file may bring triggers, views and computed columns, which SQLite would run.
+#: What a store consists of.
 _TABLES = ("identity", "samples", "repeats", "set_aside", "conditions", "about", "failures")
-_PLAIN_TABLE = re.compile(r"\s*CREATE\s+TABLE\s", re.IGNORECASE)
-#: Most memory that SQLite may take, bytes.
-_HEAP_BYTES = 256 * 2**20
 #: Columns that stores written before boards had names lack.
 _LATER = {"board": "TEXT", "checked": "INTEGER"}
 #: Numbers of the two anchors, which are measured but never fitted.
@@ -207,7 +203,7 @@ class SampleStore:
             return {
                 key: value
                 for (told,) in self._query("SELECT told FROM about")
-                for key, value in _object(told).items()
+                for key, value in as_object(told).items()
             }
         except (ValueError, TypeError, RecursionError) as error:
             raise self._damaged(brief(error)) from error
@@ -287,17 +283,9 @@ class SampleStore:
             raise self._damaged(brief(error)) from error
 
     def _check_layout(self) -> None:
-        """Check that the file holds tables of ours with plain columns and nothing that SQLite would run for them."""
-        self._db.execute("PRAGMA trusted_schema = OFF")
-        self._db.execute(f"PRAGMA hard_heap_limit = {_HEAP_BYTES}")
-        for kind, name, statement in self._db.execute("SELECT type, name, sql FROM sqlite_master"):
-            if kind == "index" and statement is None:
-                continue  # of a primary key
-            plain = kind == "table" and name in _TABLES and _PLAIN_TABLE.match(str(statement))
-            if not plain:
-                raise self._damaged(f"it holds {kind} {name!r}, which no calibration makes")
-            if any(column[-1] for column in self._db.execute(f"PRAGMA table_xinfo({name})")):
-                raise self._damaged(f"table {name} has computed columns")
+        what = wrong_layout(self._db, _TABLES)
+        if what:
+            raise self._damaged(what)
 
     def _prepare(self) -> None:
         self._db.execute("PRAGMA journal_mode=WAL")
@@ -337,7 +325,7 @@ class SampleStore:
     def _fault(self, error: Exception) -> ArtifactError:
         # A store of another layout is an OperationalError too, but no disk space mends it.
         if isinstance(error, MemoryError):
-            return self._damaged(f"SQLite needs more than {_HEAP_BYTES} bytes for it")
+            return self._damaged(f"SQLite needs more than {HEAP_BYTES} bytes for it")
         layout = any(word in str(error) for word in ("column", "no such table"))
         if isinstance(error, sqlite3.OperationalError) and not layout:
             return ArtifactError(
@@ -366,40 +354,15 @@ def _conditions(rows: Sequence[Row]) -> List[Tuple[object, ...]]:
 def _row(values: Tuple[Any, ...], *, repeat: bool) -> Row:
     number, widths, value, error, spread, latency, windows, runs, converged, board = values
     return Row(
-        int(_number(number, "number")),
-        _counts(widths),
-        _number(value, "value"),
-        _optional(error, "standard error"),
-        _optional(spread, "spread"),
-        _optional(latency, "latency"),
-        int(_number(windows, "windows")),
-        int(_number(runs, "runs")),
+        int(as_figure(number, "number")),
+        as_counts(widths),
+        as_figure(value, "value"),
+        None if error is None else as_figure(error, "standard error"),
+        None if spread is None else as_figure(spread, "spread"),
+        None if latency is None else as_figure(latency, "latency"),
+        int(as_figure(windows, "windows")),
+        int(as_figure(runs, "runs")),
         bool(converged),
         board="" if board is None else str(board),
         repeat=repeat,
     )
-
-
-def _counts(text: object) -> Tuple[int, ...]:
-    widths = parse_json(str(text))
-    if not isinstance(widths, list) or not all(type(width) is int for width in widths):
-        raise ValueError("widths are no list of whole numbers")
-    return tuple(widths)
-
-
-def _number(value: object, what: str) -> float:
-    found = figure(value)
-    if found is None:
-        raise ValueError(f"{what} {str(value)[:40]!r} is no number")
-    return found
-
-
-def _optional(value: object, what: str) -> Optional[float]:
-    return None if value is None else _number(value, what)
-
-
-def _object(text: object) -> Dict[str, object]:
-    found = parse_json(str(text))
-    if not isinstance(found, dict):
-        raise TypeError("what was told of the device is no object")
-    return found
