@@ -36,7 +36,7 @@ TRIALS: Dict[str, Sequence[str]] = {
         "{bin}/edgeecc", "measure", "--graph", GRAPH, "--number", "-1", "--device", "onnxruntime:cpu",
         "--tolerance", "0.5",
     ),
-    "report": ("{bin}/edgeecc", "report", GRAPH, "--resamples", "20"),
+    "report": ("{bin}/edgeecc", "report", GRAPH, "--resamples", "40"),
     "fleet": (
         "{bin}/edgeecc", "calibrate", "--graph", GRAPH, "--fleet", "fleet.toml", "--workspace", "fleet",
         "--samples", "10",
