@@ -34,8 +34,8 @@ def method_names(_: click.Context, __: click.Parameter, typed: str) -> Items:
 
 def methods_list(_: click.Context, __: click.Parameter, typed: str) -> Items:
     """Complete --methods, names with commas between them."""
-    done, comma, last = typed.rpartition(",")
-    return _that_begin((f"{done}{comma}{name}" for name in METHODS), f"{done}{comma}{last}")
+    done, comma, _last = typed.rpartition(",")
+    return _that_begin((f"{done}{comma}{name}" for name in METHODS), typed)
 
 
 def device_names(*more: str) -> Complete:

@@ -164,8 +164,8 @@ def installed(place: Place, script: str) -> Dict[str, Any]:
     Raises: ConfigError when another program's file has the script's name; ArtifactError when it cannot be written.
     """
     changed = []
-    before = place.file.read_text("utf-8", "replace") if place.file.exists() else None
-    if before is not None and not before.startswith(_MARK):
+    before = _text(place.file)
+    if before and not before.startswith(_MARK):
         raise ConfigError(f"{place.file} is not from edgeecc; move it away, then give this again")
     if before != script:
         with atomic_path(place.file) as temporary:
@@ -185,12 +185,21 @@ def installed(place: Place, script: str) -> Dict[str, Any]:
 
 def _add(startup: Path, line: str) -> bool:
     """Append a line to a start-up file that lacks it; a link to the file stays one."""
-    text = startup.read_text("utf-8", "replace") if startup.exists() else ""
+    text = _text(startup)
     if line in text.splitlines():
         return False
     with startup.open("a", encoding="utf-8") as file:
         file.write(line + "\n" if not text or text.endswith("\n") else f"\n{line}\n")
     return True
+
+
+def _text(path: Path) -> str:
+    """Return what a file holds, nothing where there is none."""
+    if not path.exists():
+        return ""
+    if not path.is_file():
+        raise ConfigError(f"{path} is no file; move it away, then give this again")
+    return path.read_text("utf-8", "replace")
 
 
 def _folder(environment: Mapping[str, str], name: str, default: Optional[Path]) -> Path:

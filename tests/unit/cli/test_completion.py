@@ -194,6 +194,17 @@ def test_a_file_of_another_is_left(tmp_path: Path) -> None:
     assert file.read_text() == "complete mine"
 
 
+@pytest.mark.parametrize("name", [".local/share/edgeecc/completion.bash", ".bashrc"])
+def test_a_folder_in_the_place_of_a_file_is_said(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).mkdir(parents=True)
+    result = install("bash", tmp_path)
+    assert result.exit_code == 1
+    assert (
+        result.output
+        == f"Error: {tmp_path / name} is no file; move it away, then give this again\n"
+    )
+
+
 def test_an_older_script_of_ours_is_replaced(tmp_path: Path) -> None:
     file = place_of("fish", {"HOME": str(tmp_path)}).file
     file.parent.mkdir(parents=True)
