@@ -22,6 +22,7 @@ from charts import Axes, Line, chart
 from torch import nn
 
 from edgeecc import demo
+from edgeecc.progress import Progress
 from edgeecc.solvers import ecc
 from edgeecc.solvers.prox import kept_mask, thresholds
 
@@ -74,9 +75,10 @@ def watch() -> Seen:
         return kept
 
     with mock.patch.multiple(ecc, ScaleFreeHooks=Watched, kept_mask=watched_mask), \
-            mock.patch.multiple(demo, BUDGET=BUDGET, PRUNE_STEPS=STEPS, FINETUNE_STEPS=1, export=lambda folder: {}), \
+            mock.patch.multiple(demo, BUDGET=BUDGET, PRUNE_STEPS=STEPS, FINETUNE_STEPS=1,
+                                export=lambda folder, on_progress: {}), \
             tempfile.TemporaryDirectory() as folder:  # fmt: skip
-        demo.demo(Path(folder), lambda stage, done, total, note: _tell(stage, done, total))
+        demo.demo(Path(folder), _tell)
     seen["prox"] = _telling(seen.pop("rounds"), seen["groups"])
     return seen
 
@@ -157,9 +159,9 @@ def _short(values: Any) -> List[float]:
     return [float(f"{value:.4g}") for value in np.asarray(values, dtype=np.float64)]
 
 
-def _tell(stage: str, done: int, total: int) -> None:
-    if done == total:
-        print(f"{stage} {done}", flush=True)
+def _tell(progress: Progress) -> None:
+    if progress.done == progress.total:
+        print(f"{progress.phase} {progress.done}", flush=True)
 
 
 def main() -> None:
