@@ -1,6 +1,6 @@
 """The pictures of docs/ecc.md: one run of ECC on the digits, watched step by step, and drawn.
 
-    python benchmarks/ecc_pictures.py            runs (three minutes on two cores), keeps what was seen, draws
+    python benchmarks/ecc_pictures.py            runs (some minutes on two cores), keeps what was seen, draws
     python benchmarks/ecc_pictures.py --draw     draws what is kept
 
 The network is the demo's, its budget 45 % of the dense energy of virtual:tx2 (simulated). Kept are the widths, bounds
@@ -75,9 +75,8 @@ def watch() -> Seen:
         return kept
 
     with mock.patch.multiple(ecc, ScaleFreeHooks=Watched, kept_mask=watched_mask), \
-            mock.patch.multiple(demo, BUDGET=BUDGET, PRUNE_STEPS=STEPS, FINETUNE_STEPS=1,
-                                export=lambda folder, on_progress: {}), \
-            tempfile.TemporaryDirectory() as folder:  # fmt: skip
+            mock.patch.multiple(demo, BUDGET=BUDGET, PRUNE_STEPS=STEPS, export=lambda folder, on_progress: {}), \
+            mock.patch("edgeecc.prune._finetune"), tempfile.TemporaryDirectory() as folder:  # fmt: skip
         demo.demo(Path(folder), _tell)
     seen["prox"] = _telling(seen.pop("rounds"), seen["groups"])
     return seen
@@ -129,16 +128,21 @@ def _widths(seen: Seen, steps: List[Dict[str, Any]]) -> str:
 
 
 def _prox(told: Dict[str, Any]) -> str:
-    ranked = sorted(told["importance"], reverse=True)
+    ranked = sorted((1e3 * value for value in told["importance"]), reverse=True)
     kept, first = told["kept"], max(0, told["kept"] - BEFORE)
     bars = [
         (value, 0 if rank <= kept else 7) for rank, value in enumerate(ranked[first:], first + 1)
     ]
-    limit = thresholds(len(ranked), told["s"], told["y"], rho1=told["rho1"]).tolist()
-    line = Line("threshold", list(enumerate(limit[first:], first + 1)), 1)
+    limit = 1e3 * thresholds(len(ranked), told["s"], told["y"], rho1=told["rho1"])
+    line = Line("threshold", list(enumerate(limit[first:].tolist(), first + 1)), 1)
     title = f"The proximal step of {told['group']}: s = {told['s']:g}, {kept} of {len(ranked)} stay"
     axes = Axes(
-        title, "channels by rank", "importance, mean 1", len(ranked) + 1, 1.3 * ranked[first], first
+        title,
+        "channels by rank",
+        "importance, mean 1000",
+        len(ranked) + 1,
+        1.3 * ranked[first],
+        first,
     )
     return chart(axes, [line], bars)
 
