@@ -245,14 +245,14 @@ def _trace(data: bytes, folder: Path) -> None:
 
 
 def _wire(data: bytes, folder: Path) -> None:
-    from edgeecc.fleet.wire import check_greeting, read_row, read_task
+    from edgeecc.fleet.wire import check_greeting, read_answer, read_task
     from tools.fuzz.network import spec
 
     net = spec()
     text = data.decode("utf-8", "replace")
     attempt(
         lambda: read_task(text, net),
-        lambda: read_row(data, 3, (8, 12)),
+        lambda: read_answer(data, 3, (8, 12)),
         lambda: check_greeting(data, "virtual:tx2", net.fingerprint()),
     )
 
