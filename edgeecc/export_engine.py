@@ -19,7 +19,7 @@ from edgeecc.machine import resolve
 from edgeecc.meters.base import Measurement
 from edgeecc.progress import OnProgress, Progress, silent
 from edgeecc.run_engines import ranges_for, run_engines
-from edgeecc.run_folder import ENGINE_SCHEMA, RESULT_SCHEMA, RunFolder
+from edgeecc.run_folder import ENGINE_SCHEMA, RESULT_SCHEMA, RunFolder, engine_name
 from edgeecc.runtimes.base import Array, Runtime
 from edgeecc.runtimes.engine import Engine
 from edgeecc.runtimes.onnxrt import OnnxRuntime
@@ -72,7 +72,7 @@ def export_engine(
             built = _built(runtime)
             told: Dict[str, Any] = {
                 "device": name.text,
-                "engine": str(folder.file(f"slim-{name.precision}.engine")),
+                "engine": str(folder.file(engine_name(name.precision))),
                 "engine_sha256": hashlib.sha256(built.data).hexdigest(),
                 "onnx_sha256": file_sha256(folder.file("slim.onnx")),
                 **_engine(runtime, built),
@@ -86,8 +86,8 @@ def export_engine(
         energy: Found = None if found.energy_j is None else (found.energy_j, found.meter)
         measured = {Metric.ENERGY: energy, Metric.LATENCY: (found.latency_s, found.meter)}
         told.update(verdicts_on(folder, result, model, measured))
-        write_bytes(folder.file(f"slim-{name.precision}.engine"), built.data)
-        write_json(folder.file(f"slim-{name.precision}.engine.json"), ENGINE_SCHEMA, told)
+        write_bytes(folder.file(engine_name(name.precision)), built.data)
+        write_json(folder.file(f"{engine_name(name.precision)}.json"), ENGINE_SCHEMA, told)
         return told
 
 

@@ -32,6 +32,7 @@ from typing import Dict, Iterable, Iterator, Mapping
 import numpy as np
 
 from edgeecc.artifacts import Tensors, exclusive, read_json, write_json, write_tensors
+from edgeecc.device_names import PRECISIONS
 from edgeecc.errors import ArtifactError
 from edgeecc.graph.spec import IntArray, NetworkSpec
 from edgeecc.graph.spec_io import read_spec
@@ -63,6 +64,11 @@ def staged_name(metric: Metric) -> str:
     return f"fit-profile-{metric.value}.json"
 
 
+def engine_name(precision: str) -> str:
+    """Return the name of the engine of a precision; its manifest has .json behind it."""
+    return f"slim-{precision}.engine"
+
+
 #: Where export --fit-budget stands, and the weights that are to replace the run's.
 FIT_STATE, FIT_WEIGHTS = "fit.json", "fit.safetensors"
 #: Everything that pruning and export leave in a run folder, but for the request itself: what --force clears.
@@ -71,7 +77,7 @@ FILES = (
     "profile.json", "slim.safetensors", "dense.onnx", "masked.onnx", "slim.onnx", "check.safetensors", "verify.json",
     "calib.safetensors", "report.json", "report.html", "sparse.safetensors", "phase.safetensors", "best.safetensors",
     "search.safetensors", FIT_STATE, FIT_WEIGHTS, *map(profile_name, BOUNDED), *map(corrected_name, BOUNDED),
-    *map(staged_name, BOUNDED),
+    *map(staged_name, BOUNDED), *map(engine_name, PRECISIONS), *(f"{engine_name(name)}.json" for name in PRECISIONS),
 )  # fmt: skip
 #: What only an interrupted run needs, or an interrupted export --fit-budget.
 UNFINISHED = (

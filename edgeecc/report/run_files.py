@@ -18,6 +18,7 @@ from edgeecc.run_folder import (
     RUN_SCHEMA,
     VERIFY_SCHEMA,
     RunFolder,
+    engine_name,
 )
 from edgeecc.verdict import Bound, bounds_of
 
@@ -82,10 +83,10 @@ def _read(folder: RunFolder) -> RunFiles:
     outdated: List[str] = []
     if exported is not None and exported.under("result").data != _body(result):
         outdated += ["report.json", *(["verify.json"] if verified else [])]
-        outdated += [f"slim-{name}.engine" for name, _ in engines]
+        outdated += [engine_name(name) for name, _ in engines]
         exported, verified, engines = None, None, []
     older = [name for name, manifest in engines if _is_outdated(folder, manifest)]
-    outdated += [f"slim-{name}.engine" for name in older]
+    outdated += [engine_name(name) for name in older]
     kind, bounds = folder.kind(), bounds_of(result.data, result.source)
     if any(bound.value <= 0.0 for bound in bounds):
         raise ArtifactError(f"a budget in {result.source} is not above 0; the file is damaged")

@@ -360,7 +360,9 @@ def test_a_run_whose_files_are_being_replaced(home: Path) -> None:
 def test_a_forced_run_that_is_stopped_at_once_is_nobodys(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The request of the run before goes first: nothing of it may be taken for it later."""
+    """The request of the run before goes first: nothing of it may be taken for it later, nor its engine."""
+    engine = Path("stopped/slim-fp16.engine.json")
+    engine.write_text("{}")
 
     def stop(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
@@ -370,6 +372,7 @@ def test_a_forced_run_that_is_stopped_at_once_is_nobodys(
         result = run(*RESUME, "--force", code=130)
     assert "give the same command without --force to go on" in result.stderr
     assert not Path("stopped/run.json").exists()
+    assert not engine.exists()
     goes_on()
 
 
