@@ -123,7 +123,7 @@ def asked_again(command: str, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Return what run.json would keep of the request that a command makes, short of training."""
     taken: list = []
 
-    def take(request: Any, **_: object) -> None:
+    def take(request: Any, *_: object, **__: object) -> None:
         taken.append(request)
         raise ConfigError("taken")
 
