@@ -152,11 +152,23 @@ def claimed(  # noqa: PLR0913  # keyword-only, what a fresh folder holds, and wh
             body.update({} if sealed is None else {"own_code": sealed})
             folder.write_run(body)  # from here on it is this request's
         world.barrier()
-        if not world.is_main and _is_fresh(folder, source, identity, force=False):
-            raise ArtifactError(
-                f"{folder.path} is not where the first process made it; take a folder that all machines share"
-            )
+        if not world.is_main:
+            _check_joined(folder, source, identity)
         yield folder
+
+
+def _check_joined(folder: RunFolder, source: NetworkSource, identity: Mapping[str, object]) -> None:
+    """Check that a further process of a job has the folder and the request of the first."""
+    if not folder.has("run.json"):
+        raise ArtifactError(
+            f"{folder.path} is not where the first process made it; take a folder that all machines share"
+        )
+    told = _otherwise(folder, source, identity)
+    if told:
+        raise ConfigError(
+            f"the first process was asked for something else, with {told}; give all processes the same files and "
+            "options"
+        )
 
 
 def _is_fresh(
@@ -164,9 +176,7 @@ def _is_fresh(
 ) -> bool:
     if force or not folder.has("run.json"):
         return True
-    run = folder.read_run()
-    asked = json.loads(json.dumps({"request": dict(identity), "source": source.to_json()}))
-    told = differing(_request_of(run, asked), asked)
+    told = _otherwise(folder, source, identity)
     if told:
         raise ArtifactError(
             f"{folder.path} holds another run, with {told}; choose another with --run, or --force to replace it"
@@ -175,6 +185,12 @@ def _is_fresh(
         folder.tidy()
         raise ArtifactError(f"{folder.path} is finished; export it, or --force to prune again")
     return False
+
+
+def _otherwise(folder: RunFolder, source: NetworkSource, identity: Mapping[str, object]) -> str:
+    """Return in words what the folder's run was asked otherwise, empty where it was asked the same."""
+    asked = json.loads(json.dumps({"request": dict(identity), "source": source.to_json()}))
+    return differing(_request_of(folder.read_run(), asked), asked)
 
 
 def _request_of(
