@@ -81,7 +81,6 @@ def pruned(folder: Path, seed: int) -> None:
         Request(NETWORK, SHAPE, None, DEVICE, folder),
         CalibrateConfig(seed=seed, target_error=0.0),
         MeasureProtocol(),
-        lambda done, total, note: None,
     )
     request = PruneRequest(
         weights=weights,

@@ -37,6 +37,7 @@ from edgeecc.data.sources import load
 from edgeecc.graph.spec import NetworkSpec
 from edgeecc.networks.resnet_cifar import CifarResNet
 from edgeecc.networks.weights import load_into, load_state
+from edgeecc.progress import Progress
 from edgeecc.run_request import PruneRequest, task_of
 from edgeecc.solvers.table import METHODS
 from edgeecc.sources import open_network, trace_source
@@ -218,12 +219,19 @@ def main() -> None:
         jobs=args.jobs,
     )
 
-    def tell(done: int, total: int, note: str) -> None:
-        print(f"{done}/{total} {note}", file=sys.stderr)
-        if results is not None:
-            kept.keep(out, results)
+    last = -1
+
+    def tell(progress: Progress) -> None:
+        nonlocal last
+        if progress.done != last:
+            last = progress.done
+            print(f"{last}/{progress.total} {progress.note}", file=sys.stderr)
+            if results is not None:
+                kept.keep(out, results)
 
     compare(request, tell)
+    if results is not None:
+        kept.keep(out, results)
     print((out / "comparison" / "table.md").read_text())
 
 

@@ -18,7 +18,7 @@ import sys
 import tempfile
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, Dict, Iterator, Mapping
+from typing import Any, Dict, Iterator, Mapping, Optional
 
 import numpy as np
 import numpy.typing as npt
@@ -33,11 +33,20 @@ else:
 
 #: Largest JSON artefact that is read; a spec of ResNet-50 takes about 200 kB.
 MAX_JSON_BYTES = 64 * 2**20
+#: Longest whole number in a JSON artefact, digits: reading one takes time with the square of its length.
+MAX_DIGITS = 40
 #: Largest TOML file that is read: people write these by hand.
 MAX_TOML_BYTES = 2**20
 
+#: Packages whose versions an artefact names where they are loaded.
+_COMPUTES = ("torch", "onnxruntime")
+
 #: Ending of files that are being written.
 _SUFFIX = ".tmp"
+#: Metadata of tensors in which their checksum is kept.
+_CHECKSUM = "sha256"
+#: Where Linux tells who holds which lock.
+_LOCKS = Path("/proc/locks")
 
 Tensors = Dict[str, npt.NDArray[np.generic]]
 
@@ -114,7 +123,7 @@ def load_json(source: Path) -> Dict[str, object]:
             raise ArtifactError(
                 f"{source} is larger than {MAX_JSON_BYTES} bytes; this is no artefact of edgeecc"
             )
-        document = json.loads(source.read_text(encoding="utf-8"), parse_constant=_no_constant)
+        document = parse_json(source.read_text(encoding="utf-8"))
     except OSError as error:
         raise ArtifactError(f"cannot read {source}: {error.strerror}; check the path") from error
     except (ValueError, RecursionError) as error:
@@ -124,6 +133,14 @@ def load_json(source: Path) -> Dict[str, object]:
     if not isinstance(document, dict):
         raise ArtifactError(f"{source} holds no JSON object; is it the right file?")
     return document
+
+
+def parse_json(text: str) -> object:
+    """Return what JSON says; its numbers are finite and its whole numbers no longer than `MAX_DIGITS`.
+
+    Raises: ValueError for anything else, RecursionError where it is nested too deeply.
+    """
+    return json.loads(text, parse_constant=_no_constant, parse_int=_whole, parse_float=_finite)
 
 
 def read_toml(source: Path) -> Dict[str, Any]:
@@ -147,20 +164,21 @@ def read_toml(source: Path) -> Dict[str, Any]:
 def write_tensors(
     target: Path, tensors: Mapping[str, npt.NDArray[np.generic]], metadata: Mapping[str, str]
 ) -> None:
-    """Write named arrays as safetensors, atomically."""
+    """Write named arrays as safetensors with a checksum, atomically."""
     from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
     contiguous = {name: np.asarray(value, order="C") for name, value in tensors.items()}
+    kept = {**metadata, _CHECKSUM: _checksum(contiguous, metadata)}
     with atomic_path(target) as temporary:
         try:
-            save_file(contiguous, temporary, dict(metadata))
+            save_file(contiguous, temporary, kept)
         except SafetensorError as error:
             raise OSError(None, f"{error}") from error  # a full disk, in safetensors' own words
 
 
 def read_tensors(source: Path) -> tuple[Tensors, Dict[str, str]]:
-    """Read a safetensors file: its arrays and its metadata.
+    """Read a safetensors file: its arrays and its metadata; a checksum that `write_tensors` left must be theirs.
 
     Raises: ArtifactError when it is missing or damaged.
     """
@@ -170,14 +188,18 @@ def read_tensors(source: Path) -> tuple[Tensors, Dict[str, str]]:
         raise ArtifactError(f"cannot read {source}: no such file; check the path")
     try:
         with safe_open(str(source), framework="np") as handle:
-            names = list(handle.keys())
-            return {name: handle.get_tensor(name) for name in names}, dict(
-                handle.metadata() or {}
-            )  # the handle is no mapping
+            tensors = {name: handle.get_tensor(name) for name in list(handle.keys())}  # no mapping
+            metadata = dict(handle.metadata() or {})
     except (SafetensorError, OSError, ValueError, TypeError) as error:
         raise ArtifactError(
             f"{source} is damaged: {error}; make it again or restore a copy"
         ) from error
+    wanted = metadata.pop(_CHECKSUM, None)
+    if wanted is not None and wanted != _checksum(tensors, metadata):
+        raise ArtifactError(
+            f"{source} is damaged: it is not what its checksum says; make it again or restore a copy"
+        )
+    return tensors, metadata
 
 
 def file_sha256(path: Path) -> str:
@@ -206,7 +228,8 @@ def exclusive(folder: Path, hint: str) -> Iterator[None]:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
+        # A link would have the file made wherever it points.
+        handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
     except OSError as error:
         raise ArtifactError(
             f"cannot write folder {folder}: {error.strerror}; choose another"
@@ -215,20 +238,27 @@ def exclusive(folder: Path, hint: str) -> Iterator[None]:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise ArtifactError(f"{folder} is in use by another process; {hint}") from error
+            holder = _holder(handle)
+            raise ArtifactError(f"{folder} is in use by another process{holder}; {hint}") from error
         for leftover in folder.glob(f".*{_SUFFIX}"):
-            leftover.unlink()  # of a writer that was killed: nobody else writes here now
+            with contextlib.suppress(OSError):
+                leftover.unlink()  # of a writer that was killed: nobody else writes here now
         yield
     finally:
         os.close(handle)
 
 
 def provenance() -> Dict[str, str]:
-    """Return who made an artefact: versions, platform and date, no host names and no paths."""
+    """Return who made an artefact: versions, platform and date, no host names and no paths.
+
+    Versions of what computes are those of packages that are loaded.
+    """
+    loaded = {name: getattr(sys.modules.get(name), "__version__", "") for name in _COMPUTES}
     return {
         "edgeecc": __version__,
         "python": platform.python_version(),
         "numpy": np.__version__,
+        **{name: str(version) for name, version in loaded.items() if version},
         "platform": f"{sys.platform}-{platform.machine()}",
         "made_at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
     }
@@ -239,15 +269,57 @@ def number(value: object, what: str, source: object) -> float:
 
     Raises: ArtifactError naming `what` in `source`.
     """
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+    found = figure(value)
+    if found is None:
         raise ArtifactError(
             f"{what} in {source} must be a finite number, found {value!r}; the file is damaged"
         )
-    return float(value)
+    return found
+
+
+def figure(value: object) -> Optional[float]:
+    """Return a finite number as a float; None for anything else, and for an integer that no float reaches."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    return float(value) if -sys.float_info.max <= value <= sys.float_info.max else None
+
+
+def _checksum(tensors: Mapping[str, npt.NDArray[np.generic]], metadata: Mapping[str, str]) -> str:
+    """Return the sha256 of arrays, with their names, types and shapes, and of metadata, as hex digits."""
+    found = hashlib.sha256(json.dumps(dict(metadata), sort_keys=True).encode())
+    for name, value in sorted(tensors.items()):
+        found.update(f"{name} {value.dtype.str} {value.shape}".encode())
+        found.update(np.ascontiguousarray(value).reshape(-1).view(np.uint8).data)
+    return found.hexdigest()
+
+
+def _holder(handle: int) -> str:
+    """Return " (number N)" of the process that holds the lock of an open file; empty where nothing tells it."""
+    status = os.fstat(handle)
+    place = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
+    with contextlib.suppress(OSError):
+        for line in _LOCKS.read_text().splitlines():
+            fields = line.split()
+            if len(fields) > 5 and fields[1] == "FLOCK" and fields[5] == place and fields[4] != "0":
+                return f" (number {fields[4]})"
+    return ""
 
 
 def _no_constant(name: str) -> float:
     raise ValueError(f"{name} is not JSON")
+
+
+def _whole(text: str) -> int:
+    if len(text) > MAX_DIGITS:
+        raise ValueError(f"{text[:MAX_DIGITS]}... is a number of {len(text)} digits")
+    return int(text)
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):
+        raise ValueError(f"{text[:MAX_DIGITS]} is larger than any number here")
+    return value
 
 
 def _unwritable(target: Path, error: OSError) -> ArtifactError:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Callable, Dict, Mapping, Optional
 
 import onnx
 
-from edgeecc.artifacts import exclusive, write_bytes
+from edgeecc.artifacts import exclusive, write_bytes, write_json
 from edgeecc.bench import open_bench
 from edgeecc.calibration_fit import Fitted, Fitting, recipes_told
 from edgeecc.calibration_folder import device_metric
@@ -32,6 +33,8 @@ from edgeecc.errors import ConfigError
 from edgeecc.graph.onnx_slice import SlicePlan
 from edgeecc.graph.spec import NetworkSpec
 from edgeecc.meters.virtual import LAWS
+from edgeecc.progress import OnProgress, Progress, silent
+from edgeecc.run_folder import SPEC_SCHEMA
 
 #: How a protocol tells a design.
 _DESIGNS = {
@@ -41,25 +44,33 @@ _DESIGNS = {
 }
 #: How it tells what a bench says of its device.
 _ABOUT = {"idle_power_w": "Idle power, W", "conditions": "The device afterwards"}
-#: Called with (samples done, samples asked, a note).
-OnSample = Callable[[int, int, str], None]
+#: What progress calls it.
+MEASURING, FITTING = "measuring", "fitting"
 
 
 @dataclass(frozen=True)
 class Job:
-    """What is calibrated: a network on a device, with its folder."""
+    """What is calibrated: a network on a device, with its folder.
+
+    Args:
+        spec, model: of the network.
+        device: its name.
+        folder: of the calibration; keeps the spec, for reports.
+        leaves_graph: whether it keeps the dense graph too, so that the same can be calibrated on a board.
+    """
 
     spec: NetworkSpec
     model: onnx.ModelProto
     device: str
     folder: Path
+    leaves_graph: bool = False
 
 
 def calibrate(
     job: Job,
     config: CalibrateConfig,
     protocol: MeasureProtocol,
-    on_sample: OnSample = lambda done, total, note: None,
+    on_progress: OnProgress = silent,
     *,
     crew: Optional[Crew] = None,
     like: Optional[Profile] = None,
@@ -71,7 +82,7 @@ def calibrate(
 
     Args:
         job, config, protocol: what is calibrated, and how.
-        on_sample: told of progress.
+        on_progress: told of samples and fits.
         crew: who measures; None is the device at hand.
         like: profile of this network on another device, which warms this one up.
     Returns: what `edgeecc calibrate --json` prints.
@@ -91,9 +102,10 @@ def calibrate(
             bench = stack.enter_context(open_bench(plan, job.device, config.seed, job.folder))
             crew = BenchCrew(bench, job.spec, protocol)
         with SampleStore(job.folder / "samples.db", _identity(job, config, protocol)) as store:
+            _leave_network(job)
             before = len([n for n in store.numbers() if 0 <= n < config.samples])
             started = perf_counter()
-            fitted = _rounds(store, crew, fitting, before, on_sample)
+            fitted = _rounds(store, crew, fitting, before, on_progress)
             seconds = perf_counter() - started
             now = crew.about()
             if now:
@@ -125,8 +137,15 @@ def calibrate(
     }
 
 
+def _leave_network(job: Job) -> None:
+    """Write spec.json and, where that is asked for, dense.onnx into a folder that is held and of this network."""
+    write_json(job.folder / "spec.json", SPEC_SCHEMA, {"spec": job.spec.to_json()})
+    if job.leaves_graph:
+        write_bytes(job.folder / "dense.onnx", job.model.SerializeToString())
+
+
 def _rounds(
-    store: SampleStore, crew: Crew, fitting: Fitting, before: int, on_sample: OnSample
+    store: SampleStore, crew: Crew, fitting: Fitting, before: int, on_progress: OnProgress
 ) -> Fitted:
     """Measure and fit until the held-out error is low enough or all samples are spent.
 
@@ -137,18 +156,54 @@ def _rounds(
     sampling = Sampling(spec, seed=config.seed, design=config.design, heldout=config.heldout)
     groups = [group.name for group in spec.prunable]
     ends = round_ends(config.samples) if config.target_error else [config.samples]
+    teller = _Teller(crew, config, on_progress)
     for end in (end for end in ends if end >= before):
-        _measure_missing(
-            store, crew, sampling, end, lambda done: on_sample(done, config.samples, crew.note)
-        )
+        _measure_missing(store, crew, sampling, end, teller.measured)
         rows = [row for row in store.rows() if row.number < end]
         check_widths(rows, groups, sampling.widths, source=store.path)
         boards = offsets([*rows, *store.repeats()], config.reference)
-        on_sample(end, config.samples, "fitting")
+        teller.fits(end)
         fitted = fitting(corrected(rows, boards), sampling, crew.meter())
+        teller.error = fitted.upper_error
         if fitted.upper_error < config.target_error:
             break
     return replace(fitted, profile=replace(fitted.profile, boards=per_board(rows, boards)))
+
+
+class _Teller:
+    """Tells the progress of a calibration.
+
+    Args:
+        crew: who measures.
+        config: see `CalibrateConfig`.
+        on_progress: is told.
+    """
+
+    def __init__(self, crew: Crew, config: CalibrateConfig, on_progress: OnProgress) -> None:
+        self._crew, self._config, self._on_progress = crew, config, on_progress
+        self._round = 1
+        #: What the mean held-out error is at most, by the last fit.
+        self.error: Optional[float] = None
+
+    def measured(self, done: int) -> None:
+        """Tell how many samples there are."""
+        self._tell(MEASURING, done, self._crew.note)
+
+    def fits(self, done: int) -> None:
+        """Tell that a cost model is fitted to so many samples."""
+        self._tell(FITTING, done, self._crew.note)
+        self._round += 1
+
+    def _tell(self, phase: str, done: int, note: str) -> None:
+        wanted = self._config.target_error
+        if wanted:
+            note = f"round {self._round}  {note}".rstrip()
+        if self.error is not None and math.isfinite(self.error):
+            aim = f" of {wanted:.1%} wanted" if wanted else ""
+            note = f"error at most {self.error:.1%}{aim}" + (f"  {note}" if note else "")
+        self._on_progress(
+            Progress(phase, done, self._config.samples, "samples", at_most=bool(wanted), note=note)
+        )
 
 
 def _measure_missing(
@@ -162,6 +217,7 @@ def _measure_missing(
             return
         tasks = [(number, sampling.widths(number)) for number in missing]
         done = end - len([number for number in missing if number >= 0])
+        on_done(done)
         for more in keep(store, crew, tasks):
             on_done(done + more)
 

@@ -8,9 +8,8 @@ from typing import Dict, Optional, Tuple
 
 import onnx
 
-from edgeecc.artifacts import write_bytes, write_json
 from edgeecc.bench import check_measurable
-from edgeecc.calibrate import Job, OnSample, calibrate
+from edgeecc.calibrate import Job, calibrate
 from edgeecc.calibration_folder import folder_name, network_folder
 from edgeecc.config import CalibrateConfig, MeasureProtocol
 from edgeecc.cost.profile import Profile
@@ -20,7 +19,8 @@ from edgeecc.fleet.boards import Fleet, read_fleet
 from edgeecc.fleet.fleet_crew import fleet_crew
 from edgeecc.graph.onnx_slice import load_model
 from edgeecc.graph.spec import NetworkSpec
-from edgeecc.run_folder import SPEC_SCHEMA, read_spec_file
+from edgeecc.progress import OnProgress, Progress, silent
+from edgeecc.run_folder import read_spec_file
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Request:
 
 
 def run(
-    request: Request, config: CalibrateConfig, protocol: MeasureProtocol, on_sample: OnSample
+    request: Request, config: CalibrateConfig, protocol: MeasureProtocol, on_progress: OnProgress = silent
 ) -> Dict[str, object]:  # fmt: skip
     """Calibrate as asked; see `edgeecc.calibrate.calibrate`.
 
@@ -67,20 +67,17 @@ def run(
         model = load_model(request.graph / "dense.onnx")
         name = folder_name(spec.network)  # the file may come from anywhere
     else:
+        on_progress(Progress("tracing the network", note=request.network or ""))
         spec, model, name = _traced(request)
     folder = network_folder(request.workspace, request.device, name)
-    if request.graph is None or not (folder / "spec.json").is_file():
-        write_json(folder / "spec.json", SPEC_SCHEMA, {"spec": spec.to_json()})
-    if request.graph is None:
-        write_bytes(folder / "dense.onnx", model.SerializeToString())
     like = None if request.like is None else Profile.load(request.like)
-    job = Job(spec, model, request.device, folder)
+    job = Job(spec, model, request.device, folder, leaves_graph=request.graph is None)
     if fleet is None:
-        return calibrate(job, config, protocol, on_sample, like=like)
+        return calibrate(job, config, protocol, on_progress, like=like)
     config = replace(config, reference=fleet.config.reference)
     order = _order(fleet, request.graph or folder, job, config, protocol)
     with fleet_crew(fleet.of_kind(job.device), fleet.config, spec, order) as crew:
-        return calibrate(job, config, protocol, on_sample, crew=crew, like=like)
+        return calibrate(job, config, protocol, on_progress, crew=crew, like=like)
 
 
 def _fleet(request: Request) -> Optional[Fleet]:

@@ -9,9 +9,10 @@ OUT/results.json, results.csv, table.md, accuracy_vs_cost.svg
 from __future__ import annotations
 
 import logging
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Callable, Dict, List, Mapping, Optional, Sequence, Tuple
+from time import perf_counter
+from typing import Dict, List, Mapping, Optional, Sequence, Tuple
 
 from edgeecc.artifacts import exclusive
 from edgeecc.comparison.cells import Cell, check_same, read_spent, row_of
@@ -21,16 +22,12 @@ from edgeecc.comparison.plan import Ground, Planner, survey
 from edgeecc.comparison.processes import run_cells
 from edgeecc.comparison.rates import Trial, at_the_edge, chosen_rates, search_json, trial_of
 from edgeecc.comparison.request import CompareRequest
+from edgeecc.progress import OnProgress, Progress, silent
 
 logger = logging.getLogger(__name__)
 
-#: Called with cells done, cells in all, and a note: the cell at hand, and the time that is left.
-OnProgress = Callable[[int, int, str], None]
 
-
-def compare(
-    request: CompareRequest, on_progress: OnProgress = lambda done, total, note: None
-) -> Dict[str, object]:
+def compare(request: CompareRequest, on_progress: OnProgress = silent) -> Dict[str, object]:
     """Run the cells that have not finished, and write the results.
 
     A cell that fails is a row with its error; the others go on. The same request again runs only what has not
@@ -72,6 +69,7 @@ class _Runner:
         self._total = len(request.methods) * (trials + each)
         self._ended: List[str] = []
         self._took: List[Tuple[str, float]] = []
+        self._end_s: Optional[float] = None
 
     def run(self, cells: Sequence[Cell]) -> None:
         """Run what has not finished.
@@ -84,16 +82,34 @@ class _Runner:
             if cell.is_finished():
                 self._count(cell)
         waiting = [cell for cell in cells if not cell.is_finished()]
-        run_cells(waiting, self._request.jobs, self._tell)
+        run_cells(waiting, self._request.jobs, self._move, self._hear)
 
-    def _tell(self, cell: Cell, ended: bool) -> None:
+    def _move(self, cell: Cell, ended: bool) -> None:
         if ended:
             self._count(cell)
         left = seconds_left(self._took, self._waiting(), self._request.jobs)
-        note = f"{cell.name} {'ended' if ended else 'runs'}"
-        if left is not None and len(self._ended) < self._total:
-            note += f", about {_duration(left)} left"
-        self._on_progress(len(self._ended), self._total, note)
+        self._end_s = None if left is None else perf_counter() + left
+        self._tell(Progress(""), f"{cell.name} {'ended' if ended else 'runs'}")
+
+    def _hear(self, cell: Cell, word: Progress) -> None:
+        count = f" {word.done}/{word.total}" if word.total else ""
+        self._tell(word, f"{cell.name}: {word.phase}{count}")
+
+    def _tell(self, word: Progress, note: str) -> None:
+        """Tell how far the comparison is, with the figures of the cell that spoke last."""
+        left = None if self._end_s is None else max(0.0, self._end_s - perf_counter())
+        done = len(self._ended)
+        self._on_progress(
+            replace(
+                word,
+                phase="comparing",
+                done=done,
+                total=self._total,
+                unit="cells",
+                left_s=left,
+                note=note,
+            )
+        )
 
     def _count(self, cell: Cell) -> None:
         self._ended.append(cell.method)
@@ -197,11 +213,3 @@ def _search(
 
 def _without_rate(name: str, budget: str, seed: int) -> Row:
     return Row(name, budget, seed, "failed", error="no rate of --search-lr could be trained with")
-
-
-def _duration(seconds: float) -> str:
-    """Return a length of time in words that fit a progress line."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = seconds / 60
-    return f"{minutes:.0f} min" if minutes < 90 else f"{minutes / 60:.1f} h"

@@ -16,8 +16,8 @@ from edgeecc.artifacts import Tensors
 from edgeecc.errors import ArtifactError
 
 Array = npt.NDArray[np.generic]
-#: Most elements of a tensor that is unpacked.
-MAX_ELEMENTS = 2**31
+#: Most elements of a tensor that is unpacked: twice the largest layer of VGG-16.
+MAX_ELEMENTS = 2**28
 
 
 def pack(tensors: Mapping[str, Array]) -> Tuple[Tensors, Dict[str, str]]:

@@ -15,7 +15,7 @@ from edgeecc.cost.samples import DENSE, Check, Failure, Row, SampleStore
 from edgeecc.errors import ArtifactError
 from edgeecc.graph.spec import NetworkSpec, Widths
 from edgeecc.meters.base import Measurement
-from edgeecc.runtimes.trt_build import EngineBuildError
+from edgeecc.runtimes.engine import EngineBuildError
 
 #: Longest time between commits: what a kill can lose.
 COMMIT_S = 0.5

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Callable, Dict
+from typing import Dict
 
 from edgeecc.artifacts import write_tensors
 from edgeecc.calibration_job import Request, run
@@ -11,6 +11,7 @@ from edgeecc.config import CalibrateConfig, MeasureProtocol, PruneConfig, TrainC
 from edgeecc.data.sources import load
 from edgeecc.export import export
 from edgeecc.networks.table import build, info
+from edgeecc.progress import OnProgress, Progress, silent
 from edgeecc.prune import prune
 from edgeecc.run_folder import RunFolder
 from edgeecc.run_request import PruneRequest, tensors_of
@@ -21,11 +22,9 @@ NETWORK, DATA, DEVICE, BUDGET = "digits_mobilenet", "digits", "virtual:tx2", "50
 #: Twelve passes over the training digits: enough for this network, and quick on two cores.
 DENSE_STEPS, DENSE_LR, BATCH = 260, 5e-3, 64
 PRUNE_STEPS, FINETUNE_STEPS = 150, 100
-#: Called with (stage, done, total, note).
-OnStage = Callable[[str, int, int, str], None]
 
 
-def demo(workspace: Path, on_stage: OnStage, seed: int = 0) -> Dict[str, object]:
+def demo(workspace: Path, on_progress: OnProgress = silent, seed: int = 0) -> Dict[str, object]:
     """Train, calibrate, prune to half the dense energy, slim, export and verify; in `workspace`/runs/demo.
 
     Returns: {"calibrate", "prune", "export"}: what these commands print.
@@ -41,7 +40,9 @@ def demo(workspace: Path, on_stage: OnStage, seed: int = 0) -> Dict[str, object]
         batch_size=BATCH,
         lr=DENSE_LR,
         seed=seed,
-        on_step=lambda step, steps: on_stage("train the dense network", step, steps, ""),
+        on_step=lambda step, steps: on_progress(
+            Progress("training the dense network", step, steps, "steps")
+        ),
     )
     weights = folder.path / "trained.safetensors"
     write_tensors(weights, tensors_of(model), {"network": NETWORK})
@@ -49,7 +50,7 @@ def demo(workspace: Path, on_stage: OnStage, seed: int = 0) -> Dict[str, object]
         Request(NETWORK, None, None, DEVICE, folder.path),
         CalibrateConfig(target_error=0.0),  # simulated samples take no time
         MeasureProtocol(),
-        lambda done, total, note: on_stage("calibrate", done, total, note),
+        on_progress,
     )
     request = PruneRequest(
         weights=weights,
@@ -63,8 +64,6 @@ def demo(workspace: Path, on_stage: OnStage, seed: int = 0) -> Dict[str, object]
         pruning=PruneConfig(steps=PRUNE_STEPS, finetune_steps=FINETUNE_STEPS),
         training=TrainConfig(batch_size=BATCH, seed=seed),
     )
-    pruned = prune(
-        request,
-        on_step=lambda phase, step: on_stage(phase, step.step, step.steps, f"loss {step.loss:.3f}"),
-    )
-    return {"calibrate": calibrated, "prune": pruned, "export": export(folder)}
+    pruned = prune(request, on_progress)
+    exported = export(folder, on_progress=on_progress)
+    return {"calibrate": calibrated, "prune": pruned, "export": exported}

@@ -6,9 +6,19 @@ turns any `EdgeeccError` into that line and exit status 1; anything else that es
 
 from __future__ import annotations
 
+#: Longest message, characters; of a longer one the middle is left out, for what to do stands at its end.
+MOST_CHARACTERS = 1500
+_HEAD, _TAIL = 1000, 450
+
 
 class EdgeeccError(Exception):
-    """Parent of every error that edgeecc raises on purpose."""
+    """Parent of every error that edgeecc raises on purpose.
+
+    As text it is one printable line whatever it quotes: names in files may hold line feeds and control characters.
+    """
+
+    def __str__(self) -> str:
+        return one_line(super().__str__())
 
 
 class UnitError(EdgeeccError):
@@ -65,6 +75,20 @@ class LostProcessError(ParallelError):
 
 class FailedElsewhereError(ParallelError):
     """Another process of the job failed and says why; this one has nothing to add."""
+
+
+def one_line(text: str) -> str:
+    """Return `text` as one printable line of at most `MOST_CHARACTERS`; what cannot be printed is escaped."""
+    line = " ".join(text.split())
+    if len(line) > MOST_CHARACTERS:
+        line = f"{line[:_HEAD]} ... {line[-_TAIL:]}"
+    return line if line.isprintable() else "".join(map(_printable, line))[:MOST_CHARACTERS]
+
+
+def _printable(character: str) -> str:
+    if character.isprintable():
+        return character
+    return character.encode("unicode_escape").decode("ascii")
 
 
 def brief(error: BaseException, most: int = 160) -> str:

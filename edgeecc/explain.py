@@ -41,6 +41,7 @@ def explain(folder: RunFolder) -> Dict[str, Any]:
         are damaged or do not belong together.
     """
     folder.read_finished()
+    folder.check_settled()
     if folder.kind() == "weights":
         raise ConfigError(
             f"{folder.path} removed single weights, explain is about channels; edgeecc export {folder.path} writes "

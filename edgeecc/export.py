@@ -11,31 +11,43 @@ from torch import nn
 from edgeecc.artifacts import read_json, write_bytes, write_json, write_tensors
 from edgeecc.check_set import CheckSet, compare, scored, write_check
 from edgeecc.config import VerifyConfig
-from edgeecc.cost.exact import size_cost
-from edgeecc.errors import ArtifactError
+from edgeecc.cost.exact import parameter_count, size_cost
 from edgeecc.export_parts import (
     agree,
+    data_of,
     mac_count,
     make_check,
     network_of,
     outputs,
-    parameter_count,
+    range_images,
 )
 from edgeecc.graph.onnx_slice import SlicePlan
-from edgeecc.graph.spec import IntArray, NetworkSpec
+from edgeecc.graph.spec import IntArray, NetworkSpec, Widths
 from edgeecc.graph.surgery import slim
 from edgeecc.graph.to_onnx import to_onnx
-from edgeecc.run_folder import FIT_SCHEMA, FIT_STATE, REPORT_SCHEMA, RESULT_SCHEMA, RunFolder
-from edgeecc.run_profiles import METERED, Seen, corrections, measured_value
+from edgeecc.own_code import check_own_code
+from edgeecc.progress import OnProgress, silent
+from edgeecc.run_engines import write_ranges
+from edgeecc.run_folder import REPORT_SCHEMA, RESULT_SCHEMA, RunFolder
+from edgeecc.run_profiles import METERED, Measured, Seen, corrections, measured_value
 from edgeecc.run_request import tensors_of
 from edgeecc.runtimes.onnxrt import OnnxRuntime
 from edgeecc.sources import NetworkSource
+from edgeecc.telling import staged
 from edgeecc.training.tasks import make_task
+from edgeecc.units import Metric
 from edgeecc.verdict import bounds_of, energy_device
-from edgeecc.verify import measure_energy, measure_latency, measuring_of, verify_locked
+from edgeecc.verify import Costs, measure_costs, measure_latency, measuring_of, verify_locked
+
+#: Parts of an export that progress tells.
+STAGES = 7
 
 
-def export(folder: RunFolder, config: VerifyConfig = VerifyConfig()) -> Dict[str, Any]:  # noqa: B008  # frozen
+def export(
+    folder: RunFolder,
+    config: VerifyConfig = VerifyConfig(),  # noqa: B008  # frozen
+    on_progress: OnProgress = silent,
+) -> Dict[str, Any]:
     """Slim, write slim.onnx, verify; returns what `edgeecc export --json` prints.
 
     Three networks must agree on real images: the masked torch network, the slim torch network, and the slim
@@ -45,40 +57,43 @@ def export(folder: RunFolder, config: VerifyConfig = VerifyConfig()) -> Dict[str
     Raises: ArtifactError when the run is not finished; GraphError when the networks do not agree.
     """
     with folder.locked():
-        if is_staged(folder):
-            raise ArtifactError(
-                f"{folder.path} is being fitted to its budget; give edgeecc export --fit-budget again to go on"
-            )
-        return export_locked(folder, config)
+        folder.check_settled()
+        folder.tidy()
+        return export_locked(folder, config, on_progress)
 
 
-def is_staged(folder: RunFolder) -> bool:
-    """Return whether --fit-budget was interrupted while it replaced the run's files."""
-    state = folder.file(FIT_STATE)
-    return state.is_file() and read_json(state, FIT_SCHEMA).get("result") is not None
-
-
-def export_locked(folder: RunFolder, config: VerifyConfig) -> Dict[str, Any]:
+def export_locked(
+    folder: RunFolder, config: VerifyConfig, on_progress: OnProgress = silent
+) -> Dict[str, Any]:
     """Export a run whose lock is held; see `export`."""
+    tell = staged(on_progress, STAGES)
+    tell("removing channels")
     run, spec = folder.read_finished(), folder.read_spec()
+    check_own_code(folder, run)
     source = NetworkSource.from_json(run.get("source"), folder.path)
     keep = folder.read_keep(spec)
     dense, masked = network_of(folder, source, "dense"), network_of(folder, source, "masked")
     small = slim(masked, spec, keep).eval()
-    check = make_check(run, source, masked, config)
-    task = make_task(check.task, check.classes)
+    data = data_of(run, source)
+    check = make_check(data, masked, config)
     seen = check.images[: len(check.reference)]
-    agree("the slim torch network", outputs(small, seen, task), check.reference, config)
-    graphs = {
-        "dense": to_onnx(dense, source.example()),
-        "masked": to_onnx(masked, source.example()),
-    }
-    graphs["slim"] = to_onnx(small, source.example())
+    found = outputs(small, seen, make_task(check.task, check.classes))
+    agree("the slim torch network", found, check.reference, config)
+    graphs = {}
+    for name, model in (("dense", dense), ("masked", masked), ("slim", small)):
+        tell(f"{name}.onnx")
+        graphs[name] = to_onnx(model, source.example())
+    tell("comparing the graphs")
     _check_cut(graphs, spec, keep, images=seen[:16], config=config)
     _write(folder, small, graphs)
     write_check(folder, check)
-    verified = verify_locked(folder, config)
-    corrected = _report(folder, spec, keep, graphs=graphs, check=check, verified=verified)
+    write_ranges(folder, range_images(data, config))
+    tell("measuring the dense and the slim network")
+    costs = _measured(folder, graphs)
+    tell("scoring them")
+    verified = verify_locked(folder, config, costs["slim"])
+    scores = _scores(graphs, check, verified)
+    corrected = _report(folder, spec, keep, costs=costs, scores=scores, verified=verified)
     return {
         "onnx": str(folder.file("slim.onnx")),
         "engine": None,
@@ -112,13 +127,41 @@ def _write(folder: RunFolder, small: nn.Module, graphs: Mapping[str, onnx.ModelP
         write_bytes(folder.file(f"{name}.onnx"), graph.SerializeToString())
 
 
+def _measured(folder: RunFolder, graphs: Mapping[str, onnx.ModelProto]) -> Dict[str, Costs]:
+    """Measure each network once.
+
+    The masked one costs what the dense one does: on a device that is there its energy is not measured.
+    """
+    source = folder.file("result.json")
+    result = read_json(source, RESULT_SCHEMA)
+    found = {name: measure_costs(folder, result, graphs[name]) for name in ("dense", "slim")}
+    if energy_device(bounds_of(result, source)).startswith("virtual:"):
+        found["masked"] = measure_costs(folder, result, graphs["masked"])
+    else:
+        latency = measure_latency(graphs["masked"], measuring_of(result, source).latency)
+        found["masked"] = Costs(None, latency)
+    return found
+
+
+def _scores(
+    graphs: Mapping[str, onnx.ModelProto], check: CheckSet, verified: Mapping[str, object]
+) -> Dict[str, Dict[str, object]]:
+    """Return how each network scores; the slim one was scored when it was verified."""
+    found: Dict[str, Dict[str, object]] = {
+        name: {**scored(check.task, compare(graphs[name], check)[0]), "images": len(check.images)}
+        for name in ("dense", "masked")
+    }
+    found["slim"] = {name: verified[name] for name in found["dense"]}
+    return found
+
+
 def _report(
     folder: RunFolder,
     spec: NetworkSpec,
     keep: Mapping[str, IntArray],
     *,
-    graphs: Mapping[str, onnx.ModelProto],
-    check: CheckSet,
+    costs: Mapping[str, Costs],
+    scores: Mapping[str, Mapping[str, object]],
     verified: Mapping[str, object],
 ) -> List[Dict[str, object]]:
     """Write report.json: the request, the result, and dense, masked and slim side by side.
@@ -127,33 +170,13 @@ def _report(
     """
     result = read_json(folder.file("result.json"), RESULT_SCHEMA)
     bounds = bounds_of(result, folder.file("result.json"))
-    measuring = measuring_of(result, folder.file("result.json"))
-    rows: List[Dict[str, object]] = []
-    seen: List[Seen] = []
-    for name, graph in graphs.items():
-        energy = measure_energy(graph, energy_device(bounds), measuring.energy)
-        latency = measure_latency(graph, measuring.latency)
-        scores, _ = compare(graph, check)
-        widths = (
-            {g: len(units) for g, units in keep.items()} if name == "slim" else spec.dense_widths()
-        )
-        if name != "masked":  # which costs what the dense one does
-            found = {m: measured_value(m, f) for m, f in zip(METERED, (energy, latency))}
-            seen.append(Seen(widths, {m: value for m, value in found.items() if value is not None}))
-        rows.append(
-            {
-                "network": name,
-                **scored(check.task, scores),
-                "images": len(check.images),
-                "energy_j": energy.energy_j if energy else None,
-                "meter": energy.meter if energy else None,
-                "latency_s": latency.latency_s,
-                "latency_meter": latency.meter,
-                "params": parameter_count(spec, widths),
-                "macs": mac_count(spec, widths),
-                "size_b": size_cost(spec).predict(spec.vector(widths)),
-            }
-        )
+    kept = {group: len(units) for group, units in keep.items()}
+    widths = {"dense": spec.dense_widths(), "masked": spec.dense_widths(), "slim": kept}
+    rows = [
+        {"network": name, **scores[name], **_costs_told(costs[name]), **_counts(spec, at)}
+        for name, at in widths.items()
+    ]
+    seen = [Seen(widths[name], _metered(costs[name])) for name in ("dense", "slim")]
     corrected = corrections(folder, spec, bounds, seen)
     result.pop("schema"), result.pop("made_by")
     write_json(
@@ -162,3 +185,30 @@ def _report(
         {"result": result, "verify": verified, "networks": rows, "correction": corrected},
     )
     return corrected
+
+
+def _costs_told(costs: Costs) -> Dict[str, object]:
+    energy, latency = costs.energy, costs.latency
+    return {
+        "energy_j": energy.energy_j if energy else None,
+        "energy_se_j": energy.energy_error_j if energy else None,
+        "meter": energy.meter if energy else None,
+        "latency_s": latency.latency_s,
+        "latency_se_s": latency.latency_se_s,
+        "latency_iqr_s": latency.latency_iqr_s,
+        "latency_meter": latency.meter,
+    }
+
+
+def _counts(spec: NetworkSpec, widths: Widths) -> Dict[str, object]:
+    return {
+        "params": parameter_count(spec, widths),
+        "macs": mac_count(spec, widths),
+        "size_b": size_cost(spec).predict(spec.vector(widths)),
+    }
+
+
+def _metered(costs: Costs) -> Dict[Metric, Measured]:
+    """Return what was measured, by metric; without what no meter told."""
+    found = {m: measured_value(m, f) for m, f in zip(METERED, (costs.energy, costs.latency))}
+    return {metric: value for metric, value in found.items() if value is not None}

@@ -12,7 +12,8 @@ from torch import nn
 from edgeecc.artifacts import read_tensors
 from edgeecc.check_set import CheckSet
 from edgeecc.config import VerifyConfig
-from edgeecc.data.splits import images_together
+from edgeecc.data.sources import DataBundle
+from edgeecc.data.splits import Batch, Split, images_together
 from edgeecc.errors import ArtifactError, GraphError
 from edgeecc.graph.input_mask import attach, sizes_in
 from edgeecc.graph.spec import NetworkSpec
@@ -35,27 +36,44 @@ def network_of(folder: RunFolder, source: NetworkSource, which: str) -> nn.Modul
     return model.eval()
 
 
-def make_check(
-    run: Mapping[str, object], source: NetworkSource, masked: nn.Module, config: VerifyConfig
-) -> CheckSet:
-    """Return validation images, evenly from the whole split, and the masked network's outputs on the first of them.
+def data_of(run: Mapping[str, object], source: NetworkSource) -> DataBundle:
+    """Return the data set of a run.
 
-    Images with their labels take at most `check_bytes`, and so do the outputs; one image is always there.
-
-    Raises: ArtifactError when run.json names no data set.
+    Raises: ArtifactError when run.json names none.
     """
     request = run.get("request")
     if not isinstance(request, dict) or not isinstance(request.get("data"), str):
         raise ArtifactError("run.json names no data set; run edgeecc prune again")
-    data = load_images(source, request["data"])
+    return load_images(source, request["data"])
+
+
+def range_images(data: DataBundle, config: VerifyConfig) -> FloatArray:
+    """Return training images, evenly from the whole split and as training sees them, for the ranges of int8.
+
+    They take at most `check_bytes`; one image is always there.
+    """
+    one = data.train.take([0])[0]
+    count = min(len(data.train), config.calibration_images, _fitting(config, one.nbytes))
+    return _evenly(data.train, count)[0].numpy()
+
+
+def make_check(data: DataBundle, masked: nn.Module, config: VerifyConfig) -> CheckSet:
+    """Return validation images, evenly from the whole split, and the masked network's outputs on the first of them.
+
+    Images with their labels take at most `check_bytes`, and so do the outputs; one image is always there.
+    """
     task = make_task(data.task, data.classes)
     image, label = data.val.take([0])
     count = min(len(data.val), _fitting(config, image.nbytes + label.nbytes))
-    places = np.linspace(0, len(data.val) - 1, count).astype(np.int64)
-    images, labels = (tensor.numpy() for tensor in data.val.take(np.unique(places).tolist()))
+    images, labels = (tensor.numpy() for tensor in _evenly(data.val, count))
     one = outputs(masked, images[:1], task)
     reference = outputs(masked, images[: _fitting(config, one.nbytes)], task)
     return CheckSet(images, labels, reference, data.task, data.classes)
+
+
+def _evenly(split: Split, count: int) -> Batch:
+    places = np.linspace(0, len(split) - 1, count).astype(np.int64)
+    return split.take(np.unique(places).tolist())
 
 
 def _fitting(config: VerifyConfig, one_bytes: int) -> int:
@@ -87,15 +105,6 @@ def agree(
         raise GraphError(
             f"{what} differs from the masked one by {error:.3g}; nothing was exported, report the network"
         )
-
-
-def parameter_count(spec: NetworkSpec, widths: Mapping[str, int]) -> int:
-    """Return the number of trained parameters at the given widths."""
-    trained = [parameter for parameter in spec.parameters if parameter.trained]
-    return sum(
-        math.prod(form.at(widths) for form in spec.parameter_form(parameter))
-        for parameter in trained
-    )
 
 
 def mac_count(spec: NetworkSpec, widths: Mapping[str, int]) -> int:

@@ -14,36 +14,48 @@ from edgeecc.artifacts import Tensors, read_json, write_bytes, write_json, write
 from edgeecc.check_set import write_check
 from edgeecc.compressed import pack
 from edgeecc.config import VerifyConfig
+from edgeecc.cost.exact import parameter_count
 from edgeecc.cost.systolic import LayerEnergy
-from edgeecc.export_parts import (
-    make_check,
-    network_of,
-    parameter_count,
-)
+from edgeecc.export_parts import data_of, make_check, network_of, range_images
 from edgeecc.graph.input_mask import NAME, input_masks
 from edgeecc.graph.spec import NetworkSpec
 from edgeecc.graph.to_onnx import to_onnx
+from edgeecc.own_code import check_own_code
+from edgeecc.progress import OnProgress, silent
+from edgeecc.run_engines import write_ranges
 from edgeecc.run_folder import REPORT_SCHEMA, RESULT_SCHEMA, RunFolder
 from edgeecc.run_request import tensors_of
 from edgeecc.sources import NetworkSource
+from edgeecc.telling import staged
 from edgeecc.verify import array_of, pattern_holds, pattern_of, verify_locked, zeros_energy
 
 
-def export_weights(folder: RunFolder, config: VerifyConfig = VerifyConfig()) -> Dict[str, Any]:  # noqa: B008  # frozen
+def export_weights(
+    folder: RunFolder,
+    config: VerifyConfig = VerifyConfig(),  # noqa: B008  # frozen
+    on_progress: OnProgress = silent,
+) -> Dict[str, Any]:
     """Write slim.onnx (dense shapes, zeros in the weights) and sparse.safetensors, verify, report by layer.
 
     Returns: what `edgeecc export --json` prints.
     Raises: ArtifactError when the run is not finished.
     """
+    tell = staged(on_progress, 2)
     with folder.locked():
+        folder.tidy()
+        tell("slim.onnx")
         run, spec = folder.read_finished(), folder.read_spec()
+        check_own_code(folder, run)
         source = NetworkSource.from_json(run.get("source"), folder.path)
         masked = network_of(folder, source, "masked")
-        check = make_check(run, source, masked, config)
+        data = data_of(run, source)
+        check = make_check(data, masked, config)
         graph = to_onnx(masked, source.example())
         write_tensors(folder.file("sparse.safetensors"), *pack(_stored(masked)))
         write_bytes(folder.file("slim.onnx"), graph.SerializeToString())
         write_check(folder, check)
+        write_ranges(folder, range_images(data, config))
+        tell("scoring and measuring slim.onnx")
         verified = verify_locked(folder, config)
         _report(folder, spec, graph, verified)
     return {

@@ -12,7 +12,7 @@ import copy
 import json
 from dataclasses import asdict
 from time import perf_counter
-from typing import Any, Callable, Dict, Mapping, Optional, Sequence
+from typing import Any, Dict, Mapping, Optional, Sequence
 
 from edgeecc.artifacts import read_json, read_tensors
 from edgeecc.budgets import refitted
@@ -30,6 +30,8 @@ from edgeecc.graph.spec import FloatArray, IntArray, NetworkSpec
 from edgeecc.graph.surgery import mask_, slim, widen_
 from edgeecc.graph.to_onnx import to_onnx
 from edgeecc.meters.base import Measurement
+from edgeecc.own_code import check_own_code
+from edgeecc.progress import Load, OnProgress, Progress, silent
 from edgeecc.run_folder import (
     FIT_SCHEMA,
     FIT_STATE,
@@ -40,21 +42,17 @@ from edgeecc.run_folder import (
     staged_name,
 )
 from edgeecc.run_profiles import METERED, Measured, measured_value, model_of, profile_of
-from edgeecc.run_request import OnPhaseStep, task_of, tensors_of
+from edgeecc.run_request import task_of, tensors_of
 from edgeecc.solvers.base import Limit, Problem
 from edgeecc.solvers.finetune import slim_hooks
 from edgeecc.solvers.regrowth import Order, Worth, revive_
 from edgeecc.solvers.units import copied
 from edgeecc.sources import NetworkSource, load_images
+from edgeecc.telling import Teller
 from edgeecc.training.loop import TorchTrainer
 from edgeecc.units import Metric
 from edgeecc.verdict import Bound, bounds_of, energy_device
 from edgeecc.verify import Measuring, measure_energy, measure_latency
-
-#: Called with what is told of each round.
-OnRound = Callable[[Mapping[str, Any]], None]
-#: Training in progress; gone in finished runs.
-CHECKPOINT = "checkpoint.safetensors"
 
 
 def fit_budget(
@@ -62,8 +60,7 @@ def fit_budget(
     config: FitBudgetConfig = FitBudgetConfig(),  # noqa: B008  # frozen
     verify: VerifyConfig = VerifyConfig(),  # noqa: B008  # frozen
     *,
-    on_step: OnPhaseStep = lambda phase, step: None,
-    on_round: OnRound = lambda told: None,
+    on_progress: OnProgress = silent,
 ) -> Dict[str, Any]:
     """Export a run whose measured costs are within its budgets, with a confidence, and close to the tightest.
 
@@ -71,37 +68,37 @@ def fit_budget(
         folder: a finished run that removed channels.
         config: see there.
         verify: of the export.
-        on_step: progress of training.
-        on_round: told after each measurement; round 0 is the network as it was.
+        on_progress: told of rounds, the first being the network as it was, of training, and of the export.
     Returns: what `edgeecc export --fit-budget --json` prints.
     Raises: ConfigError for a run whose budgets no meter here can tell, or that removed single weights; ArtifactError
         when its files are damaged, or it is being fitted with other options; any EdgeeccError of the steps on the way.
     """
     with folder.locked():
-        told = _Fit(folder, config, on_step, on_round).finish()
-        exported = export_locked(folder, verify)
-        folder.drop((FIT_STATE, FIT_WEIGHTS, CHECKPOINT, *map(staged_name, METERED)))
+        told = _Fit(folder, config, on_progress).finish()
+        exported = export_locked(folder, verify, on_progress)
+        folder.drop((FIT_STATE,))  # first: without it the rest is of no use, and the run is done
+        folder.tidy()
     return {**exported, "fit_budget": told}
 
 
 class _Fit:
     """One command on one run, whose lock is held; until everything is staged nothing of the run is changed."""
 
-    def __init__(
-        self, folder: RunFolder, config: FitBudgetConfig, on_step: OnPhaseStep, on_round: OnRound
-    ) -> None:
+    def __init__(self, folder: RunFolder, config: FitBudgetConfig, on_progress: OnProgress) -> None:
         run = folder.read_finished()
         if folder.kind() == "weights":
             raise ConfigError(
                 f"{folder.path} removed single weights, --fit-budget fits the widths of channels; export it without"
             )
         self._folder, self._config = folder, config
-        self._on_step, self._on_round = on_step, on_round
+        self._on_progress = on_progress
+        self._teller = Teller(on_progress, ())
         self._started = perf_counter()
         self._result = read_json(folder.file("result.json"), RESULT_SCHEMA)
         self._bounds = bounds_of(self._result, folder.file("result.json"))
         _check_meters(self._bounds, folder)
         self._run, self._spec = run, folder.read_spec()
+        check_own_code(folder, run)
         self._source = NetworkSource.from_json(run.get("source"), folder.path)
         self._made: Optional[TorchTrainer] = None
 
@@ -120,7 +117,7 @@ class _Fit:
         """
         asked = json.loads(json.dumps(asdict(self._config)))
         if not self._folder.has(FIT_STATE):
-            self._folder.drop((FIT_WEIGHTS, CHECKPOINT))
+            self._folder.tidy()
             return {"asked": asked, "rounds": [], "chosen": None, "reason": "", "result": None}
         state = read_json(self._folder.file(FIT_STATE), FIT_SCHEMA)
         if state.get("asked") != asked:
@@ -175,7 +172,7 @@ class _Fit:
             keep = self._keep if order is None else order.first(self._spec, widths)
             found = self._measure(plan, keep)
             rounds.add(widths, found, perf_counter() - started)
-            self._on_round(rounds.told[-1])
+            self._tell_round(rounds.told[-1])
             self._write_state({**state, "rounds": rounds.told})
             widths = None
             reason = WITHIN
@@ -191,6 +188,17 @@ class _Fit:
             "rounds": rounds.told, "chosen": chosen, "reason": reason,
             "units": {name: [int(unit) for unit in units] for name, units in keep.items()},
         }  # fmt: skip
+
+    def _tell_round(self, told: Mapping[str, Any]) -> None:
+        """Tell what a round measured; training after it tells the same."""
+        self._teller.loads = tuple(
+            Load(Metric(row["metric"]), row["measured"], row["budget"], row["meter"])
+            for row in told["budgets"]
+        )
+        self._on_progress(
+            Progress("rounds of measuring", told["round"], self._config.rounds, at_most=True,
+                     loads=self._teller.loads)
+        )  # fmt: skip
 
     def _measure(self, plan: SlicePlan, keep: Mapping[str, IntArray]) -> Dict[Metric, Measured]:
         """Return what the metered budgets measured of the dense graph, cut."""
@@ -230,6 +238,7 @@ class _Fit:
         small = slim(self._whole, self._spec, keep)
         trainer = self._trainer.on(small)
         before = trainer.evaluate()
+        self._teller.scored({str(self._result.get("score", "score")): before}, "before fine-tuning")
         limits = tuple(Limit(held.model, held.bound.value) for held in self._held)
         steps = self._training.steps(self._config.finetune)
         trainer.train(
@@ -257,7 +266,7 @@ class _Fit:
             data = load_images(self._source, self._training.data, self._training.training.seed)
             data.check_fits(self._dense, self._source.example(), task_of(data))
             self._made = self._training.trainer(
-                self._folder, self._dense, data, self._config, self._on_step
+                self._folder, self._dense, data, self._config, self._teller.step
             )
         return self._made
 

@@ -14,6 +14,7 @@ import onnx
 from edgeecc.device_names import CPU, ENGINE_RUNTIMES, PACKAGE, DeviceName
 from edgeecc.errors import GraphError, RuntimeUnavailableError
 from edgeecc.graph.lower_opset import lowered
+from edgeecc.meters.jetson import identify
 from edgeecc.runtimes.base import Array, Runtime
 from edgeecc.runtimes.build_options import BuildOptions, EnginePrecision
 from edgeecc.runtimes.engine_cache import EngineCache
@@ -31,6 +32,8 @@ Load = Callable[[onnx.ModelProto], Runtime]
 BUILD_LIMIT_S = 1800.0
 #: Builder optimisation level of what is measured for a calibration: many builds, whose kernels differ little (ours).
 SAMPLE_LEVEL = 2
+#: Engines that are kept in one folder, bytes of all (ours): hundreds of small networks, some of the largest.
+CACHE_BYTES = 2**30
 
 
 @dataclass(frozen=True)
@@ -41,13 +44,20 @@ class Engines:
         folder: keeps timings of kernels; None keeps none.
         level: builder optimisation level; None is TensorRT's own.
         calibration: batches of real inputs, for int8; empty takes random ones, which tell no accuracy.
-        cache: where engines are kept; None keeps none, as for variants, each of which is measured once.
+        cache: where engines are kept; None keeps none.
     """
 
     folder: Optional[Path] = None
     level: Optional[int] = None
     calibration: Tuple[Array, ...] = ()
     cache: Optional[EngineCache] = None
+
+
+def engine_cache(folder: Path, name: DeviceName) -> EngineCache:
+    """Return what keeps engines of a device in a folder; a Jetson's are of one release of its system."""
+    jetson = identify()
+    release = f" L4T {jetson.l4t}" if jetson is not None and jetson.l4t else ""
+    return EngineCache(folder, CACHE_BYTES, f"{name.board}{release}")
 
 
 def loader(name: DeviceName, engines: Optional[Engines] = None) -> Load:
@@ -103,6 +113,7 @@ def _engines(name: DeviceName, engines: Engines) -> Load:
             oldest(model).SerializeToString(),
             options(model),
             timings=timings,
+            cache=engines.cache,
             limit_s=BUILD_LIMIT_S,
         )
 

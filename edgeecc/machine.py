@@ -27,6 +27,10 @@ def boards_here(root: Path = Path("/")) -> Tuple[Dict[str, str], Dict[str, str]]
             part for part in (jetson.model, jetson.l4t and f"L4T {jetson.l4t}") if part
         )
     else:
+        if (root / "etc/nv_tegra_release").is_file():
+            missing["jetson"] = (
+                "this is a Jetson whose device tree is hidden; in Docker, --security-opt systempaths=unconfined"
+            )
         try:
             with open_gpu() as gpu:
                 told = "; ".join(gpu.missing)

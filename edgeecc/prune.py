@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
 from time import perf_counter
-from typing import Dict, Mapping, Tuple
+from typing import Dict, List, Mapping, Tuple
 
 from torch import nn
 
@@ -18,13 +18,14 @@ from edgeecc.budgets import (
     result_of,
 )
 from edgeecc.config import TrainConfig
-from edgeecc.data.sources import DataBundle
+from edgeecc.data.sources import DataBundle, digest_of
 from edgeecc.errors import ArtifactError
 from edgeecc.graph.spec import FloatArray, IntArray, NetworkSpec
 from edgeecc.graph.surgery import mask_, slim, widen_
+from edgeecc.progress import OnProgress, Progress, silent
 from edgeecc.run_folder import HISTORY_SCHEMA, RunFolder
 from edgeecc.run_request import (
-    OnPhaseStep,
+    DATA_DIGEST,
     PruneRequest,
     claimed,
     held_out_images,
@@ -35,14 +36,16 @@ from edgeecc.run_request import (
     step_counts,
     task_of,
     tensors_of,
+    thinned,
     weights_digest,
     write_result,
 )
-from edgeecc.solvers.base import ALREADY_WITHIN, Problem, Solution, Solver
+from edgeecc.solvers.base import ALREADY_WITHIN, Problem, Solution, Solver, Step
 from edgeecc.solvers.feasibility import check_feasible
 from edgeecc.solvers.finetune import slim_hooks
 from edgeecc.solvers.table import make_solver, method
 from edgeecc.sources import NetworkSource, load_images, open_network, trace_source
+from edgeecc.telling import LOADING, OPENING, PRICING, SCORING, TRACING, Teller, Telling
 from edgeecc.training.compute import Compute, compute_of
 from edgeecc.training.loop import TorchTrainer
 from edgeecc.training.parallel import ALONE, World
@@ -69,19 +72,20 @@ class Prepared:
 
 
 def prune(
-    request: PruneRequest, on_step: OnPhaseStep = lambda phase, step: None, world: World = ALONE
+    request: PruneRequest, on_progress: OnProgress = silent, world: World = ALONE
 ) -> Dict[str, object]:
     """Prune, fine-tune and write the run folder; resume an interrupted run of the same request.
 
     Args:
         request: the same in every process.
-        on_step: progress, told in every process.
+        on_progress: told in every process.
         world: the processes of the job, see `training.parallel.job`; the first one writes.
     Returns: what `edgeecc prune --json` prints; also in result.json.
     Raises: BudgetInfeasibleError before the first batch when no widths fit the budget; any EdgeeccError of
         the steps on the way.
     """
-    ready = prepare(request)
+    ready = prepare(request, on_progress)
+    teller = Teller(on_progress, [Telling.of(each) for each in ready.budgets])
     with claimed(
         request,
         _identity(request, ready),
@@ -91,11 +95,12 @@ def prune(
         profiles=profiles_of(ready.budgets),
         world=world,
     ) as folder:
-        return _run(folder, request, ready, on_step=on_step, world=world)
+        return _run(folder, request, ready, teller=teller, world=world)
 
 
-def prepare(request: PruneRequest) -> Prepared:
+def prepare(request: PruneRequest, on_progress: OnProgress = silent) -> Prepared:
     """Open, trace and price the network, and check the budget against what is feasible."""
+    on_progress(Progress(OPENING))
     model, source = open_network(
         request.network,
         request.input_shape,
@@ -103,10 +108,13 @@ def prepare(request: PruneRequest) -> Prepared:
         paper_groups=request.paper_groups,
         normalisation=request.normalisation,
     )
+    on_progress(Progress(LOADING, note=request.data))
     data = load_images(source, request.data, request.training.seed)
+    on_progress(Progress(TRACING, note=source.reference))
     traced = trace_source(model, source)
     spec = traced.spec
     data.check_fits(model, source.example(), task_of(data))
+    on_progress(Progress(PRICING))
     budgets = price_budgets(request, traced, source)
     training = settled(request.training, source.input_shape, data.task)
     steps, finetune_steps = step_counts(request.pruning, training, len(data.train))
@@ -127,20 +135,24 @@ def prepare(request: PruneRequest) -> Prepared:
 
 
 def _run(
-    folder: RunFolder, request: PruneRequest, ready: Prepared, *, on_step: OnPhaseStep, world: World
+    folder: RunFolder, request: PruneRequest, ready: Prepared, *, teller: Teller, world: World
 ) -> Dict[str, object]:  # fmt: skip
     started = perf_counter()
     trainer = make_trainer(
         folder, request, model=ready.model, data=ready.data, training=ready.training, held_out=ready.held_out,
-        on_step=on_step, compute=ready.compute, world=world,
+        on_step=teller.step, compute=ready.compute, world=world,
     )  # fmt: skip
+    teller.stage(SCORING, "the dense network")
     dense = trainer.dense_scores()
+    teller.scored(dense, "dense")
     problem = ready.problem()
     solution = _solved(folder, request, ready, problem, trainer)
     pruned_accuracy = _before_finetuning(folder, trainer)
+    teller.scored({next(iter(dense)): pruned_accuracy}, "pruned")
     if _is_trained(solution):
-        _finetune(ready, trainer, solution)
+        folder.add_history(finetune=thinned(_finetune(ready, trainer, solution)))
     result = _result(request, ready, folder, solution)
+    teller.stage(SCORING, "the pruned network")
     result.update(
         scores_in(ready.data, dense, trainer.scores()),
         dense={"accuracy": next(iter(dense.values())), "cost": ready.budgets[0].dense_cost},
@@ -172,7 +184,9 @@ def _solved(
         {"status": solution.status, "left": str(solution.left)},
     )
     history = [asdict(step) for step in solution.history]
-    document = {"prune": history, "pruned_accuracy": trainer.evaluate()}
+    document: Dict[str, object] = {"prune": history, "pruned_accuracy": trainer.evaluate()}
+    if solution.course:
+        document["course"] = solution.course
     folder.write_json("history.json", HISTORY_SCHEMA, document)
     folder.write_keep(keep)
     return replace(solution, keep=keep)
@@ -183,19 +197,22 @@ def _is_trained(solution: Solution) -> bool:
     return solution.status != ALREADY_WITHIN
 
 
-def _finetune(ready: Prepared, trainer: TorchTrainer, solution: Solution) -> None:
+def _finetune(ready: Prepared, trainer: TorchTrainer, solution: Solution) -> List[Step]:
     """Train what stays as a physically smaller network, which computes the same in less time, and write it back.
 
     Batches go on where pruning stopped, and steps that it did not need are trained here.
+
+    Returns: its history.
     """
     small = slim(ready.model, ready.spec, solution.keep)
-    trainer.on(small).train(
+    history = trainer.on(small).train(
         "finetune",
         ready.finetune_steps + solution.left,
         slim_hooks(ready.problem(), solution.keep),
         first_batch=ready.steps - solution.left,
     )
     widen_(ready.model, small, ready.spec, solution.keep)
+    return history
 
 
 def _before_finetuning(folder: RunFolder, trainer: TorchTrainer) -> float:
@@ -247,6 +264,7 @@ def _identity(request: PruneRequest, ready: Prepared) -> Dict[str, object]:
         "weights_sha256": weights_digest(ready.model),
         **identity_of(ready.budgets),
         "data": request.data,
+        DATA_DIGEST: digest_of(ready.data),
         "steps": ready.steps,
         "finetune_steps": ready.finetune_steps,
         "method": request.pruning.method,

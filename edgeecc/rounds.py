@@ -133,7 +133,7 @@ def _resume(folder: RunFolder, model: nn.Module) -> _Standing:
 def _standing(folder: RunFolder, metadata: Mapping[str, str]) -> _Standing:
     try:
         return _Standing(**json.loads(metadata["standing"]))
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, RecursionError, TypeError, ValueError) as error:
         raise ArtifactError(
             f"{folder.file('phase.safetensors')} is damaged: {error}; --force starts over"
         ) from error

@@ -8,11 +8,15 @@ program.pt2          the program that was given, where the network came as one
 checkpoint-*.safetensors   training in progress
 masked.safetensors   the pruned weights, dense shapes
 keep.json            the units that stay
+history.json         the course of pruning and of fine-tuning, for the report
 result.json          what prune printed
 search.safetensors         what a search over candidates remembers
 phase.safetensors, best.safetensors   where rounds of weights and input masks stand
 sparse.safetensors   weights with zeros, compressed, where single weights went
-slim.safetensors, dense.onnx, masked.onnx, slim.onnx, check.safetensors, verify.json, report.json   from export
+slim.safetensors, dense.onnx, masked.onnx, slim.onnx, check.safetensors, calib.safetensors, verify.json, report.json
+                     from export
+slim-PRECISION.engine, slim-PRECISION.engine.json   from export --trt, with timings-RUNTIME.cache, of kernels
+report.html          from report
 profile-METRIC-corrected.json   the cost model as what export measured corrects it
 fit.json, fit.safetensors, fit-profile-METRIC.json   where export --fit-budget stands; gone when it is done
 """
@@ -20,6 +24,7 @@ fit.json, fit.safetensors, fit-profile-METRIC.json   where export --fit-budget s
 from __future__ import annotations
 
 import contextlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Dict, Iterable, Iterator, Mapping
@@ -27,6 +32,7 @@ from typing import Dict, Iterable, Iterator, Mapping
 import numpy as np
 
 from edgeecc.artifacts import Tensors, exclusive, read_json, write_json, write_tensors
+from edgeecc.device_names import PRECISIONS
 from edgeecc.errors import ArtifactError
 from edgeecc.graph.spec import IntArray, NetworkSpec
 from edgeecc.graph.spec_io import read_spec
@@ -40,6 +46,7 @@ VERIFY_SCHEMA = "edgeecc/verify/1"
 REPORT_SCHEMA = "edgeecc/report/1"
 HISTORY_SCHEMA = "edgeecc/history/1"
 FIT_SCHEMA = "edgeecc/fit/1"
+ENGINE_SCHEMA = "edgeecc/run-engine/1"
 
 
 def profile_name(metric: Metric) -> str:
@@ -57,23 +64,30 @@ def staged_name(metric: Metric) -> str:
     return f"fit-profile-{metric.value}.json"
 
 
+def engine_name(precision: str) -> str:
+    """Return the name of the engine of a precision; its manifest has .json behind it."""
+    return f"slim-{precision}.engine"
+
+
 #: Where export --fit-budget stands, and the weights that are to replace the run's.
 FIT_STATE, FIT_WEIGHTS = "fit.json", "fit.safetensors"
 #: Everything that pruning and export leave in a run folder, but for the request itself: what --force clears.
 FILES = (
     "result.json", "keep.json", "history.json", "masked.safetensors", "pruned.safetensors", "checkpoint.safetensors",
     "profile.json", "slim.safetensors", "dense.onnx", "masked.onnx", "slim.onnx", "check.safetensors", "verify.json",
-    "report.json", "sparse.safetensors", "phase.safetensors", "best.safetensors",
+    "calib.safetensors", "report.json", "report.html", "sparse.safetensors", "phase.safetensors", "best.safetensors",
     "search.safetensors", FIT_STATE, FIT_WEIGHTS, *map(profile_name, BOUNDED), *map(corrected_name, BOUNDED),
-    *map(staged_name, BOUNDED),
+    *map(staged_name, BOUNDED), *map(engine_name, PRECISIONS), *(f"{engine_name(name)}.json" for name in PRECISIONS),
 )  # fmt: skip
-#: What only an interrupted run needs.
+#: What only an interrupted run needs, or an interrupted export --fit-budget.
 UNFINISHED = (
     "checkpoint.safetensors",
     "search.safetensors",
     "pruned.safetensors",
     "phase.safetensors",
     "best.safetensors",
+    FIT_WEIGHTS,
+    *map(staged_name, BOUNDED),
 )
 
 
@@ -84,10 +98,12 @@ class RunFolder:
     Args:
         path: of the folder.
         writes: whether this process writes it; of a job of several only the first does, and the others read.
+        own_code: whether the user vouches for code that its run.json names, see `edgeecc.own_code`.
     """
 
     path: Path
     writes: bool = True
+    own_code: bool = False
 
     def file(self, name: str) -> Path:
         """Return the path of a file of this run."""
@@ -106,7 +122,7 @@ class RunFolder:
         if not self.writes:
             yield
             return
-        with exclusive(self.path, "wait for it or choose another with --run"):
+        with exclusive(self.path, "wait for it, or take another run folder"):
             yield
 
     def write_json(self, name: str, schema: str, body: Mapping[str, object]) -> None:
@@ -123,6 +139,54 @@ class RunFolder:
         """Remove files that are there."""
         for name in names if self.writes else ():
             self.file(name).unlink(missing_ok=True)
+
+    def write_run(self, body: Mapping[str, object]) -> None:
+        """Write run.json, newer than that of every other run here, whatever the clock says: see `latest_run`."""
+        self.write_json("run.json", RUN_SCHEMA, body)
+        if self.writes:
+            mine = self.file("run.json")
+            others = [
+                _made_ns(path) for path in self.path.parent.glob("*/run.json") if path != mine
+            ]
+            newest = max(others, default=0)
+            if newest >= _made_ns(
+                mine
+            ):  # the clock was set back, or was ahead when that one was made
+                os.utime(mine, ns=(newest + 10**6, newest + 10**6))
+
+    def tidy(self) -> None:
+        """Remove what a command left that was killed after its result was written."""
+        if self.has("result.json") and not self.has(FIT_STATE):
+            self.drop(UNFINISHED)
+
+    def is_staged(self) -> bool:
+        """Return whether export --fit-budget was interrupted while it replaced the run's files.
+
+        Raises: ArtifactError when what it left is damaged.
+        """
+        return (
+            self.has(FIT_STATE)
+            and read_json(self.file(FIT_STATE), FIT_SCHEMA).get("result") is not None
+        )
+
+    def check_settled(self) -> None:
+        """Check that the run's files belong together.
+
+        Raises: ArtifactError when they are being replaced.
+        """
+        if self.is_staged():
+            raise ArtifactError(
+                f"{self.path} is being fitted to its budget; give edgeecc export --fit-budget again to go on"
+            )
+
+    def add_history(self, **courses: object) -> None:
+        """Write further parts of history.json beside those that are there."""
+        if self.writes:
+            kept = read_json(self.file("history.json"), HISTORY_SCHEMA)
+            body = {
+                name: value for name, value in kept.items() if name not in ("schema", "made_by")
+            }
+            self.write_json("history.json", HISTORY_SCHEMA, {**body, **courses})
 
     def read_run(self) -> Dict[str, object]:
         """Return run.json.
@@ -197,7 +261,7 @@ def read_spec_file(path: Path) -> NetworkSpec:
 
 
 def latest_run(workspace: Path) -> RunFolder:
-    """Return the run of `workspace`/runs that was changed last.
+    """Return the run of `workspace`/runs that was begun last.
 
     Raises: ArtifactError when there is none.
     """
@@ -206,8 +270,48 @@ def latest_run(workspace: Path) -> RunFolder:
         raise ArtifactError(
             f"no run in {workspace / 'runs'}; make one with edgeecc prune, or name its folder"
         )
-    return RunFolder(max(runs, key=lambda run: (run / "run.json").stat().st_mtime))
+    return RunFolder(max(runs, key=lambda run: _made_ns(run / "run.json")))
+
+
+def differing(before: Mapping[str, object], now: Mapping[str, object], most: int = 3) -> str:
+    """Return in words what two requests have otherwise, empty where they are the same.
+
+    Args:
+        before, now: trees as JSON gives them.
+        most: entries that are told.
+    """
+    one, other = _flat(before), _flat(now)
+    names = [name for name in {**one, **other} if one.get(name) != other.get(name)]
+    return ", ".join(
+        f"{name} {_short(one.get(name))} (now {_short(other.get(name))})" for name in names[:most]
+    )
+
+
+def _flat(tree: Mapping[str, object], prefix: str = "") -> Dict[str, object]:
+    """Return dotted name -> value."""
+    flat: Dict[str, object] = {}
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            flat.update(_flat(value, f"{prefix}{key}."))
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def _short(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= 40 else f"{text[:12]}..."
+
+
+def _made_ns(path: Path) -> int:
+    """Return when a file was last written, 0 where it is gone."""
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 def _is_units(value: object) -> bool:
-    return isinstance(value, list) and all(type(unit) is int for unit in value)
+    return isinstance(value, list) and all(
+        type(unit) is int and abs(unit) < 2**62 for unit in value
+    )

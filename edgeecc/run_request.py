@@ -7,7 +7,7 @@ import hashlib
 import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Callable, Dict, Iterator, Mapping, Optional, Sequence, Tuple, Union
+from typing import Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple, Union
 
 import numpy as np
 import torch
@@ -30,7 +30,8 @@ from edgeecc.errors import ArtifactError, ConfigError
 from edgeecc.graph.spec import NetworkSpec
 from edgeecc.networks.weights import load_into
 from edgeecc.normalisation import Normalisation
-from edgeecc.run_folder import FILES, RESULT_SCHEMA, RUN_SCHEMA, UNFINISHED, RunFolder, profile_name
+from edgeecc.own_code import seal
+from edgeecc.run_folder import FILES, RESULT_SCHEMA, UNFINISHED, RunFolder, differing, profile_name
 from edgeecc.solvers.base import Step
 from edgeecc.solvers.table import method
 from edgeecc.sources import NetworkSource
@@ -41,8 +42,12 @@ from edgeecc.training.task import Task
 from edgeecc.training.tasks import make_task
 from edgeecc.units import Budget, check_distinct
 
+#: What a request calls the digest of its images.
+DATA_DIGEST = "data_sha256"
 #: Called with the phase ("prune", "finetune") and each step.
 OnPhaseStep = Callable[[str, Step], None]
+#: Losses of fine-tuning that are kept at most: charts show no more (ours).
+FINETUNE_ROWS = 500
 
 
 @dataclass(frozen=True)
@@ -134,7 +139,7 @@ def claimed(  # noqa: PLR0913  # keyword-only, what a fresh folder holds, and wh
     folder = RunFolder(request.run or default_run(request, source), writes=world.is_main)
     with folder.locked():
         if world.is_main and _is_fresh(folder, source, identity, force=request.force):
-            folder.drop(FILES)
+            folder.drop(("run.json", *FILES))  # the request first: a kill leaves a folder of nobody
             folder.write_tensors(
                 "dense.safetensors", tensors_of(model), {"network": source.reference}
             )
@@ -142,14 +147,28 @@ def claimed(  # noqa: PLR0913  # keyword-only, what a fresh folder holds, and wh
             source.keep_in(folder.path)
             for profile in profiles:
                 profile.save(folder.file(profile_name(profile.metric)))
-            body = {"source": source.to_json(), "request": dict(identity)}
-            folder.write_json("run.json", RUN_SCHEMA, body)  # from here on it is this request's
+            body: Dict[str, object] = {"source": source.to_json(), "request": dict(identity)}
+            sealed = seal(body["source"], body["request"])
+            body.update({} if sealed is None else {"own_code": sealed})
+            folder.write_run(body)  # from here on it is this request's
         world.barrier()
-        if not world.is_main and _is_fresh(folder, source, identity, force=False):
-            raise ArtifactError(
-                f"{folder.path} is not where the first process made it; take a folder that all machines share"
-            )
+        if not world.is_main:
+            _check_joined(folder, source, identity)
         yield folder
+
+
+def _check_joined(folder: RunFolder, source: NetworkSource, identity: Mapping[str, object]) -> None:
+    """Check that a further process of a job has the folder and the request of the first."""
+    if not folder.has("run.json"):
+        raise ArtifactError(
+            f"{folder.path} is not where the first process made it; take a folder that all machines share"
+        )
+    told = _otherwise(folder, source, identity)
+    if told:
+        raise ConfigError(
+            f"the first process was asked for something else, with {told}; give all processes the same files and "
+            "options"
+        )
 
 
 def _is_fresh(
@@ -157,15 +176,31 @@ def _is_fresh(
 ) -> bool:
     if force or not folder.has("run.json"):
         return True
-    run = folder.read_run()
-    asked = json.loads(json.dumps([dict(identity), source.to_json()]))
-    if [run.get("request"), run.get("source")] != asked:
+    told = _otherwise(folder, source, identity)
+    if told:
         raise ArtifactError(
-            f"{folder.path} holds another run; choose another with --run, or --force to replace it"
+            f"{folder.path} holds another run, with {told}; choose another with --run, or --force to replace it"
         )
     if folder.has("result.json"):
+        folder.tidy()
         raise ArtifactError(f"{folder.path} is finished; export it, or --force to prune again")
     return False
+
+
+def _otherwise(folder: RunFolder, source: NetworkSource, identity: Mapping[str, object]) -> str:
+    """Return in words what the folder's run was asked otherwise, empty where it was asked the same."""
+    asked = json.loads(json.dumps({"request": dict(identity), "source": source.to_json()}))
+    return differing(_request_of(folder.read_run(), asked), asked)
+
+
+def _request_of(
+    run: Mapping[str, object], asked: Mapping[str, Mapping[str, object]]
+) -> Dict[str, object]:
+    """Return what a run was asked for; runs of 0.1.0 do not tell which images they saw, which are taken on trust."""
+    request = run.get("request")
+    known = dict(request) if isinstance(request, dict) else {}
+    images = {DATA_DIGEST: asked["request"].get(DATA_DIGEST)} if DATA_DIGEST not in known else {}
+    return {"request": {**known, **images}, "source": run.get("source")}
 
 
 def task_of(data: DataBundle) -> Task:
@@ -249,6 +284,13 @@ def default_run(request: PruneRequest, source: NetworkSource) -> Path:
     masks = ["masked"] if pruning.input_mask else []
     name = "-".join([source.folder, pruning.method, *pattern, *masks, *budgets])
     return request.workspace / "runs" / name
+
+
+def thinned(history: Sequence[Step]) -> Dict[str, List[float]]:
+    """Return steps and losses of a phase as history.json keeps them: evenly FINETUNE_ROWS at most, and the last."""
+    every = -(-len(history) // FINETUNE_ROWS) or 1
+    kept = [*history[: len(history) - 1 : every], *history[-1:]]
+    return {"step": [step.step for step in kept], "loss": [step.loss for step in kept]}
 
 
 def step_counts(pruning: PruneConfig, training: TrainConfig, images: int) -> Tuple[int, int]:

@@ -33,6 +33,7 @@ from edgeecc.networks.table import NETWORKS, build, infer, info
 from edgeecc.networks.weights import check_finite, load_into, load_state
 from edgeecc.normalisation import Normalisation, read_normalisation
 from edgeecc.plugins import call_own
+from edgeecc.training.randomness import own_random_state, seed_
 
 OptionValue = Union[int, float, str, bool]
 #: Ending of a program's file, and its name in a run folder.
@@ -88,7 +89,7 @@ class NetworkSource:
         return (torch.randn((1, *self.input_shape), generator=generator),)
 
     def build(self) -> nn.Module:
-        """Return the module, with fresh weights or those of its program.
+        """Return the module, with the weights of its program or fresh ones, which are always the same.
 
         Raises: ConfigError when the factory fails or returns no module; ArtifactError when the program is not the
             one that it was.
@@ -99,9 +100,12 @@ class NetworkSource:
                     f"{self.program} is not the program that was pruned; restore it or prune again"
                 )
             return _rebuilt(read_program(self.program), self.program, self.input_shape)
-        if ":" not in self.reference:
-            return build(self.reference, **self.options)
-        return _own_network(self.reference)
+        cpu = torch.device("cpu")
+        with own_random_state(cpu):
+            seed_(cpu, 0)
+            if ":" not in self.reference:
+                return build(self.reference, **self.options)
+            return _own_network(self.reference)
 
     def to_json(self) -> Dict[str, object]:
         """Return the source as JSON-ready values."""

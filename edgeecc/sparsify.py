@@ -16,15 +16,16 @@ from edgeecc.array_pricing import ArrayPricing, dense_cost, maskable
 from edgeecc.config import TrainConfig
 from edgeecc.cost.hardware import hardware
 from edgeecc.cost.systolic import shapes_of
-from edgeecc.data.sources import DataBundle
+from edgeecc.data.sources import DataBundle, digest_of
 from edgeecc.errors import ConfigError
 from edgeecc.graph.input_mask import attach
 from edgeecc.graph.spec import NetworkSpec
 from edgeecc.pattern import parse as parse_pattern
+from edgeecc.progress import OnProgress, Progress, silent
 from edgeecc.rounds import read_rounds
 from edgeecc.run_folder import RunFolder
 from edgeecc.run_request import (
-    OnPhaseStep,
+    DATA_DIGEST,
     PruneRequest,
     claimed,
     make_trainer,
@@ -32,11 +33,13 @@ from edgeecc.run_request import (
     settled,
     step_counts,
     task_of,
+    thinned,
     weights_digest,
     write_result,
 )
 from edgeecc.solvers.sparse import FixedWeights, SparseProblem
 from edgeecc.sources import NetworkSource, load_images, open_network, trace_source
+from edgeecc.telling import LOADING, OPENING, SCORING, TRACING, Teller, Telling
 from edgeecc.training.compute import Compute, compute_of
 from edgeecc.training.parallel import ALONE, World
 from edgeecc.units import Metric
@@ -60,17 +63,20 @@ class Prepared:
 
 
 def sparsify(
-    request: PruneRequest, on_step: OnPhaseStep = lambda phase, step: None, world: World = ALONE
+    request: PruneRequest, on_progress: OnProgress = silent, world: World = ALONE
 ) -> Dict[str, object]:
     """Project, fine-tune and write the run folder; resume an interrupted run of the same request.
 
     Args:
-        request, on_step, world: see `edgeecc.prune.prune`.
+        request, on_progress, world: see `edgeecc.prune.prune`.
     Returns: what `edgeecc prune --json` prints; also in result.json.
     Raises: BudgetInfeasibleError before the first batch when no weights fit the budget; any EdgeeccError of
         the steps on the way.
     """
-    ready = prepare(request)
+    ready = prepare(request, on_progress)
+    pricing = ready.pricing
+    telling = Telling(Metric.ACCESSES, pricing.bound, pricing.bound, pricing.array.meter)
+    teller = Teller(on_progress, [telling])
     with claimed(
         request,
         _identity(request, ready),
@@ -79,11 +85,12 @@ def sparsify(
         spec=ready.spec,
         world=world,
     ) as folder:
-        return _run(folder, request, ready, on_step=on_step, world=world)
+        return _run(folder, request, ready, teller=teller, world=world)
 
 
-def prepare(request: PruneRequest) -> Prepared:
+def prepare(request: PruneRequest, on_progress: OnProgress = silent) -> Prepared:
     """Open and trace the network, price its weights, and check the budget against what is feasible."""
+    on_progress(Progress(OPENING))
     device = request.devices[0] if request.devices else DEFAULT_DEVICE
     kind, _, name = device.partition(":")
     _check_options(request, kind)
@@ -91,7 +98,9 @@ def prepare(request: PruneRequest) -> Prepared:
     model, source = open_network(
         request.network, request.input_shape, request.weights, normalisation=request.normalisation
     )
+    on_progress(Progress(LOADING, note=request.data))
     data = load_images(source, request.data, request.training.seed)
+    on_progress(Progress(TRACING, note=source.reference))
     spec = trace_source(model, source).spec
     data.check_fits(model, source.example(), task_of(data))
     shapes = shapes_of(spec)
@@ -153,15 +162,17 @@ def _check_feasible(request: PruneRequest, pricing: ArrayPricing) -> None:
 
 
 def _run(
-    folder: RunFolder, request: PruneRequest, ready: Prepared, *, on_step: OnPhaseStep, world: World
+    folder: RunFolder, request: PruneRequest, ready: Prepared, *, teller: Teller, world: World
 ) -> Dict[str, object]:  # fmt: skip
     started = perf_counter()
     pricing, model = ready.pricing, ready.pricing.model
     trainer = make_trainer(
-        folder, request, model=model, data=ready.data, training=ready.training, on_step=on_step,
+        folder, request, model=model, data=ready.data, training=ready.training, on_step=teller.step,
         compute=ready.compute, world=world,
     )  # fmt: skip
+    teller.stage(SCORING, "the dense network")
     dense = trainer.dense_scores()
+    teller.scored(dense, "dense")
     if request.pruning.input_mask:
         attach(model, maskable(pricing.shapes))
     status = remove_weights(
@@ -170,7 +181,9 @@ def _run(
     )  # fmt: skip
     problem = pricing.problem()
     if status != "already_within":
-        trainer.train("finetune", ready.finetune_steps, FixedWeights(problem, model))
+        steps = trainer.train("finetune", ready.finetune_steps, FixedWeights(problem, model))
+        folder.add_history(finetune=thinned(steps))
+    teller.stage(SCORING, "the pruned network")
     result = {
         "run": str(folder.path),
         "method": request.pruning.method,
@@ -231,6 +244,7 @@ def _identity(request: PruneRequest, ready: Prepared) -> Dict[str, object]:
         "budget": request.budgets[0].text,
         "bound": ready.pricing.bound,
         "data": request.data,
+        DATA_DIGEST: digest_of(ready.data),
         "hardware": asdict(ready.pricing.array),
         "steps": ready.steps,
         "finetune_steps": ready.finetune_steps,

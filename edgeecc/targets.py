@@ -7,9 +7,9 @@ figure of another would pass for its.
 from __future__ import annotations
 
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Dict, Iterator, List, Optional, Tuple
+from typing import Dict, Iterator, Optional, Tuple
 
 from edgeecc.device_names import CPU, PACKAGE, DeviceName, gpu_board
 from edgeecc.errors import EdgeeccError, RuntimeUnavailableError
@@ -37,12 +37,14 @@ class Target:
         meter: reads its energy, or is only a clock.
         sensors: say what it is like; None where nothing does.
         load: makes a graph ready to run on it.
+        load_once: the same for one that is measured once, whose engine is not kept; None where that is all the same.
     """
 
     name: DeviceName
     meter: Meter
     sensors: Optional[Sensors]
     load: Load
+    load_once: Optional[Load] = None
 
 
 @contextmanager
@@ -60,7 +62,8 @@ def open_target(
     """
     with ExitStack() as stack:
         meter, sensors = _board(name, root, stack)
-        yield Target(name, meter, sensors, loader(name, engines))
+        once = None if engines is None else loader(name, replace(engines, cache=None))
+        yield Target(name, meter, sensors, loader(name, engines), once)
 
 
 def _board(name: DeviceName, root: Path, stack: ExitStack) -> Tuple[Meter, Optional[Sensors]]:
@@ -75,7 +78,10 @@ def _board(name: DeviceName, root: Path, stack: ExitStack) -> Tuple[Meter, Optio
 
 def _jetson(name: DeviceName, root: Path, stack: ExitStack) -> Tuple[Meter, Sensors]:
     board = identify(root)
-    _check_here(name, [] if board is None else [board.name])
+    hidden = (
+        "no Jetson, or its device tree is hidden (docker run --security-opt systempaths=unconfined)"
+    )
+    _check_here(name, hidden if board is None else board.name)
     rails = choose_rails(find_rails(root), name.meter or USUAL_RAIL)
     return stack.enter_context(SampledMeter(RailSource(rails))), _jetson_sensors(root, stack)
 
@@ -94,7 +100,7 @@ def _jetson_sensors(root: Path, stack: ExitStack) -> Sensors:
 
 def _gpu(name: DeviceName, stack: ExitStack) -> Tuple[Meter, Sensors]:
     gpu = stack.enter_context(open_gpu())
-    _check_here(name, [gpu_board(gpu.board.identity.model)])
+    _check_here(name, gpu_board(gpu.board.identity.model))
     meters: Dict[str, Optional[Meter]] = {"": gpu.meter, "counter": gpu.counter, "power": None}
     if name.meter == "power" and gpu.power is not None:
         meters["power"] = stack.enter_context(SampledMeter(gpu.power))
@@ -107,9 +113,8 @@ def _gpu(name: DeviceName, stack: ExitStack) -> Tuple[Meter, Sensors]:
     return meter, gpu.sensors
 
 
-def _check_here(name: DeviceName, found: List[str]) -> None:
-    if name.board not in found:
-        machine = found[0] if found else "no Jetson"
+def _check_here(name: DeviceName, machine: str) -> None:
+    if name.board != machine:
         raise RuntimeUnavailableError(
             f"{name.board} is not here, this machine is {machine}; run edgeecc on that board, or name it in a fleet "
             "with --fleet"

@@ -184,6 +184,13 @@ def format_quantity(value: float, metric: Metric, digits: int = 4) -> str:
     return f"{value / factor:.{digits}g} {unit}"
 
 
+def format_against(value: float, bound: float, metric: Metric, digits: int = 4) -> str:
+    """Write two SI values in the unit of the second, as `4.13 of 3.304 mJ`."""
+    number, _, unit = format_quantity(bound, metric, digits).partition(" ")
+    factor = dict(_DISPLAY[metric]).get(unit, 1.0)
+    return f"{value / factor:.{digits}g} of {number} {unit}"
+
+
 def _split(text: str) -> tuple[float, str]:
     match = _NUMBER.match(text)
     if match is None:

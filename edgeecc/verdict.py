@@ -10,6 +10,8 @@ from edgeecc.artifacts import number
 from edgeecc.errors import ArtifactError
 from edgeecc.units import Metric, format_quantity
 
+#: Standard errors on both sides of a mean that hold it with 95 % confidence.
+HALF_WIDTH = 1.96
 #: What was found for a budget: SI value and meter; None where nothing here can tell it.
 Found = Optional[Tuple[float, str]]
 

@@ -30,6 +30,7 @@ from edgeecc.meters.measure import measure
 from edgeecc.meters.virtual import VirtualDevice
 from edgeecc.pattern import Array, Pattern
 from edgeecc.pattern import parse as parse_pattern
+from edgeecc.run_engines import run_engines
 from edgeecc.run_folder import RESULT_SCHEMA, VERIFY_SCHEMA, RunFolder
 from edgeecc.runtimes.onnxrt import OnnxRuntime
 from edgeecc.targets import open_target
@@ -46,22 +47,42 @@ def verify(folder: RunFolder, config: Optional[VerifyConfig] = None) -> Dict[str
     Raises: ArtifactError when the run was not exported or its files do not belong together.
     """
     with folder.locked():
+        folder.check_settled()
         return verify_locked(folder, config or VerifyConfig())
 
 
-def verify_locked(folder: RunFolder, config: VerifyConfig) -> Dict[str, object]:
-    """Verify a run whose lock is held."""
+@dataclass(frozen=True)
+class Costs:
+    """What was measured of a network.
+
+    Args:
+        energy: on the run's device; None where that has no meter here.
+        latency: in ONNX Runtime on this machine.
+    """
+
+    energy: Optional[Measurement]
+    latency: Measurement
+
+
+def verify_locked(
+    folder: RunFolder, config: VerifyConfig, costs: Optional[Costs] = None
+) -> Dict[str, object]:
+    """Verify a run whose lock is held.
+
+    Args:
+        folder: of the run.
+        config: what is tolerated.
+        costs: of slim.onnx, where they are measured already.
+    """
     for name in ("slim.onnx", "check.safetensors", "result.json"):
         if not folder.has(name):
             raise ArtifactError(f"{folder.path} has no {name}; run edgeecc export first")
     result = read_json(folder.file("result.json"), RESULT_SCHEMA)
-    bounds = bounds_of(result, folder.file("result.json"))
     model = load_model(folder.file("slim.onnx"))
     check = read_check(folder)
     scores, error = compare(model, check)
-    measuring = measuring_of(result, folder.file("result.json"))
-    energy = measure_energy(model, energy_device(bounds), measuring.energy)
-    latency = measure_latency(model, measuring.latency)
+    costs = costs or measure_costs(folder, result, model)
+    energy, latency = costs.energy, costs.latency
     outcome: Dict[str, object] = {
         "run": str(folder.path),
         "max_abs_error": error,
@@ -72,8 +93,10 @@ def verify_locked(folder: RunFolder, config: VerifyConfig) -> Dict[str, object]:
         "energy_se_j": None if energy is None else energy.energy_error_j,
         "meter": None if energy is None else energy.meter,
         "latency_s": latency.latency_s,
+        "latency_se_s": latency.latency_se_s,
         "latency_iqr_s": latency.latency_iqr_s,
         "latency_meter": latency.meter,
+        **_events(energy),
     }
     outcome.update(verdicts_on(folder, result, model, _measured(energy, latency)))
     outcome["pattern"] = _pattern_verdict(folder, result, model)
@@ -151,19 +174,45 @@ def measuring_of(result: Mapping[str, object], source: Path) -> Measuring:
         ) from error
 
 
+def measure_costs(folder: RunFolder, result: Mapping[str, object], model: onnx.ModelProto) -> Costs:
+    """Measure a network of a run as its budgets ask: once, as on a device each measurement may cost a build."""
+    source = folder.file("result.json")
+    measuring, device = measuring_of(result, source), energy_device(bounds_of(result, source))
+    energy = measure_energy(model, device, measuring.energy, folder, events=True)
+    return Costs(energy, measure_latency(model, measuring.latency))
+
+
 def measure_energy(
-    model: onnx.ModelProto, device: str, protocol: MeasureProtocol = Measuring.energy
+    model: onnx.ModelProto,
+    device: str,
+    protocol: MeasureProtocol = Measuring.energy,
+    folder: Optional[RunFolder] = None,
+    *,
+    events: bool = False,
 ) -> Optional[Measurement]:
-    """Return the energy of one inference by the device's meter, or None where it has none here."""
+    """Return the energy of one inference by the device's meter, or None where it has none here.
+
+    Args:
+        model: the network.
+        device: its name.
+        protocol: how it is measured.
+        folder: of the run, which says how its engines are built and kept; None keeps none.
+        events: times single inferences too, where the device has a clock.
+    """
     if not device.startswith("virtual:"):
-        return _measured_here(model, device, protocol)
+        return _measured_here(model, device, protocol, folder, events=events)
     virtual = VirtualDevice.named(device)
     virtual.load(work_of(model))
     return measure(virtual.run, virtual, protocol)
 
 
 def _measured_here(
-    model: onnx.ModelProto, device: str, protocol: MeasureProtocol
+    model: onnx.ModelProto,
+    device: str,
+    protocol: MeasureProtocol,
+    folder: Optional[RunFolder],
+    *,
+    events: bool,
 ) -> Optional[Measurement]:
     """Return what a device that is there measures, None where this machine is another, or it is no board."""
     try:
@@ -173,8 +222,9 @@ def _measured_here(
     if not name.runtime or name.metric is not Metric.ENERGY:
         return None
     try:
-        with open_target(name) as target:
-            return measure_graph(model, target, protocol)
+        engines = None if folder is None else run_engines(folder, name)
+        with open_target(name, engines) as target:
+            return measure_graph(model, target, protocol, events=events)
     except RuntimeUnavailableError as error:
         logger.warning("the energy is not measured here: %s", error)
         return None
@@ -249,6 +299,14 @@ def _measured(energy: Optional[Measurement], latency: Measurement) -> Dict[Metri
     """Return what was measured, and by which meter; None for energy where it cannot be told here."""
     joules = None if energy is None or energy.energy_j is None else (energy.energy_j, energy.meter)
     return {Metric.ENERGY: joules, Metric.LATENCY: (latency.latency_s, latency.meter)}
+
+
+def _events(energy: Optional[Measurement]) -> Dict[str, object]:
+    """Return the times of single inferences on the device that the energy is of, where it tells them."""
+    if energy is None or energy.device_times is None:
+        return {}
+    told = energy.device_times.to_json(energy.latency_s)
+    return {"latency_events_s": {**told, "meter": energy.meter}}
 
 
 def _pattern_verdict(

@@ -19,8 +19,6 @@ from edgeecc.solvers.sparse import Ranking
 from edgeecc.solvers.wsp import WspHooks
 from edgeecc.training.loop import TorchTrainer
 
-#: wsp: weighted sparse projection. magnitude: the same schedule, whatever a weight costs. eap: energy-aware pruning.
-METHODS = ("wsp", "magnitude", "eap")
 #: Training images that energy-aware pruning fits layers to at most.
 CALIBRATION_IMAGES = 1000
 

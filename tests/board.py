@@ -2,7 +2,8 @@
 
 scale: factor on what is measured. delay_s: a variant takes so long. pids: folder in which it leaves its number and
 its parent's. slow_after: variants after which it throttles, until it is started again. mute_after, noise_after:
-variants after which it says nothing, or nonsense. off: while this file is there it does not start.
+variants after which it says nothing, or nonsense. unbuildable: numbers of variants of which it can build no engine.
+off: while this file is there it does not start.
 """
 
 from __future__ import annotations
@@ -21,11 +22,14 @@ THROTTLED = 1.6
 def misbehave(options: Dict[str, Any]) -> None:
     """Have every measurement of this process go as the options say."""
     from edgeecc.measure_variants import Station
+    from edgeecc.runtimes.engine import EngineBuildError
 
     plain, done = Station.measure, 0
 
     def measure(station: Any, number: int, widths: Any) -> Dict[str, object]:
         nonlocal done
+        if number in options.get("unbuildable", ()):
+            raise EngineBuildError(f"no kernel for variant {number}")
         found = plain(station, number, widths)
         hot = done >= options.get("slow_after", 1 << 60)
         pace = THROTTLED if hot else 1.0

@@ -9,15 +9,17 @@ import pytest
 
 from edgeecc import compare
 from edgeecc.comparison.cells import Cell
-from edgeecc.comparison.processes import Job, OnCell, carry_out
+from edgeecc.comparison.processes import Job, OnCell, OnWord, carry_out
 
 
-def run_cells(cells: Sequence[Cell], jobs: int, on_cell: OnCell) -> None:
+def run_cells(
+    cells: Sequence[Cell], jobs: int, on_cell: OnCell, on_word: OnWord = lambda cell, word: None
+) -> None:
     """Do what `processes.run_cells` does, one cell after another."""
     for cell in cells:
         on_cell(cell, False)
         with contextlib.suppress(SystemExit):
-            carry_out(Job(cell, jobs, 30))
+            carry_out(Job(cell, jobs, 30), lambda word, cell=cell: on_word(cell, word))
         on_cell(cell, True)
 
 

@@ -7,6 +7,7 @@ import functools
 import importlib.util
 import os
 import re
+import tempfile
 from pathlib import Path
 from typing import Optional
 
@@ -18,6 +19,9 @@ settings.register_profile(
 )
 settings.register_profile("ci", parent=settings.get_profile("dev"), max_examples=50)
 settings.load_profile("ci" if os.environ.get("CI") else "dev")
+
+# What edgeecc keeps in an account's state folder stays out of the account that runs the tests.
+os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="edgeecc-state-")
 
 HAS_TORCH = importlib.util.find_spec("torch") is not None
 if HAS_TORCH:

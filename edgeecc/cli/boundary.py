@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 import click
 
-from edgeecc.errors import EdgeeccError, FailedElsewhereError, ParallelError
+from edgeecc.errors import EdgeeccError, FailedElsewhereError, ParallelError, one_line
 from edgeecc.launch import rank
 
 EXIT_ERROR = 1
@@ -38,8 +38,10 @@ class EdgeeccGroup(click.Group):
         except EdgeeccError as error:
             _fail(error, ctx)
         except KeyboardInterrupt:
+            forced = " without --force" if (ctx.obj or {}).get("forced") else ""
             click.echo(
-                "interrupted; what was saved is kept, give the same command to go on", err=True
+                f"interrupted; what was saved is kept, give the same command{forced} to go on",
+                err=True,
             )
             ctx.exit(EXIT_INTERRUPTED)
         except ModuleNotFoundError as error:
@@ -67,8 +69,3 @@ def _fail(error: EdgeeccError, ctx: click.Context) -> NoReturn:
         click.echo(f"Error: {message}", file=sys.__stderr__)
         ctx.exit(EXIT_ERROR)
     raise click.ClickException(message) from error
-
-
-def one_line(text: str) -> str:
-    """Return `text` on one line."""
-    return " ".join(text.split())

@@ -7,14 +7,12 @@ from typing import Any, Callable, Mapping, Sequence, Tuple, TypeVar
 
 import click
 
+from edgeecc.cli.completing import ARRAYS, device_names
 from edgeecc.cli.output import print_table
 from edgeecc.errors import UnitError
 from edgeecc.units import BOUNDED, Budget, Metric, format_quantity, parse_budgets
 
 Command = TypeVar("Command", bound=Callable[..., Any])
-
-#: What steps call a limit's cost as a share of its bound.
-_LOAD = "load."
 
 
 def budget_options(command: Command) -> Command:
@@ -47,6 +45,7 @@ def price_options(command: Command) -> Command:
     return click.option(
         "--device",
         multiple=True,
+        shell_complete=device_names(*ARRAYS),
         help="Device whose profile prices the widths; may be repeated, each goes with the budget of its metric.  "
         "[default: virtual:tx2, for ms onnxruntime:cpu, for wsp systolic:eyeriss]",
     )(command)
@@ -61,15 +60,6 @@ def parse_budget_options(texts: Sequence[str], of: str) -> Tuple[Budget, ...]:
         return parse_budgets(texts, Metric(of))
     except UnitError as error:
         raise click.UsageError(str(error)) from error
-
-
-def progress_note(cost: float, metric: Metric, values: Mapping[str, float]) -> str:
-    """Return what progress says of the budgets: the cost of the only one, or the tightest of several."""
-    loads = {name[len(_LOAD) :]: v for name, v in values.items() if name.startswith(_LOAD)}
-    if len(loads) < 2:
-        return format_quantity(cost, metric)
-    tightest = max(loads, key=lambda name: loads[name])
-    return f"{tightest} at {loads[tightest]:.1%} of its bound"
 
 
 def print_budgets(budgets: Sequence[Mapping[str, Any]]) -> None:

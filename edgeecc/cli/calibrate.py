@@ -10,8 +10,15 @@ import click
 
 from edgeecc.calibration_folder import device_metric
 from edgeecc.cli.config_file import config_option
-from edgeecc.cli.options import device_option, json_option, network_options, workspace_option
-from edgeecc.cli.output import ProgressLine, emit_json, key_values, print_table
+from edgeecc.cli.options import (
+    device_option,
+    json_option,
+    network_options,
+    precision_option,
+    workspace_option,
+)
+from edgeecc.cli.output import emit_json, key_values, print_table
+from edgeecc.cli.progress import ProgressDisplay
 from edgeecc.config import (
     COST_MODEL_GRAMMAR,
     LATENCY_PROTOCOL,
@@ -20,7 +27,7 @@ from edgeecc.config import (
     FitChoice,
     MeasureProtocol,
 )
-from edgeecc.device_names import PRECISIONS
+from edgeecc.device_names import AUTO
 from edgeecc.units import Metric
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -90,12 +97,8 @@ def protocol_of(options: Mapping[str, Any]) -> MeasureProtocol:
     type=click.Path(path_type=Path),
     help="Folder with spec.json and dense.onnx of a traced network, in place of --network: needs no torch.",
 )
-@device_option("virtual:tx2", "; auto takes the best board here")
-@click.option(
-    "--precision",
-    type=click.Choice(PRECISIONS),
-    help="Of a board whose --device names none.  [default: fp32]",
-)
+@device_option("virtual:tx2", "; auto takes the best board here", (AUTO,))
+@precision_option
 @click.option(
     "--model",
     default=_CONFIG.model,
@@ -169,8 +172,8 @@ def calibrate(ctx: click.Context, /, program: Optional[str], as_json: bool, **op
         fleet=options["fleet"],
         scheduler=options["scheduler"],
     )
-    with ProgressLine("calibrate", quiet=ctx.obj["quiet"]) as line:
-        result = calibration_job.run(request, config, protocol, on_sample=line.update)
+    with ProgressDisplay(quiet=ctx.obj["quiet"]) as show:
+        result = calibration_job.run(request, config, protocol, show)
     if as_json:
         emit_json(result)
         return

@@ -9,9 +9,11 @@ import click
 
 from edgeecc.cli.boundary import EXIT_ERROR
 from edgeecc.cli.budgets import parse_budget_options
+from edgeecc.cli.completing import device_names, methods_list
 from edgeecc.cli.config_file import config_option
 from edgeecc.cli.options import json_option, margin_options, network_options, workspace_option
-from edgeecc.cli.output import ProgressLine, emit_json, print_table
+from edgeecc.cli.output import emit_json, print_table
+from edgeecc.cli.progress import ProgressDisplay
 from edgeecc.cli.prune import training_options
 from edgeecc.config import PruneConfig, TrainConfig
 from edgeecc.data.table import KNOWN
@@ -87,6 +89,7 @@ def comparison_options(command: Any) -> Any:
             type=ListType(str),
             default="ecc,uniform",
             show_default=True,
+            shell_complete=methods_list,
             help=f"Solvers: {', '.join(METHODS)}.",
         ),
     ):  # fmt: skip
@@ -116,8 +119,10 @@ def comparison_options(command: Any) -> Any:
 @click.option("--data", help=f"{KNOWN}.")
 @click.option("--normalise", metavar="MEAN/DEVIATION", help="Normalisation of images, as of prune.")
 @click.option(
-    "--device", help="Device whose profile prices the widths.  [default: virtual:tx2, for ms onnxruntime:cpu]"
-)  # fmt: skip
+    "--device",
+    shell_complete=device_names(),
+    help="Device whose profile prices the widths.  [default: virtual:tx2, for ms onnxruntime:cpu]",
+)
 @click.option(
     "--profile", type=click.Path(path_type=Path), help="Profile file, in place of the device's own."
 )
@@ -149,8 +154,8 @@ def compare(
     from edgeecc.compare import compare as use_case
 
     request = _request(model, parsed, of, options)
-    with ProgressLine("compare", quiet=ctx.obj["quiet"]) as line:
-        result: Dict[str, Any] = use_case(request, line.update)
+    with ProgressDisplay(quiet=ctx.obj["quiet"]) as show:
+        result: Dict[str, Any] = use_case(request, show)
     if as_json:
         emit_json(result)
     else:

@@ -9,8 +9,7 @@ import click
 
 from edgeecc.artifacts import read_toml
 from edgeecc.calibration_folder import shipped_roots
-from edgeecc.cli.boundary import one_line
-from edgeecc.errors import ArtifactError
+from edgeecc.errors import ArtifactError, one_line
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -38,7 +37,7 @@ def file_defaults(path: Path, group: click.Group) -> Dict[str, Dict[str, Any]]:
     try:
         document = read_toml(path)
     except ArtifactError as error:
-        raise click.UsageError(one_line(str(error))) from error
+        raise click.UsageError(str(error)) from error
     return {name: _parameters(path, name, table, group) for name, table in document.items()}
 
 
@@ -69,21 +68,35 @@ def _parameters(path: Path, name: str, table: object, group: click.Group) -> Dic
     command = group.commands.get(name)
     if command is None or not isinstance(table, dict):
         known = ", ".join(f"[{command}]" for command in sorted(group.commands))
-        raise click.UsageError(
-            f"{path} holds {name!r}, which is no command's table; known are {known}"
-        )
+        raise _wrong(f"{path} holds {name!r}, which is no command's table; known are {known}")
     spelled = _spelled(command.params)
     for key in table:
         if _plain(key) not in spelled:
-            raise click.UsageError(
+            raise _wrong(
                 f"{path} sets {key!r} for {name}, which has no such option; see edgeecc {name} --help"
             )
     repeated = {parameter.name for parameter in command.params if _is_repeated(parameter)}
-    named = {spelled[_plain(key)]: value for key, value in table.items()}
+    named = {spelled[_plain(key)]: _taken(path, key, value) for key, value in table.items()}
     return {
         name: [value] if name in repeated and not isinstance(value, list) else value
         for name, value in named.items()
     }
+
+
+def _taken(path: Path, key: str, value: object) -> object:
+    """Return a value as the command line would give it, for options expect text: 500 is "500", true stays true.
+
+    Raises: click.UsageError for a table, and for a list of anything but single values.
+    """
+    values = value if isinstance(value, list) else [value]
+    if any(isinstance(one, (dict, list)) for one in values):
+        raise _wrong(f"{path} sets {key!r} to a table; give a value, or a list of values")
+    taken = [one if isinstance(one, (bool, str)) else str(one) for one in values]
+    return taken if isinstance(value, list) else taken[0]
+
+
+def _wrong(message: str) -> click.UsageError:
+    return click.UsageError(one_line(message))
 
 
 def _is_repeated(parameter: click.Parameter) -> bool:

@@ -10,7 +10,8 @@ import click
 from edgeecc.artifacts import read_json
 from edgeecc.cli.boundary import EXIT_BUDGET_MISSED
 from edgeecc.cli.options import json_option, workspace_option
-from edgeecc.cli.output import ProgressLine, emit_json, print_table
+from edgeecc.cli.output import emit_json, print_table
+from edgeecc.cli.progress import ProgressDisplay
 from edgeecc.run_folder import REPORT_SCHEMA
 from edgeecc.units import Metric, format_quantity
 
@@ -30,10 +31,8 @@ def demo(ctx: click.Context, workspace: Path, as_json: bool) -> None:
     """  # noqa: D301  # \b keeps click from wrapping
     from edgeecc import demo as use_case
 
-    with ProgressLine("demo", quiet=ctx.obj["quiet"]) as line:
-        result: Dict[str, Any] = use_case.demo(
-            workspace, lambda stage, done, total, note: line.update(done, total, note, stage)
-        )
+    with ProgressDisplay(quiet=ctx.obj["quiet"]) as show:
+        result: Dict[str, Any] = use_case.demo(workspace, show)
     verified = result["export"]["verify"]
     if as_json:
         emit_json(result)

@@ -7,7 +7,7 @@ from typing import Any, Dict, List, Mapping, Optional
 
 import click
 
-from edgeecc.cli.options import json_option, workspace_option
+from edgeecc.cli.options import json_option, run_argument, workspace_option
 from edgeecc.cli.output import emit_json, key_values, print_table
 from edgeecc.run_folder import RunFolder, latest_run
 from edgeecc.units import Metric, format_quantity
@@ -28,7 +28,7 @@ _LEFT = {
 
 
 @click.command(short_help="Show where a pruned network's cost went.")
-@click.argument("run", required=False, type=click.Path(path_type=Path))
+@run_argument
 @workspace_option
 @json_option
 def explain(run: Optional[Path], workspace: Path, as_json: bool) -> None:

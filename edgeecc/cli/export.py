@@ -10,8 +10,10 @@ import click
 from click.core import ParameterSource
 
 from edgeecc.cli.boundary import EXIT_BUDGET_MISSED
-from edgeecc.cli.options import json_option, workspace_option
-from edgeecc.cli.output import ProgressLine, emit_json, key_values, print_table
+from edgeecc.cli.completing import device_names
+from edgeecc.cli.options import json_option, run_argument, workspace_option
+from edgeecc.cli.output import emit_json, events_pairs, key_values, print_table
+from edgeecc.cli.progress import ProgressDisplay
 from edgeecc.device_names import PRECISIONS
 from edgeecc.fit_config import FitBudgetConfig
 from edgeecc.run_folder import RunFolder, latest_run
@@ -21,7 +23,7 @@ _FIT = FitBudgetConfig()
 
 
 @click.command(short_help="Slim, write ONNX, verify against the budget.")
-@click.argument("run", required=False, type=click.Path(path_type=Path))
+@run_argument
 @click.option(
     "--fit-budget",
     "fit",
@@ -51,10 +53,16 @@ _FIT = FitBudgetConfig()
 )
 @click.option(
     "--device",
+    shell_complete=device_names(),
     help="With --trt: BOARD:tensorrt or BOARD:trtexec, with a precision.  [default: the run's, or the best here]",
 )
 @click.option(
     "--precision", type=click.Choice(PRECISIONS), help="With --trt: of a --device that names none."
+)
+@click.option(
+    "--own-code",
+    is_flag=True,
+    help="Run the code that RUN names as package.module:function, of a run that another account made and you trust.",
 )
 @workspace_option
 @json_option
@@ -74,12 +82,12 @@ def export(
       edgeecc export runs/mobilenet_v1-ecc-0.025J --fit-budget
       edgeecc export runs/mobilenet_v1-ecc-0.025J --trt --precision fp16
     """  # noqa: D301  # \b keeps click from wrapping
-    folder = RunFolder(run) if run is not None else latest_run(options["workspace"])
-    if not trt:
-        _refuse(ctx, ("device", "precision"), "trt")
+    path = run if run is not None else latest_run(options["workspace"]).path
+    folder = RunFolder(path, own_code=options["own_code"])
     if trt and importlib.util.find_spec("torch") is None:
-        _end_with_engine(ctx, {}, _built(folder, options), as_json)
+        _end_with_engine(ctx, {}, _built(ctx, folder, options), as_json)
         return
+    _check_device(ctx, folder, trt, options)
     from edgeecc.export import export as export_channels
     from edgeecc.export_weights import export_weights
 
@@ -88,9 +96,10 @@ def export(
     else:
         _refuse_without_fit(ctx)
         use_case = export_weights if folder.kind() == "weights" else export_channels
-        result = use_case(folder)
+        with ProgressDisplay(quiet=ctx.obj["quiet"]) as show:
+            result = use_case(folder, on_progress=show)
     if trt:
-        _end_with_engine(ctx, result, _built(folder, options), as_json)
+        _end_with_engine(ctx, result, _built(ctx, folder, options), as_json)
         return
     if as_json:
         emit_json(result)
@@ -111,16 +120,8 @@ def _fitted(ctx: click.Context, folder: RunFolder, options: Mapping[str, Any]) -
     from edgeecc.fit_budget import fit_budget
 
     config = FitBudgetConfig(rounds=options["rounds"], confidence=options["confidence"])
-    with ProgressLine("fit", quiet=ctx.obj["quiet"]) as line:
-
-        def on_step(phase: str, step: Any) -> None:  # a Step; its class needs torch
-            line.update(step.step, step.steps, f"loss {step.loss:.3f}", label=phase)
-
-        def on_round(told: Mapping[str, Any]) -> None:
-            note = "  ".join(_measured_words(row) for row in told["budgets"])
-            line.update(told["round"], config.rounds, note, label="measured")
-
-        return fit_budget(folder, config, on_step=on_step, on_round=on_round)
+    with ProgressDisplay(quiet=ctx.obj["quiet"]) as show:
+        return fit_budget(folder, config, on_progress=show)
 
 
 def _refuse_without_fit(ctx: click.Context) -> None:
@@ -133,10 +134,24 @@ def _refuse(ctx: click.Context, names: Sequence[str], other: str) -> None:
             raise click.UsageError(f"--{name} goes with --{other}")
 
 
-def _built(folder: RunFolder, options: Mapping[str, Any]) -> Dict[str, Any]:
+def _check_device(
+    ctx: click.Context, folder: RunFolder, trt: bool, options: Mapping[str, Any]
+) -> None:
+    """Refuse a device that builds no engines before the network is exported, and one where none is built."""
+    if not trt:
+        _refuse(ctx, ("device", "precision"), "trt")
+        return
+    from edgeecc.export_engine import engine_device
+
+    folder.read_finished()
+    engine_device(folder, options["device"], options["precision"])
+
+
+def _built(ctx: click.Context, folder: RunFolder, options: Mapping[str, Any]) -> Dict[str, Any]:
     from edgeecc.export_engine import export_engine
 
-    return export_engine(folder, options["device"], options["precision"])
+    with ProgressDisplay(quiet=ctx.obj["quiet"]) as show:
+        return export_engine(folder, options["device"], options["precision"], show)
 
 
 def _end_with_engine(
@@ -162,15 +177,30 @@ def _engine_pairs(engine: Mapping[str, Any]) -> Dict[str, str]:
             (Metric.LATENCY, "latency_s", "latency_interval_s"),
         )
     }
-    return {
+    pairs = {
         "engine": f"{engine['engine']} ({engine['runtime']})",
+        "build": _build_words(engine["build"]),
         engine["score"]: f"{_scores_words(engine)} on {engine['images']} validation images",
         "output error": f"{engine['onnxruntime_relative']:.2%} of the outputs, {engine['onnxruntime_max_abs']:.2e} at "
         "most, against ONNX Runtime",
         **measured,
+        **events_pairs(engine),
         "meter": engine["meter"],
         **_verdicts(engine),
     }
+    if engine["ranges"] is not None:
+        pairs["int8 ranges"] = _ranges_words(engine["ranges"])
+    return pairs
+
+
+def _build_words(build: Mapping[str, Any]) -> str:
+    took = f"in {build['build_s']:.3g} s"
+    return f"from the cache, built earlier {took}" if build["cached"] else f"built {took}"
+
+
+def _ranges_words(ranges: Mapping[str, Any]) -> str:
+    which = {"train": "training images", "check": "check images, which are not scored"}
+    return f"on {ranges['images']} {which[ranges['split']]}"
 
 
 def _with_interval(value: Optional[float], interval: Any, metric: Metric) -> str:
@@ -217,10 +247,6 @@ def _print_rounds(fit: Mapping[str, Any]) -> None:
     click.echo(f"{words} ({fit['reason']}; {fit['finetune_steps']} steps of fine-tuning)")
 
 
-def _measured_words(row: Mapping[str, Any]) -> str:
-    return f"{format_quantity(row['measured'], Metric(row['metric']))} ({row['meter']})"
-
-
 def _correction_words(told: Mapping[str, Any]) -> str:
     """Return the line on what the measurement makes of the run's cost model."""
     metric = Metric(told["metric"])
@@ -233,7 +259,7 @@ def _correction_words(told: Mapping[str, Any]) -> str:
 
 
 @click.command(short_help="Check an exported network again.")
-@click.argument("run", required=False, type=click.Path(path_type=Path))
+@run_argument
 @workspace_option
 @json_option
 @click.pass_context
@@ -272,6 +298,7 @@ def _print(result: Mapping[str, Any]) -> None:
         "energy": "no meter"
         if energy is None
         else f"{format_quantity(energy, Metric.ENERGY)} ({result['meter']})",
+        **events_pairs(result),
         "latency": f"{format_quantity(result['latency_s'], Metric.LATENCY)} ({result['latency_meter']})",
         **_verdicts(result),
     }

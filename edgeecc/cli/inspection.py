@@ -7,6 +7,7 @@ from typing import Any, Dict, List, Optional, Tuple
 
 import click
 
+from edgeecc.cli.completing import ARRAYS
 from edgeecc.cli.config_file import config_option
 from edgeecc.cli.options import device_option, json_option, network_options, workspace_option
 from edgeecc.cli.output import emit_json, print_table
@@ -21,7 +22,7 @@ _SHOWN = 3
 @config_option
 @network_options
 @device_option(
-    "virtual:tx2", "; or systolic:eyeriss, systolic:FILE.toml (analytic, of single weights)"
+    "virtual:tx2", "; or systolic:eyeriss, systolic:FILE.toml (analytic, of single weights)", ARRAYS
 )
 @click.option(
     "--draw",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 
 import click
 
@@ -11,6 +10,7 @@ from edgeecc import __version__
 from edgeecc.cli.boundary import EdgeeccGroup
 from edgeecc.cli.calibrate import calibrate
 from edgeecc.cli.compare import compare
+from edgeecc.cli.completion import completion
 from edgeecc.cli.config_file import DEFAULT_FILE, file_defaults
 from edgeecc.cli.demo import demo
 from edgeecc.cli.doctor import doctor
@@ -19,6 +19,7 @@ from edgeecc.cli.export import export, verify
 from edgeecc.cli.inspection import inspect
 from edgeecc.cli.measure import measure
 from edgeecc.cli.networks import networks
+from edgeecc.cli.progress import StderrHandler
 from edgeecc.cli.prune import prune
 from edgeecc.cli.report import report
 from edgeecc.launch import one_voice
@@ -41,14 +42,14 @@ def cli(ctx: click.Context, verbose: int, quiet: bool) -> None:
     prune      find the widths that fit the budget at the least loss of accuracy
     compare    prune by several methods, budgets and seeds under equal conditions
     export     slim physically, write ONNX, verify against the budget
-    report     draw what a calibration found: errors, samples, cost of each layer
+    report     write the report of a run, or of a calibration, as a page with charts
     explain    show what each layer costs, and why energy fell less than MACs
     """  # noqa: D301  # \b keeps click from wrapping the list
     level = (
         logging.ERROR if quiet else (logging.WARNING, logging.INFO, logging.DEBUG)[min(verbose, 2)]
     )
     logging.basicConfig(
-        level=level, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr
+        level=level, format="%(levelname)s %(name)s: %(message)s", handlers=[StderrHandler()]
     )
     ctx.obj = {"quiet": quiet}
     if DEFAULT_FILE.is_file():
@@ -68,6 +69,7 @@ for _command in (
     verify,
     explain,
     demo,
+    completion,
 ):
     cli.add_command(_command)
 

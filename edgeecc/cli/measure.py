@@ -16,11 +16,14 @@ import click
 from edgeecc.calibration_folder import device_metric
 from edgeecc.cli.calibrate import protocol_of, protocol_options
 from edgeecc.cli.config_file import config_option
-from edgeecc.cli.options import device_option, json_option
-from edgeecc.cli.output import emit_json, key_values
+from edgeecc.cli.options import device_option, json_option, precision_option
+from edgeecc.cli.output import emit_json, events_pairs, key_values
+from edgeecc.cli.progress import ProgressDisplay
 from edgeecc.config import CalibrateConfig, Design
 from edgeecc.cost.samples import THINNEST
+from edgeecc.device_names import AUTO
 from edgeecc.fleet.wire import MAX_LINE, MAX_NUMBER
+from edgeecc.progress import Progress
 
 if TYPE_CHECKING:
     from edgeecc.graph.spec import Widths
@@ -55,7 +58,8 @@ class WidthsType(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # ge
     help="Folder with spec.json and dense.onnx of a traced network.",
 )
 @config_option
-@device_option("virtual:tx2")
+@device_option("virtual:tx2", "; auto takes the best board here", (AUTO,))
+@precision_option
 @click.option("--widths", type=WidthsType(), help="Units that each prunable group keeps, in order.")
 @click.option(
     "--number",
@@ -78,7 +82,8 @@ class WidthsType(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # ge
 )
 @protocol_options
 @json_option
-def measure(as_json: bool, **options: Any) -> None:
+@click.pass_context
+def measure(ctx: click.Context, /, as_json: bool, **options: Any) -> None:
     """Measure variants of a network on this device; needs no torch.
 
     Without --widths or --number it reads variants from stdin, one {"number": N, "widths": [W, ...]} a line, and
@@ -89,22 +94,28 @@ def measure(as_json: bool, **options: Any) -> None:
     Examples:
       edgeecc measure --graph calibration/virtual-tx2/lenet5 --number 0
       edgeecc measure --graph lenet5 --device onnxruntime:cpu --widths 6,16,120 --json
+      edgeecc measure --graph mobilenet_v1 --device auto --precision fp16 --number -1
     """  # noqa: D301  # \b keeps click from wrapping
     widths, number = options["widths"], options["number"]
     if widths is None and number is None and sys.stdin.isatty():
         raise click.UsageError("give --widths, --number, or variants as lines of JSON on stdin")
+    from edgeecc.machine import resolve
     from edgeecc.measure_variants import Station
 
-    protocol = protocol_of(options)
-    with Station.open(options["graph"], options["device"], options["seed"], protocol) as station:
-        if widths is None and number is None:
+    options["device"] = resolve(options["device"], options["precision"])
+    is_one = widths is not None or number is not None
+    network = options["graph"], options["device"], options["seed"]
+    with Station.open(*network, protocol_of(options), events=is_one) as station:
+        if not is_one:
             _stream(station)
             return
         if widths is not None:
             chosen: Widths = station.spec.widths(widths)
         else:
             chosen = station.sample(number, options["seed"], options["design"])
-        found = station.measure(0 if number is None else number, chosen)
+        with ProgressDisplay(quiet=ctx.obj["quiet"]) as show:
+            show(Progress("measuring", note=f"one variant on {station.device}"))
+            found = station.measure(0 if number is None else number, chosen)
     if as_json:
         emit_json(found)
         return
@@ -153,6 +164,7 @@ def _pairs(found: Dict[str, Any], unit: str) -> Dict[str, str]:
         "widths": ",".join(map(str, found["widths"])),
         "cost": f"{found['value']:.4g} {unit}" + (f" +- {error:.2g}" if error is not None else ""),
         "latency": f"{found['latency_s']:.4g} s",
+        **events_pairs(found),
         "windows": f"{found['windows']} of {found['runs']} runs",
         "settled": "yes" if found["converged"] else "no, the tolerance was not reached",
         "meter": found["meter"],

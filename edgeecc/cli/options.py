@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Callable, Mapping, Optional, Tuple, TypeVar, get_args
+from typing import Any, Callable, Mapping, Optional, Sequence, Tuple, TypeVar, get_args
 
 import click
 
+from edgeecc.cli.completing import device_names, network_names, run_folders
 from edgeecc.config import Accelerator, ComputeConfig, Precision
+from edgeecc.device_names import PRECISIONS
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -56,6 +58,13 @@ def workspace_option(command: Command) -> Command:
     )(command)
 
 
+def run_argument(command: Command) -> Command:
+    """Add RUN, which may be left out."""
+    return click.argument(
+        "run", required=False, type=click.Path(path_type=Path), shell_complete=run_folders
+    )(command)
+
+
 def network_options(command: Command) -> Command:
     """Add --network, --input and --paper-groups."""
     command = click.option(
@@ -65,6 +74,7 @@ def network_options(command: Command) -> Command:
     )(command)
     command = click.option(
         "--network",
+        shell_complete=network_names,
         help="Network: a name that edgeecc knows, package.module:factory of your own, or a torch.export .pt2 file.",
     )(command)
     return click.option(
@@ -115,12 +125,24 @@ def compute_of_options(options: Mapping[str, Any]) -> ComputeConfig:
     return ComputeConfig(**{name: options[name] for name in _COMPUTE_NAMES})
 
 
-def device_option(default: str, more: str = "") -> Callable[[Command], Command]:
-    """Add --device with the given default; `more` names what this command takes beside."""
+def precision_option(command: Command) -> Command:
+    """Add --precision: of a device that names none."""
+    return click.option(
+        "--precision",
+        type=click.Choice(PRECISIONS),
+        help="Of a board whose --device names none.  [default: fp32]",
+    )(command)
+
+
+def device_option(
+    default: str, more: str = "", names: Sequence[str] = ()
+) -> Callable[[Command], Command]:
+    """Add --device with the given default; `more` says what this command takes beside, `names` completes it."""
     return click.option(
         "--device",
         default=default,
         show_default=True,
+        shell_complete=device_names(*names),
         help="What is measured: virtual:tx2 (simulated joules), onnxruntime:cpu (seconds on this machine), or a board "
         f"as BOARD:RUNTIME:PRECISION[:METER], such as jetson-orin-nx:tensorrt:fp16{more}.",
     )

@@ -13,8 +13,8 @@ from edgeecc.cli.budgets import (
     parse_budget_options,
     price_options,
     print_budgets,
-    progress_note,
 )
+from edgeecc.cli.completing import method_names
 from edgeecc.cli.config_file import config_option
 from edgeecc.cli.options import (
     compute_of_options,
@@ -24,15 +24,15 @@ from edgeecc.cli.options import (
     network_options,
     workspace_option,
 )
-from edgeecc.cli.output import ProgressLine, emit_json, print_table
+from edgeecc.cli.output import emit_json, print_table
+from edgeecc.cli.progress import ProgressDisplay
 from edgeecc.config import EccConfig, PruneConfig, TrainConfig, WspConfig
 from edgeecc.data.table import KNOWN
 from edgeecc.normalisation import parse_normalisation
 from edgeecc.peer_config import with_settings
 from edgeecc.schedule import parse_stage
-from edgeecc.solvers.table import METHODS
+from edgeecc.solvers.table import METHODS, WEIGHT_METHODS
 from edgeecc.solvers.table import method as method_row
-from edgeecc.units import Metric
 
 _PRUNING, _ECC, _WSP, _TRAINING = PruneConfig(), EccConfig(), WspConfig(), TrainConfig()
 
@@ -179,7 +179,8 @@ def method_options(command: Callable[..., Any]) -> Callable[..., Any]:
     "--method",
     default=_PRUNING.method,
     show_default=True,
-    help=f"Solver: {', '.join(METHODS)} (channels); wsp, eap, magnitude (single weights).",
+    help=f"Solver: {', '.join(METHODS)} (channels); {', '.join(WEIGHT_METHODS)} (single weights).",
+    shell_complete=method_names,
 )
 @click.option(
     "--input-mask",
@@ -243,7 +244,6 @@ def prune(
     from edgeecc.run_request import PruneRequest
     from edgeecc.sparsify import sparsify
     from edgeecc.training.parallel import job
-    from edgeecc.weight_methods import METHODS as WEIGHT_METHODS
 
     _drop_what_is_typed_over(ctx, options)
     request = PruneRequest(weights=model, budget=parsed, **_request_fields(options))
@@ -252,9 +252,9 @@ def prune(
         raise click.UsageError(
             f"{request.pruning.method} takes one budget, a share of energy; leave the others out"
         )
-    metric = Metric.ACCESSES if use_case is sparsify else parsed[0].metric
-    with ProgressLine("prune", quiet=ctx.obj["quiet"]) as line, job() as world:
-        result = use_case(request, on_step=_reporter(line, metric), world=world)
+    ctx.obj["forced"] = request.force
+    with ProgressDisplay(quiet=ctx.obj["quiet"]) as show, job() as world:
+        result = use_case(request, show, world=world)
     if as_json:
         emit_json(result)
     else:
@@ -317,21 +317,11 @@ def _settings_of(
     """Return the fields of the request that --set changes: the settings of the method, whatever their type."""
     if not texts:
         return {}
-    from edgeecc.weight_methods import METHODS as WEIGHT_METHODS
-
     if method == "ecc":
         return {"ecc": with_settings(ecc, texts)}
     if method in WEIGHT_METHODS:
         return {"wsp": with_settings(wsp, texts)}
     return {"settings": with_settings(method_row(method).settings(), texts)}
-
-
-def _reporter(line: ProgressLine, metric: Metric) -> Callable[..., None]:
-    def report(phase: str, step: Any) -> None:  # a Step; its class needs torch
-        note = f"{progress_note(step.cost, metric, step.values)}  loss {step.loss:.3f}"
-        line.update(step.step, step.steps, note, label=phase)
-
-    return report
 
 
 def _print(result: Dict[str, Any]) -> None:

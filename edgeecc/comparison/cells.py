@@ -13,7 +13,7 @@ from typing import Any, Dict, List, Mapping, Optional, cast
 from edgeecc.artifacts import read_json, write_json
 from edgeecc.comparison.figures import Row, Status
 from edgeecc.errors import ArtifactError
-from edgeecc.run_folder import RESULT_SCHEMA, RUN_SCHEMA, RunFolder
+from edgeecc.run_folder import RESULT_SCHEMA, RUN_SCHEMA, RunFolder, differing
 from edgeecc.run_request import PruneRequest
 
 CELL_SCHEMA = "edgeecc/cell/1"
@@ -123,11 +123,8 @@ def check_same(cell: Cell) -> None:
             )
         return
     found = read_json(folder.file(CELL_FILE), CELL_SCHEMA).get("asked")
-    before = _flat(found if isinstance(found, dict) else {})
-    now = _flat(cell.asked)
-    differing = [key for key in {**before, **now} if before.get(key) != now.get(key)]
-    if differing:
-        told = ", ".join(f"{key} {before.get(key)} (now {now.get(key)})" for key in differing[:3])
+    told = differing(found if isinstance(found, dict) else {}, cell.asked)
+    if told:
         raise ArtifactError(
             f"{folder.path} was made with {told}; one comparison has one set of settings: give the former ones, or "
             "another --out"
@@ -184,14 +181,3 @@ def _row(
         cuda_peak_bytes=spent.cuda_peak_bytes,
         threads=spent.threads,
     )
-
-
-def _flat(tree: Mapping[str, object], prefix: str = "") -> Dict[str, object]:
-    """Return dotted name -> value."""
-    flat: Dict[str, object] = {}
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            flat.update(_flat(value, f"{prefix}{key}."))
-        else:
-            flat[prefix + key] = value
-    return flat

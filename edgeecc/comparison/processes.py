@@ -15,15 +15,17 @@ import signal
 import sys
 import threading
 from dataclasses import dataclass, replace
-from multiprocessing.connection import wait
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Callable, Dict, List, Optional, Sequence, Tuple
 
 from edgeecc.comparison.cells import Cell, Spent, read_spent, write_spent
+from edgeecc.comparison.voice import Voice, heard
 from edgeecc.data.prefetch import usable_cores
 from edgeecc.errors import ArtifactError, EdgeeccError, brief
 from edgeecc.interrupts import no_interrupts
+from edgeecc.progress import OnProgress, Progress, silent
 
 if TYPE_CHECKING:
     from multiprocessing.context import SpawnProcess
@@ -38,6 +40,8 @@ _STATUS = Path("/proc/self/status")
 
 #: Called when a cell starts (False) and when its process has ended (True).
 OnCell = Callable[[Cell, bool], None]
+#: Called with what a cell's run tells.
+OnWord = Callable[[Cell, Progress], None]
 
 
 @dataclass(frozen=True)
@@ -94,7 +98,9 @@ def threads_each(jobs: int) -> int:
     return max(1, min(torch.get_num_threads(), usable_cores() // jobs))
 
 
-def run_cells(cells: Sequence[Cell], jobs: int, on_cell: OnCell) -> None:
+def run_cells(
+    cells: Sequence[Cell], jobs: int, on_cell: OnCell, on_word: OnWord = lambda cell, progress: None
+) -> None:
     """Run cells, each in a process of its own, `jobs` at once; a cell that fails lets the others go on.
 
     What became of a cell is in its folder. When this is interrupted, every process is stopped first; what they
@@ -102,21 +108,29 @@ def run_cells(cells: Sequence[Cell], jobs: int, on_cell: OnCell) -> None:
     """
     level, threads = logging.getLogger().getEffectiveLevel(), threads_each(jobs)
     waiting = list(cells)
-    running: Dict[int, Tuple[SpawnProcess, Cell]] = {}
+    running: Dict[int, Tuple[SpawnProcess, Cell, Connection]] = {}
+    voices: Dict[Connection, Cell] = {}
     try:
         while waiting or running:
             while waiting and len(running) < jobs:
                 cell = waiting.pop(0)
                 on_cell(cell, False)
-                process = _start(Job(cell, threads, level))
-                running[process.sentinel] = (process, cell)
-            ready = wait(list(running))
+                process, voice = _start(Job(cell, threads, level))
+                running[process.sentinel] = (process, cell, voice)
+                voices[voice] = cell
+            ready = wait([*running, *voices])
+            for voice in [one for one in voices if one in ready]:
+                _listen(voice, voices, on_word)
             for sentinel in [one for one in running if one in ready]:
-                process, cell = running.pop(sentinel)
+                process, cell, voice = running.pop(sentinel)
+                while voice in voices and voice.poll():
+                    _listen(voice, voices, on_word)
                 _end(process, cell)
                 on_cell(cell, True)
     finally:
-        _stop([process for process, _ in running.values()])
+        for voice in voices:
+            voice.close()  # what is still said shall fail, not wait
+        _stop([process for process, *_ in running.values()])
 
 
 def peak_memory() -> int:
@@ -142,21 +156,22 @@ def cuda_peak_memory() -> int:
     return sum(torch.cuda.max_memory_allocated(gpu) for gpu in range(torch.cuda.device_count()))
 
 
-def work(job: Job) -> None:
+def work(job: Job, out: Connection) -> None:
     """Run a cell: what its process does. It exits with 1 where the cell fails and with 130 where it is stopped."""
     threading.Thread(target=_leave_with_parent, daemon=True).start()
-    logging.basicConfig(level=job.log_level, format="%(levelname)s %(name)s: %(message)s")
+    voice = Voice(out)
+    logging.basicConfig(level=job.log_level, handlers=[voice])
     import torch
 
     from edgeecc import prune  # noqa: F401  # loaded before the clock starts
 
     torch.set_num_threads(job.threads)
     signal.signal(signal.SIGTERM, _stopped)  # until here it simply ends the process
-    carry_out(job)
+    carry_out(job, voice.tell)
 
 
-def carry_out(job: Job) -> None:
-    """Prune as the cell asks, and note what that took.
+def carry_out(job: Job, on_progress: OnProgress = silent) -> None:
+    """Prune as the cell asks, note what that took, and pass on what it tells.
 
     Raises: SystemExit where the cell fails or is stopped; any error that is no EdgeeccError as it is, a bug of ours
         or of the user's network, whose traceback is wanted.
@@ -164,8 +179,13 @@ def carry_out(job: Job) -> None:
     from edgeecc.prune import prune
 
     clock = Clock(job)
+
+    def tell(progress: Progress) -> None:
+        clock.tick()
+        on_progress(progress)
+
     try:
-        prune(job.cell.request, on_step=lambda phase, step: clock.tick())
+        prune(job.cell.request, tell)
     except KeyboardInterrupt:
         clock.note()
         sys.exit(EXIT_STOPPED)
@@ -178,13 +198,27 @@ def carry_out(job: Job) -> None:
     clock.note()
 
 
-def _start(job: Job) -> SpawnProcess:
-    process = multiprocessing.get_context("spawn").Process(
-        target=work, args=(job,), name=job.cell.name
-    )
+def _start(job: Job) -> Tuple[SpawnProcess, Connection]:
+    """Start a cell's process; return it and what it is heard by."""
+    context = multiprocessing.get_context("spawn")
+    ear, out = context.Pipe(duplex=False)
+    process = context.Process(target=work, args=(job, out), name=job.cell.name)
     with no_interrupts():
         process.start()
-    return process
+    out.close()  # it is the other process's now, whose end is the end of it
+    return process, ear
+
+
+def _listen(voice: Connection, voices: Dict[Connection, Cell], on_word: OnWord) -> None:
+    """Take in one word of a cell's process, or that it says no more."""
+    try:
+        progress = heard(voice.recv_bytes())
+    except (EOFError, OSError):
+        del voices[voice]
+        voice.close()
+        return
+    if progress is not None:
+        on_word(voices[voice], progress)
 
 
 def _end(process: SpawnProcess, cell: Cell) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 
 from edgeecc.cost.product import ProductModel
 from edgeecc.cost.terms import Term, layer_terms, spec_groups
-from edgeecc.graph.spec import NetworkSpec
+from edgeecc.graph.spec import NetworkSpec, Widths
 from edgeecc.units import Metric
 
 METER = "exact count"
@@ -39,4 +39,13 @@ def size_cost(spec: NetworkSpec) -> ProductModel:
         terms=terms,
         coefficients=np.array(dense, dtype=np.float64),
         constant=float(ELEMENT_BYTES * sum(1 for p in spec.parameters if not p.shape)),
+    )
+
+
+def parameter_count(spec: NetworkSpec, widths: Widths) -> int:
+    """Return the number of trained parameters at the given widths."""
+    trained = [parameter for parameter in spec.parameters if parameter.trained]
+    return sum(
+        math.prod(form.at(widths) for form in spec.parameter_form(parameter))
+        for parameter in trained
     )

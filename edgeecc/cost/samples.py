@@ -18,7 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
 
-from edgeecc.errors import ArtifactError
+from edgeecc.cost.store_checks import HEAP_BYTES, as_counts, as_figure, as_object, wrong_layout
+from edgeecc.errors import ArtifactError, brief
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS identity (key TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -57,6 +58,8 @@ CREATE TABLE IF NOT EXISTS conditions (
 CREATE TABLE IF NOT EXISTS about (told TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS failures (number INTEGER PRIMARY KEY, why TEXT NOT NULL);
 """
+#: What a store consists of.
+_TABLES = ("identity", "samples", "repeats", "set_aside", "conditions", "about", "failures")
 #: Columns that stores written before boards had names lack.
 _LATER = {"board": "TEXT", "checked": "INTEGER"}
 #: Numbers of the two anchors, which are measured but never fitted.
@@ -136,6 +139,10 @@ class SampleStore:
     def __init__(
         self, path: Path, identity: Mapping[str, object], *, read_only: bool = False
     ) -> None:
+        if path.is_symlink() and not read_only:
+            raise ArtifactError(
+                f"{path} is a link, and samples are written only where they are asked for; put the file there"
+            )
         self.path = path
         self._doing = "read" if read_only else "write"
         wanted = {key: json.dumps(value, sort_keys=True) for key, value in identity.items()}
@@ -143,13 +150,18 @@ class SampleStore:
             mode = "ro" if read_only else "rwc"
             address = f"{path.resolve().as_uri()}?mode={mode}"
             self._db = sqlite3.connect(address, timeout=5.0, isolation_level=None, uri=True)
+        except sqlite3.Error as error:
+            raise self._fault(error) from error
+        try:
+            self._check_layout()
             if not read_only:
                 self._prepare()
             found = dict(self._db.execute("SELECT key, value FROM identity").fetchall())
             if not found and not read_only:
                 self._db.executemany("INSERT INTO identity VALUES (?, ?)", wanted.items())
-        except sqlite3.Error as error:
-            raise self._fault(error) from error
+        except (sqlite3.Error, ArtifactError, MemoryError, ValueError) as error:
+            self._db.close()
+            raise error if isinstance(error, ArtifactError) else self._fault(error) from error
         differing = sorted(key for key in wanted if found and found.get(key) != wanted[key])
         if differing:
             self._db.close()
@@ -191,12 +203,10 @@ class SampleStore:
             return {
                 key: value
                 for (told,) in self._query("SELECT told FROM about")
-                for key, value in json.loads(told).items()
+                for key, value in as_object(told).items()
             }
-        except (ValueError, TypeError, AttributeError) as error:
-            raise ArtifactError(
-                f"{self.path} is damaged: {error}; move it away and calibrate again"
-            ) from error
+        except (ValueError, TypeError, RecursionError) as error:
+            raise self._damaged(brief(error)) from error
 
     def tell(self, about: Mapping[str, object]) -> None:
         """Keep what is to be told of the device, JSON-ready, in place of what was.
@@ -269,10 +279,13 @@ class SampleStore:
     def _rows(self, found: Sequence[Tuple[Any, ...]], *, repeat: bool) -> List[Row]:
         try:
             return [_row(values, repeat=repeat) for values in found]
-        except (ValueError, TypeError) as error:
-            raise ArtifactError(
-                f"{self.path} is damaged: {error}; move it away and calibrate again"
-            ) from error
+        except (ValueError, TypeError, OverflowError, RecursionError) as error:
+            raise self._damaged(brief(error)) from error
+
+    def _check_layout(self) -> None:
+        what = wrong_layout(self._db, _TABLES)
+        if what:
+            raise self._damaged(what)
 
     def _prepare(self) -> None:
         self._db.execute("PRAGMA journal_mode=WAL")
@@ -306,17 +319,22 @@ class SampleStore:
     def _query(self, statement: str, *values: object) -> List[Tuple[Any, ...]]:
         try:
             return self._db.execute(statement, values).fetchall()
-        except sqlite3.Error as error:
+        except (sqlite3.Error, MemoryError, UnicodeDecodeError) as error:
             raise self._fault(error) from error
 
-    def _fault(self, error: sqlite3.Error) -> ArtifactError:
+    def _fault(self, error: Exception) -> ArtifactError:
         # A store of another layout is an OperationalError too, but no disk space mends it.
+        if isinstance(error, MemoryError):
+            return self._damaged(f"SQLite needs more than {HEAP_BYTES} bytes for it")
         layout = any(word in str(error) for word in ("column", "no such table"))
         if isinstance(error, sqlite3.OperationalError) and not layout:
             return ArtifactError(
                 f"cannot {self._doing} {self.path}: {error}; free space or choose another --workspace"
             )
-        return ArtifactError(f"{self.path} is damaged: {error}; move it away and calibrate again")
+        return self._damaged(brief(error))
+
+    def _damaged(self, what: str) -> ArtifactError:
+        return ArtifactError(f"{self.path} is damaged: {what}; move it away and calibrate again")
 
 
 def _values(row: Row) -> Tuple[object, ...]:
@@ -336,14 +354,14 @@ def _conditions(rows: Sequence[Row]) -> List[Tuple[object, ...]]:
 def _row(values: Tuple[Any, ...], *, repeat: bool) -> Row:
     number, widths, value, error, spread, latency, windows, runs, converged, board = values
     return Row(
-        number,
-        tuple(int(width) for width in json.loads(widths)),
-        float(value),
-        error,
-        spread,
-        latency,
-        windows,
-        runs,
+        int(as_figure(number, "number")),
+        as_counts(widths),
+        as_figure(value, "value"),
+        None if error is None else as_figure(error, "standard error"),
+        None if spread is None else as_figure(spread, "spread"),
+        None if latency is None else as_figure(latency, "latency"),
+        int(as_figure(windows, "windows")),
+        int(as_figure(runs, "runs")),
         bool(converged),
         board="" if board is None else str(board),
         repeat=repeat,

@@ -19,8 +19,8 @@ from edgeecc.normalisation import Normalisation
 DEFAULT_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 #: Of the training pixels.
 NORMALISATION = Normalisation((0.2860,), (0.3530,))
-#: Largest number of bytes that an IDX file may unpack to.
-MAX_BYTES = 2**28
+#: Largest number of bytes that an IDX file may unpack to; the training images take 47 MB.
+MAX_BYTES = 2**26
 
 
 def load_fashion_mnist(rest: str, request: DataRequest) -> Loaded:

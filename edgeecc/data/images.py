@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 #: Largest image that is decoded, pixels: above any camera, just below what Pillow refuses as a decompression bomb.
 MAX_PIXELS = 178_000_000
+#: Images up to so many pixels are decoded whatever they take on disk; larger ones must have a byte for so many pixels:
+#: a flat image of 178 million pixels takes a kilobyte in some formats and a gigabyte in memory.
+ANY_PIXELS, PIXELS_A_BYTE = 2**25, 256
 #: First bytes of a file, and Pillow's class for it. Named here, because `Image.open` warns of large images through
 #: the process's warning filters, which threads must not change, and tries formats that no data set needs.
 FORMATS = (
@@ -45,9 +48,7 @@ def opened(name: str, encoded: Encoded) -> Iterator[Image]:
             head = stream.read(8)
             stream.seek(0)
             image = _decoder(head)(stream)
-            pixels = image.width * image.height
-            if pixels > MAX_PIXELS:
-                raise ValueError(f"{pixels} pixels, more than {MAX_PIXELS}")  # noqa: TRY301  # told below
+            _check_pixels(image.width * image.height, encoded)
             yield image
     except Exception as error:  # decoders of damaged files raise whatever they trip over
         raise DataError(
@@ -57,6 +58,16 @@ def opened(name: str, encoded: Encoded) -> Iterator[Image]:
 
 def _stream(encoded: Encoded) -> Union[io.BytesIO, io.BufferedReader]:
     return io.BytesIO(encoded) if isinstance(encoded, bytes) else encoded.open("rb")
+
+
+def _check_pixels(pixels: int, encoded: Encoded) -> None:
+    size = len(encoded) if isinstance(encoded, bytes) else encoded.stat().st_size
+    if pixels > MAX_PIXELS:
+        raise ValueError(f"{pixels} pixels, more than {MAX_PIXELS}")
+    if pixels > max(ANY_PIXELS, PIXELS_A_BYTE * size):
+        raise ValueError(
+            f"{pixels} pixels in {size} bytes would take far more memory than the file"
+        )
 
 
 def _decoder(head: bytes) -> Type[ImageFile]:

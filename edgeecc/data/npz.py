@@ -6,6 +6,7 @@ import math
 import zipfile
 import zlib
 from pathlib import Path
+from tokenize import TokenError
 from typing import IO, Any, Dict, Mapping, Tuple
 
 import numpy as np
@@ -17,6 +18,8 @@ from edgeecc.errors import DataError, brief
 #: Largest header of an array, bytes; those of plain arrays take 128.
 MAX_HEADER = 4096
 PACKINGS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+#: What the readers of an archive, of a packed entry and of an array's header raise beside Python's usual errors.
+_BROKEN = (zipfile.BadZipFile, zlib.error, SyntaxError, TokenError, MemoryError)
 READERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 
 
@@ -36,7 +39,7 @@ def read_npz(
             return {name: _read(archive, name, dtype, max_bytes) for name, dtype in wanted.items()}
     except KeyError as error:
         raise DataError(f"{path} lacks an array: {error.args[0]}; copy it again") from error
-    except (OSError, EOFError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+    except (OSError, EOFError, ValueError, RuntimeError, *_BROKEN) as error:
         raise DataError(f"{path} is damaged: {brief(error)}; copy it again") from error
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
 import tarfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Dict, Iterator, List, Sequence, Tuple
+from typing import BinaryIO, Dict, Iterator, List, Optional, Sequence, Tuple
 
 import numpy as np
 import numpy.typing as npt
@@ -72,17 +73,30 @@ class ShardImages:
             raise DataError(f"cannot read {shard}: {error.strerror}; put it back") from error
 
 
+class _Bounded(io.BufferedReader):
+    """A file that is asked for no more than it holds.
+
+    A header may promise any size, and a read takes the memory for what is promised before it sees what is there.
+    """
+
+    def read(self, size: Optional[int] = -1) -> bytes:
+        """Return at most `size` bytes, and no more than are left; all that are left where it is negative."""
+        left = max(0, os.fstat(self.fileno()).st_size - self.tell())
+        return super().read(left if size is None or size < 0 else min(size, left))
+
+
 def _samples(shard: Path) -> List[Tuple[int, int, int]]:
     """Return offset and size of the image, and the label, of every sample of a shard."""
     found = []
     try:
-        with tarfile.open(shard, "r:") as archive, shard.open("rb") as stream:
+        with _Bounded(shard.open("rb", buffering=0)) as headers, shard.open("rb") as stream:
+            archive = tarfile.open(fileobj=headers, mode="r:")  # noqa: SIM115  # holds nothing of its own
             for key, members in _grouped(_members(archive, stream)):
                 image = _one_of(members, IMAGES, key)
                 label = _one_of(members, LABELS, key)
                 stream.seek(label.offset)
                 found.append((image.offset, image.size, _label(label, stream.read(label.size))))
-    except (OSError, ValueError, EOFError, tarfile.TarError) as error:
+    except (OSError, OverflowError, ValueError, EOFError, tarfile.TarError) as error:
         raise DataError(f"{shard} is no shard of samples: {brief(error)}; pack it again") from error
     return found
 

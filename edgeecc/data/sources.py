@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import Callable, Optional, Tuple, cast
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -16,6 +18,9 @@ from edgeecc.errors import ConfigError, DataError
 from edgeecc.normalisation import Normalisation
 from edgeecc.plugins import call_own, resolve
 from edgeecc.training.task import Task
+
+#: Images of each split that its digest looks at, evenly from all of them (ours: many enough to notice another set).
+DIGEST_IMAGES = 16
 
 
 @dataclass(frozen=True)
@@ -85,6 +90,24 @@ def load(
     return DataBundle(
         text, train, val, classes, "segmentation" if source.pixels else "classification"
     )
+
+
+def digest_of(data: DataBundle) -> str:
+    """Return the hex digest of what tells a data set from another one: its sizes, and some images and their labels.
+
+    Of a function of the user's own only labels count: its images may be altered at random.
+    """
+    found = hashlib.sha256()
+    is_known = data.name.partition(":")[0] in SOURCES
+    for split in (data.train, data.val):
+        found.update(f"{len(split)}".encode())
+        places = np.linspace(0, len(split) - 1, min(len(split), DIGEST_IMAGES))
+        for place in places.astype(np.int64).tolist():  # one by one: maps of pixels are large
+            image, label = split.take([place])
+            found.update(f"{tuple(label.shape)}".encode() + label.numpy().tobytes())
+            if is_known:
+                found.update(f"{tuple(image.shape)}".encode() + image.numpy().tobytes())
+    return found.hexdigest()
 
 
 def _own(text: str) -> DataBundle:

@@ -16,12 +16,12 @@ import threading
 from collections import deque
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Deque, Optional, Sequence, Tuple
+from typing import Deque, Optional, Sequence, Tuple, Union
 
-from edgeecc.cost.samples import Row
+from edgeecc.cost.samples import Failure, Row
 from edgeecc.errors import MeterError
 from edgeecc.fleet.boards import Board, arguments
-from edgeecc.fleet.wire import MAX_LINE, check_greeting, read_row, task_line
+from edgeecc.fleet.wire import MAX_LINE, check_greeting, read_answer, task_line
 
 #: Starts in a row before a board is called gone, and seconds before the first of them is repeated, then doubled.
 STARTS = 3
@@ -29,6 +29,8 @@ PAUSE_S = 0.5
 #: Seconds in which a process may end by itself once it has nothing more to do.
 _STOP_S = 0.5
 _LAST_WORDS = 2000
+#: What came of a variant, the meter's name, and seconds from question to answer.
+Told = Tuple[Union[Row, Failure], str, float]
 
 
 @dataclass(frozen=True)
@@ -79,10 +81,10 @@ class BoardProcess:
         self._stopped = threading.Event()
         self._busy = threading.Lock()
 
-    def measure(self, number: int, widths: Sequence[int]) -> Tuple[Row, str, float]:
+    def measure(self, number: int, widths: Sequence[int]) -> Told:
         """Measure a variant.
 
-        Returns: its row, the meter's name, and the wall time in seconds from question to answer.
+        Returns: its row, or why it cannot be built; the meter's name; the wall time in seconds, question to answer.
         Raises: MeterError saying why the board gives no measurement.
         """
         with self._busy:
@@ -102,17 +104,17 @@ class BoardProcess:
         with self._busy:  # who measures has noticed by now
             self._end()
 
-    def _ask(self, number: int, widths: Sequence[int]) -> Tuple[Row, str, float]:
+    def _ask(self, number: int, widths: Sequence[int]) -> Told:
         try:
             process = self._running()
             started = perf_counter()
             self._write(process, task_line(number, widths))
             line = self._line(process, self.order.sample_s, f"variant {number}")
-            row, meter = read_row(line, number, widths)
+            found, meter = read_answer(line, number, widths)
         except MeterError:
             self._end()  # whatever it says next is no answer to what is asked next
             raise
-        return row, meter, perf_counter() - started
+        return found, meter, perf_counter() - started
 
     def _running(self) -> subprocess.Popen[bytes]:
         """Return the process, started and greeted where there was none."""

@@ -15,9 +15,9 @@ import os
 import tempfile
 import time
 import uuid
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple, Union
 
-from edgeecc.cost.samples import Row
+from edgeecc.cost.samples import Failure, Row
 from edgeecc.errors import FleetError, MeterError, RuntimeUnavailableError, brief
 from edgeecc.fleet.board_process import BoardProcess, Order
 from edgeecc.fleet.boards import Board
@@ -152,7 +152,7 @@ class Dispatcher:
     def _cluster(self) -> Any:
         """Return a cluster on this machine: a scheduler in this process, a process a board, no dashboard, own ports."""
         scratch = self._stack.enter_context(tempfile.TemporaryDirectory(prefix="edgeecc-fleet-"))
-        here = {"host": "127.0.0.1", "dashboard": False, "dashboard_address": None}
+        here = {"host": "127.0.0.1", "dashboard": False, "dashboard_address": "127.0.0.1:0"}
         workers = {
             board.name: {
                 "cls": self._dask.Nanny,
@@ -221,15 +221,18 @@ def measure_batch(board: Board, order: Order, batch: Batch) -> Answer:
             process.close()
         process = _driven[board.name] = BoardProcess(board, order)
         atexit.register(process.close)
-    rows: List[Tuple[Row, float]] = []
+    found: List[Tuple[Union[Row, Failure], float]] = []
     meter = ""
     for number, widths in batch.tasks:
         try:
-            row, meter, wall_s = process.measure(number, list(widths.values()))
+            one, by, wall_s = process.measure(number, list(widths.values()))
         except MeterError as error:
-            return Answer(tuple(rows), meter, str(error))
-        rows.append((row, wall_s))
-    return Answer(tuple(rows), meter)
+            return Answer(tuple(found), meter, str(error))
+        if isinstance(one, Failure) and number < 0:  # without anchors it can be held to nothing
+            return Answer(tuple(found), meter, f"it cannot build variant {number}: {one.why}")
+        found.append((one, wall_s))
+        meter = by or meter
+    return Answer(tuple(found), meter)
 
 
 def end_boards() -> None:

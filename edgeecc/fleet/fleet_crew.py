@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 from time import perf_counter
-from typing import Dict, Iterator, List, Mapping, Protocol, Sequence, Tuple, Union
+from typing import Dict, Iterator, List, Mapping, Protocol, Sequence, Tuple
 
-from edgeecc.cost.samples import DENSE, THINNEST, Check, Row
-from edgeecc.crew import Task
+from edgeecc.cost.samples import DENSE, THINNEST, Row
+from edgeecc.crew import Found, Task
 from edgeecc.errors import FleetError
 from edgeecc.fleet.board_process import Order
 from edgeecc.fleet.boards import Board
@@ -73,7 +73,7 @@ class FleetCrew:
         """What the progress line says."""
         return f"{self._roster.alive()} of {len(self._roster.posts)} boards"
 
-    def measure(self, tasks: Sequence[Task], repeats: Sequence[Row]) -> Iterator[Union[Row, Check]]:
+    def measure(self, tasks: Sequence[Task], repeats: Sequence[Row]) -> Iterator[Found]:
         """Measure variants on all boards at once.
 
         Raises: FleetError when no board is left, the scheduler is gone, or a variant takes boards down.
@@ -129,7 +129,7 @@ class FleetCrew:
                 self._hands.submit(batch)
                 batch = self._roster.next(name, perf_counter())
 
-    def _take_in(self) -> Iterator[Union[Row, Check]]:
+    def _take_in(self) -> Iterator[Found]:
         for batch, answer in self._hands.collect(POLL_S):
             answer = self._of_one_meter(answer)
             before = set(self._roster.posts[batch.board].out)

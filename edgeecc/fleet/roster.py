@@ -1,8 +1,9 @@
 """Who of a fleet measures what next, and what becomes of it: plain bookkeeping, without processes or clocks.
 
 Every sample is handed to one board. It counts when it arrives, and is handed out again when its board is gone or a
-canary condemns what the board measured since its last good one. A board that was slow or gone rests and must then
-measure a good canary; one that does so too often in a row, or never answered, is given up.
+canary condemns what the board measured since its last good one. One that cannot be built on a board is not handed out
+again, for all boards are of one kind. A board that was slow or gone rests and must then measure a good canary; one that
+does so too often in a row, or never answered, is given up.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ from typing import (
     Union,
 )
 
-from edgeecc.cost.samples import Check, Row
-from edgeecc.crew import Task
+from edgeecc.cost.samples import Check, Failure, Row
+from edgeecc.crew import Found, Task
 from edgeecc.errors import FleetError
 from edgeecc.fleet.watch import Canary, complaint
 from edgeecc.fleet_config import FleetConfig
@@ -68,12 +69,12 @@ class Answer:
     """What came of a batch.
 
     Args:
-        rows: of the first variants of the batch, each with its wall time in seconds.
+        found: of the first variants of the batch: the row, or why it cannot be built, and the wall time in seconds.
         meter: name, empty where nothing was measured.
         fault: why the rest is missing; empty when nothing is.
     """
 
-    rows: Tuple[Tuple[Row, float], ...]
+    found: Tuple[Tuple[Union[Row, Failure], float], ...]
     meter: str = ""
     fault: str = ""
 
@@ -134,6 +135,7 @@ class Roster:
         self._queue: Deque[Task] = deque()
         self._wanted: Set[int] = set()
         self._blamed: Dict[int, Set[str]] = {}
+        self._failed: Dict[int, Failure] = {}
         self._tickets = itertools.count()
         self._begun = False
 
@@ -193,9 +195,7 @@ class Roster:
         post.out[batch.ticket] = batch
         return batch
 
-    def take(
-        self, board: str, ticket: int, answer: Answer, now_s: float
-    ) -> Iterator[Union[Row, Check]]:
+    def take(self, board: str, ticket: int, answer: Answer, now_s: float) -> Iterator[Found]:
         """Take in what came of a batch and yield what is to be kept; batches that are not out are ignored.
 
         Raises: FleetError when a variant has taken down too many boards.
@@ -204,13 +204,16 @@ class Roster:
         batch = post.out.pop(ticket, None)
         if batch is None:
             return
-        for row, wall_s in answer.rows:
+        for found, wall_s in answer.found:
+            if isinstance(found, Failure):
+                yield from self._could_not_be_built(post, found)
+                continue
             post.walls_s.append(wall_s)
             post.busy_s += wall_s
             post.measured += 1
-            yield from self._arrived(post, batch, row, wall_s, now_s)
+            yield from self._arrived(post, batch, found, wall_s, now_s)
         if answer.fault:
-            left = batch.tasks[len(answer.rows) :]
+            left = batch.tasks[len(answer.found) :]
             self._give_back(post, batch, left)
             self._blame(post, batch, left, answer.fault)
             self.lose(board, answer.fault, now_s, never=post.measured == 0)
@@ -292,9 +295,23 @@ class Roster:
             return 1
         return max(1, min(MAX_BATCH, int(self._config.batch_s / max(1e-9, median(post.walls_s)))))
 
+    def _could_not_be_built(self, post: Post, failure: Failure) -> Iterator[Failure]:
+        """Note a variant that failed on a board, for all boards; what another has measured of it stays."""
+        if failure.number not in self._failed:
+            log.warning(
+                "board %s cannot build variant %d: %s", post.name, failure.number, failure.why
+            )
+            self._failed[failure.number] = failure
+        for one in self.posts.values():
+            one.owed = deque(task for task in one.owed if task[0] != failure.number)
+        self._queue = deque(task for task in self._queue if task[0] != failure.number)
+        if failure.number in self._wanted:
+            self._wanted.discard(failure.number)
+            yield failure
+
     def _arrived(
         self, post: Post, batch: Batch, row: Row, wall_s: float, now_s: float
-    ) -> Iterator[Union[Row, Check]]:  # fmt: skip
+    ) -> Iterator[Found]:  # fmt: skip
         if batch.kind == "canary":
             yield from self._judged(post, Canary(row, wall_s), now_s)
         elif batch.kind == "shared":
@@ -305,13 +322,17 @@ class Roster:
             post.samples += 1
             yield _of(row, post, repeat=False)
 
-    def _judged(self, post: Post, canary: Canary, now_s: float) -> Iterator[Union[Row, Check]]:
+    def _judged(self, post: Post, canary: Canary, now_s: float) -> Iterator[Found]:
         start = post.start or canary
         why = complaint(canary, start, self._config.drift, self._config.slow_factor)
         if why:
             yield Check(post.name, fine=False)
-            self._queue.extend(post.unchecked)
-            self._wanted.update(number for number, _ in post.unchecked)
+            again = [task for task in post.unchecked if task[0] not in self._failed]
+            self._queue.extend(again)
+            self._wanted.update(number for number, _ in again)
+            yield from (
+                self._failed[number] for number, _ in post.unchecked if number in self._failed
+            )
             post.samples -= len(post.unchecked)
             post.unchecked.clear()
             self._stop(post, "slow", why, now_s, never=False)
@@ -347,6 +368,7 @@ class Roster:
         return tickets
 
     def _give_back(self, post: Post, batch: Batch, tasks: Sequence[Task]) -> None:
+        tasks = [task for task in tasks if task[0] not in self._failed]
         if batch.kind == "samples":
             self._queue.extendleft(reversed(tasks))
         elif batch.kind == "shared":

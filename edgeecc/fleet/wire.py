@@ -6,11 +6,11 @@ The board greets with what it measures; then each line asked is a variant and ea
 from __future__ import annotations
 
 import json
-import math
-from typing import Any, Dict, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, Mapping, Optional, Sequence, Tuple, Union
 
 from edgeecc import __version__
-from edgeecc.cost.samples import THINNEST, Row
+from edgeecc.artifacts import figure, parse_json
+from edgeecc.cost.samples import THINNEST, Failure, Row
 from edgeecc.errors import ConfigError, MeterError
 from edgeecc.graph.spec import NetworkSpec, Widths
 
@@ -18,6 +18,8 @@ from edgeecc.graph.spec import NetworkSpec, Widths
 MAX_LINE = 2**20
 MAX_NUMBER = 2**31
 _MAX_COUNT = 10**12
+#: Longest reason why a variant cannot be built, characters.
+MAX_WHY = 1000
 #: Longest conditions, characters of JSON.
 MAX_CONDITIONS = 2**14
 
@@ -55,7 +57,7 @@ def read_task(line: str, spec: NetworkSpec) -> Tuple[int, Widths]:
     Raises: ConfigError when it is none of this network.
     """
     try:
-        found = json.loads(line) if len(line) <= MAX_LINE else None
+        found = parse_json(line) if len(line) <= MAX_LINE else None
     except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict) or set(found) != {"number", "widths"}:
@@ -88,12 +90,29 @@ def row_object(row: Row, meter: str) -> Dict[str, object]:
     }
 
 
-def read_row(line: bytes, number: int, widths: Sequence[int]) -> Tuple[Row, str]:
-    """Return the measurement of a variant and the meter's name, of a board's answer.
+def failure_object(failure: Failure) -> Dict[str, object]:
+    """Return what is sent of a variant that cannot be built."""
+    why = " ".join("".join(c if c.isprintable() else " " for c in failure.why).split())
+    return {"number": failure.number, "failed": why[:MAX_WHY] or "no reason was told"}
 
-    Raises: MeterError when it is no measurement of that variant.
+
+def read_answer(line: bytes, number: int, widths: Sequence[int]) -> Tuple[Union[Row, Failure], str]:
+    """Return what a board says of a variant: its measurement with the meter's name, or that it cannot be built.
+
+    Raises: MeterError when it is neither, or of another variant.
     """
     found = _object(line)
+    if "failed" not in found:
+        return _row(found, number, widths)
+    why = found["failed"]
+    if found.get("number") != number:
+        raise MeterError(f"it answered with variant {_short(found.get('number'))}, not {number}")
+    if not isinstance(why, str) or not 0 < len(why) <= MAX_WHY or not why.isprintable():
+        raise MeterError(f"it could not build variant {number} for a reason that it did not tell")
+    return Failure(number, why), ""
+
+
+def _row(found: Mapping[str, Any], number: int, widths: Sequence[int]) -> Tuple[Row, str]:
     if found.get("number") != number or found.get("widths") != list(widths):
         raise MeterError(f"it answered with variant {_short(found.get('number'))}, not {number}")
     meter = found.get("meter")
@@ -107,9 +126,7 @@ def read_row(line: bytes, number: int, widths: Sequence[int]) -> Tuple[Row, str]
     value = _figure(found, "value")
     if value is None or value <= 0.0:
         raise MeterError(f"it answered with value {value}, which is not positive")
-    conditions = found.get("conditions", {})
-    if not isinstance(conditions, dict) or len(json.dumps(conditions)) > MAX_CONDITIONS:
-        raise MeterError(f"it answered with conditions {_short(conditions)}")
+    conditions = _conditions(found.get("conditions", {}))
     dropped = found.get("dropped", 0)
     if not _is_count(dropped, _MAX_COUNT, 0):
         raise MeterError(f"it answered with dropped {_short(dropped)}, no count")
@@ -129,9 +146,19 @@ def read_row(line: bytes, number: int, widths: Sequence[int]) -> Tuple[Row, str]
     return row, meter
 
 
+def _conditions(found: object) -> Mapping[str, Any]:
+    try:
+        fine = isinstance(found, dict) and len(json.dumps(found)) <= MAX_CONDITIONS
+    except RecursionError:
+        fine = False
+    if not fine:
+        raise MeterError(f"it answered with conditions {_short(type(found).__name__)}, too large")
+    return found  # type: ignore[return-value]  # a dict
+
+
 def _object(line: bytes) -> Mapping[str, Any]:
     try:
-        found = json.loads(line.decode())
+        found = parse_json(line.decode())
     except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
@@ -141,16 +168,12 @@ def _object(line: bytes) -> Mapping[str, Any]:
 
 def _figure(found: Mapping[str, Any], key: str) -> Optional[float]:
     """Return a figure, which may be absent but not negative."""
-    value = found.get(key)
-    if value is None:
+    if found.get(key) is None:
         return None
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, (int, float))
-        or not 0.0 <= value < math.inf
-    ):
-        raise MeterError(f"it answered with {key} {_short(value)}, no finite figure")
-    return float(value)
+    value = figure(found[key])
+    if value is None or value < 0.0:
+        raise MeterError(f"it answered with {key} {_short(found[key])}, no finite figure")
+    return value
 
 
 def _is_count(value: object, most: int, least: int = 1) -> bool:

@@ -2,21 +2,36 @@
 
 from __future__ import annotations
 
-from typing import Dict, List, Sequence, Tuple
+import math
+from typing import Dict, List, Mapping, Sequence, Tuple
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 from onnx import numpy_helper, shape_inference
 
-from edgeecc.errors import GraphError
+from edgeecc.errors import GraphError, brief
 from edgeecc.graph.onnx_rules import rule_for
-from edgeecc.graph.provenance import FREE, Context, FollowError, Node, Tag, touched, units_of
+from edgeecc.graph.provenance import (
+    FREE,
+    Context,
+    FollowError,
+    Node,
+    Tag,
+    fitting,
+    touched,
+    units_of,
+)
 from edgeecc.graph.spec import NetworkSpec
 
 #: Constants up to this many elements are read as shapes, axes and the like.
 MAX_SHAPE_ELEMENTS = 4096
 #: Longest axis that is followed; a flattened feature map of any real network is shorter.
 MAX_AXIS = 2**24
+#: Most indices of all axes of all tensors together: each takes eight bytes, and a file of a kilobyte can promise any.
+MAX_INDICES = 2**25
+#: Largest tensor: nothing computes with more elements.
+MAX_ELEMENTS = 2**48
 
 
 def trace_channels(model: onnx.ModelProto, spec: NetworkSpec) -> Dict[str, Tag]:
@@ -34,7 +49,8 @@ def trace_channels(model: onnx.ModelProto, spec: NetworkSpec) -> Dict[str, Tag]:
         if value.name not in tags:
             tags[value.name] = _free_tag(_shape(context, value.name))
     for proto in model.graph.node:
-        node = Node(proto, [tags.get(name) if name else None for name in proto.input], context)
+        with fitting(proto):
+            node = Node(proto, [tags.get(name) if name else None for name in proto.input], context)
         tags.update(zip(proto.output, _results(node, proto, context)))
         tags.update(node.adopted)
     for value in model.graph.output:
@@ -100,13 +116,9 @@ def _context(model: onnx.ModelProto, spec: NetworkSpec) -> Context:
         dims = value.type.tensor_type.shape.dim
         if all(dim.HasField("dim_value") and dim.dim_value >= 0 for dim in dims):
             shapes.setdefault(value.name, tuple(int(dim.dim_value) for dim in dims))
-    for name, shape in shapes.items():
-        if max(shape, default=0) > MAX_AXIS:
-            raise GraphError(
-                f"{name} of the ONNX graph is {'x'.join(map(str, shape))}; axes may have {MAX_AXIS} indices"
-            )
+    _check_sizes(shapes)
     constants = {
-        tensor.name: numpy_helper.to_array(tensor).astype(np.int64)
+        tensor.name: array_of(tensor).astype(np.int64)
         for tensor in light.graph.initializer
         if tensor.data_type in (onnx.TensorProto.INT64, onnx.TensorProto.INT32)
     }
@@ -117,6 +129,35 @@ def _context(model: onnx.ModelProto, spec: NetworkSpec) -> Context:
         default=1,
     )
     return Context(shapes, constants, loose, opset)
+
+
+def array_of(tensor: onnx.TensorProto) -> npt.NDArray[np.generic]:
+    """Return the values of a tensor.
+
+    Raises: GraphError when they do not fit its shape or are of an unknown type.
+    """
+    try:
+        return numpy_helper.to_array(tensor)
+    except Exception as error:  # of a kind for every way in which a tensor can be malformed
+        raise GraphError(
+            f"{tensor.name} of the ONNX graph, of data type {tensor.data_type}, cannot be read: {brief(error)}; export "
+            "it again"
+        ) from error
+
+
+def _check_sizes(shapes: Mapping[str, Tuple[int, ...]]) -> None:
+    """Check that every tensor is one that a network can have, before anything is kept of its axes."""
+    for name, shape in shapes.items():
+        if max(shape, default=0) > MAX_AXIS or math.prod(shape) > MAX_ELEMENTS:
+            raise GraphError(
+                f"{name} of the ONNX graph is {'x'.join(map(str, shape))}; axes may have {MAX_AXIS} indices, tensors "
+                f"{MAX_ELEMENTS} elements"
+            )
+    total = sum(sum(shape) for shape in shapes.values())
+    if total > MAX_INDICES:
+        raise GraphError(
+            f"the axes of the ONNX graph have {total} indices, more than {MAX_INDICES}; export it for a smaller input"
+        )
 
 
 def _without_weights(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -13,6 +13,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from edgeecc.errors import GraphError, brief
+from edgeecc.graph.channels import array_of
 
 OPSET, IR_VERSION = 13, 7
 _NEWEST = 18
@@ -47,9 +48,7 @@ def lowered(model: onnx.ModelProto) -> onnx.ModelProto:
     constants = _Constants(found.graph)
     nodes: List[onnx.NodeProto] = []
     for node in found.graph.node:
-        rule = _RULES.get(node.op_type)
-        _drop_added(node)
-        nodes += [node] if rule is None else rule(node, constants)
+        nodes += _said(node, constants)
     del found.graph.node[:]
     found.graph.node.extend(nodes)
     constants.drop_unread()
@@ -65,6 +64,19 @@ def lowered(model: onnx.ModelProto) -> onnx.ModelProto:
     return found
 
 
+def _said(node: onnx.NodeProto, constants: _Constants) -> List[onnx.NodeProto]:
+    """Return what says a node in opset 13.
+
+    Raises: GraphError when nothing does, or the node lacks what its operator has.
+    """
+    rule = _RULES.get(node.op_type)
+    try:
+        _drop_added(node)
+        return [node] if rule is None else rule(node, constants)
+    except (LookupError, TypeError, ValueError, ZeroDivisionError) as error:
+        raise _unsaid(node, f"it is malformed ({brief(error)})") from error
+
+
 class _Constants:
     """The constants of a graph, by name."""
 
@@ -74,7 +86,9 @@ class _Constants:
         self._tensors.update(
             (node.output[0], node.attribute[0].t)
             for node in graph.node
-            if node.op_type == "Constant" and node.attribute[0].name == "value"
+            if node.op_type == "Constant"
+            and node.output
+            and [one.name for one in node.attribute] == ["value"]
         )
 
     def ints(self, node: onnx.NodeProto, at: int) -> Optional[List[int]]:
@@ -87,7 +101,7 @@ class _Constants:
         tensor = self._tensors.get(node.input[at])
         if tensor is None:
             raise _unsaid(node, f"its {node.input[at]} is computed")
-        return [int(value) for value in numpy_helper.to_array(tensor).reshape(-1)]
+        return [int(value) for value in array_of(tensor).reshape(-1)]
 
     def rank(self, name: str) -> Optional[int]:
         """Return how many axes a value has, where the graph tells."""
@@ -201,6 +215,6 @@ _RULES: Dict[str, Callable[[onnx.NodeProto, _Constants], List[onnx.NodeProto]]] 
 
 def _unsaid(node: onnx.NodeProto, why: str) -> GraphError:
     return GraphError(
-        f"node {node.name or node.output[0]} ({node.op_type}) cannot be said in opset {OPSET}: {why}; take a newer "
-        "TensorRT, or another runtime"
+        f"node {node.name or ', '.join(node.output)} ({node.op_type}) cannot be said in opset {OPSET}: {why}; take a "
+        "newer TensorRT, or another runtime"
     )

@@ -11,7 +11,7 @@ from edgeecc.graph.provenance import FREE, Node, Tag, touched
 from edgeecc.graph.spec import IntArray
 
 #: Largest tensor whose reshaping is followed value by value.
-MAX_CELLS = 2**26
+MAX_CELLS = 2**24
 
 
 def concat(node: Node) -> List[Tag]:

@@ -8,17 +8,16 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Dict, List, Mapping, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, Mapping, Sequence, Tuple
 
 import numpy as np
 import numpy.typing as npt
 import onnx
-from onnx import numpy_helper
 
-from edgeecc.errors import ArtifactError, GraphError
-from edgeecc.graph.channels import trace_channels
+from edgeecc.errors import ArtifactError
+from edgeecc.graph.channels import array_of, trace_channels
 from edgeecc.graph.onnx_rules import is_depthwise
-from edgeecc.graph.provenance import FREE, FollowError, Tag, touched, units_of
+from edgeecc.graph.provenance import FREE, FollowError, Tag, fitting, touched, units_of
 from edgeecc.graph.spec import IntArray, Keep, NetworkSpec, Widths
 
 #: Largest ONNX file that is read: protobuf's own limit.
@@ -48,7 +47,7 @@ class SlicePlan:
         self.spec = spec
         self.tags = dict(tags)
         self._arrays: Dict[str, npt.NDArray[np.generic]] = {
-            t.name: _array(t) for t in model.graph.initializer
+            t.name: array_of(t) for t in model.graph.initializer
         }
         self._types = {t.name: t.data_type for t in model.graph.initializer}
         self._skeleton = onnx.ModelProto()
@@ -58,7 +57,8 @@ class SlicePlan:
         self._fixes: List[_Fix] = []
         self._depthwise: List[Tuple[int, IntArray]] = []
         for place, node in enumerate(self._skeleton.graph.node):
-            self._prepare(place, node)
+            with fitting(node):
+                self._prepare(place, node)
         used = {name for node in self._skeleton.graph.node for name in node.input}
         fixed = {fix.name for fix in self._fixes}
         self._plain = [name for name in self._arrays if name in used and name not in fixed]
@@ -246,18 +246,26 @@ def load_model(path: Path, max_bytes: int = MAX_MODEL_BYTES) -> onnx.ModelProto:
     except Exception as error:
         detail = " ".join(str(error).split())[:200]
         raise ArtifactError(f"{path} is damaged: {detail}; export it again") from error
-    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in model.graph.initializer):
+    if any(_is_outside(tensor) for tensor in _tensors_in(model)):
         raise ArtifactError(f"{path} keeps weights in other files; save it as one file")
     return model
 
 
-def _array(tensor: onnx.TensorProto) -> npt.NDArray[np.generic]:
-    try:
-        return numpy_helper.to_array(tensor)
-    except Exception as error:
-        raise GraphError(
-            f"{tensor.name} of the ONNX graph is of data type {tensor.data_type}, which is not known; export it again"
-        ) from error
+def _tensors_in(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    """Yield every tensor of a model, those of attributes, subgraphs and functions too."""
+    left: List[Any] = [model]
+    while left:
+        message = left.pop()
+        if isinstance(message, onnx.TensorProto):
+            yield message
+            continue
+        for field, value in message.ListFields():
+            if field.message_type is not None:
+                left += [value] if hasattr(value, "ListFields") else value
+
+
+def _is_outside(tensor: onnx.TensorProto) -> bool:
+    return tensor.data_location == onnx.TensorProto.EXTERNAL or bool(tensor.external_data)
 
 
 def _unshared(model: onnx.ModelProto, spec: NetworkSpec) -> onnx.ModelProto:

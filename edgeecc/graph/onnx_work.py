@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 
 from edgeecc.graph.onnx_slice import SlicePlan
+from edgeecc.graph.provenance import fitting
 from edgeecc.graph.spec import NetworkSpec, Widths
 from edgeecc.workload import NodeWork
 
@@ -32,7 +33,10 @@ FREE_OPS = frozenset(
 
 
 def work(plan: SlicePlan, widths: Widths) -> Tuple[NodeWork, ...]:
-    """Return the work of every node that runs as a kernel, at the given widths, batch 1."""
+    """Return the work of every node that runs as a kernel, at the given widths, batch 1.
+
+    Raises: GraphError naming a node whose inputs do not fit it.
+    """
     shapes = plan.shapes(widths)
     return tuple(
         _node_work(plan, node, shapes) for node in plan.graph.node if node.op_type not in FREE_OPS
@@ -40,7 +44,10 @@ def work(plan: SlicePlan, widths: Widths) -> Tuple[NodeWork, ...]:
 
 
 def work_of(model: onnx.ModelProto) -> Tuple[NodeWork, ...]:
-    """Return the work of a graph as it is."""
+    """Return the work of a graph as it is.
+
+    Raises: GraphError as `work`, and where the graph cannot be followed.
+    """
     inputs = tuple(
         tuple(d.dim_value for d in v.type.tensor_type.shape.dim) for v in model.graph.input
     )
@@ -48,6 +55,11 @@ def work_of(model: onnx.ModelProto) -> Tuple[NodeWork, ...]:
 
 
 def _node_work(plan: SlicePlan, node: onnx.NodeProto, shapes: Shapes) -> NodeWork:
+    with fitting(node):
+        return _counted(plan, node, shapes)
+
+
+def _counted(plan: SlicePlan, node: onnx.NodeProto, shapes: Shapes) -> NodeWork:
     weights = [name for name in node.input if name in plan.constants]
     reads = [name for name in node.input if name and name not in plan.constants]
     macs, inner, outer, groups = _product(node, shapes)

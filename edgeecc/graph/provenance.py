@@ -9,8 +9,9 @@ without weights, has no owner of its own: it follows the channels that it meets.
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
-from typing import Dict, FrozenSet, List, Mapping, Optional, Sequence, Tuple
+from typing import Dict, FrozenSet, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 import onnx
@@ -155,6 +156,20 @@ class Node:
             f"ONNX node {self.name} ({self.op}) {what}",
             frozenset().union(*(units_of(tag) for tag in self.tags if tag is not None)),
         )
+
+
+@contextlib.contextmanager
+def fitting(node: onnx.NodeProto) -> Iterator[None]:
+    """Do what a node needs, which may have other inputs, outputs and attributes than its operator: files lie.
+
+    Raises: GraphError naming the node, where the block trips over them.
+    """
+    try:
+        yield
+    except (ArithmeticError, LookupError, ValueError) as error:
+        raise GraphError(
+            f"ONNX node {node.name} ({node.op_type}) has inputs or outputs that do not fit it; export the network again"
+        ) from error
 
 
 def is_touched(axis_tag: IntArray) -> bool:

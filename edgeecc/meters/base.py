@@ -8,9 +8,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Optional, Protocol
+from typing import Dict, Optional, Protocol
 
 from edgeecc.meters.conditions import Conditions
+from edgeecc.timing import DeviceTimes
 
 #: Ratio of the interquartile range to the standard deviation of a normal distribution.
 IQR_PER_SIGMA = 1.349
@@ -82,6 +83,7 @@ class Measurement:
         converged: whether the asked tolerance was reached.
         meter: the meter's name.
         conditions: what the device was like in the last window; None where nothing tells.
+        device_times: of single inferences, by a clock of the device; None where it has none, or was not asked.
     """
 
     energy_j: Optional[float]
@@ -97,6 +99,7 @@ class Measurement:
     converged: bool
     meter: str
     conditions: Optional[Conditions] = None
+    device_times: Optional[DeviceTimes] = None
 
     @property
     def energy_error_j(self) -> Optional[float]:
@@ -104,6 +107,12 @@ class Measurement:
         if self.energy_se_j is None or self.energy_resolution_j is None:
             return None
         return math.hypot(self.energy_se_j, self.energy_resolution_j)
+
+    def events_told(self) -> Dict[str, object]:
+        """Return the times of single inferences as results tell them; nothing where there are none."""
+        if self.device_times is None:
+            return {}
+        return {"latency_events_s": self.device_times.to_json(self.latency_s)}
 
     @property
     def latency_se_s(self) -> float:

@@ -38,6 +38,8 @@ _MODULES = (
     ("p2180", "jetson-tx1"),
     ("jetson-cv", "jetson-tx1"),
 )
+#: Names of the devices that are told by their module.
+BOARDS = tuple(sorted({name for _, name in _MODULES}))
 #: Words of a model that do not tell devices apart.
 _FILLERS = re.compile(r"\b(nvidia|engineering reference|developer kit|super)\b")
 _TREES = ("proc/device-tree", "sys/firmware/devicetree/base")

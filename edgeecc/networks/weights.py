@@ -15,6 +15,8 @@ from edgeecc.errors import ArtifactError
 State = Dict[str, torch.Tensor]
 #: What torch.save wrote before version 1.6 begins with this.
 _OLD_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
+#: Bytes of tensors for a byte of their file: weights that layers share are told once for each.
+_VIEWS = 4
 _WRAPPERS = ("state_dict", "model", "model_state_dict")
 
 
@@ -31,6 +33,7 @@ def load_state(path: Path) -> State:
     else:
         content = _load_torch(path)
     state = _tensors(content, path)
+    _check_sizes(state, path)
     check_finite(state, path)
     return state
 
@@ -86,7 +89,31 @@ def _load_safetensors(path: Path) -> State:
         raise ArtifactError(f"{path} is damaged: {error}; copy or save it again") from error
 
 
+def _check_sizes(state: Mapping[str, torch.Tensor], path: Path) -> None:
+    """Check that weights are plain, and that views do not make more of a file than it holds.
+
+    Raises: ArtifactError naming the first tensor that is not.
+    """
+    size, total = path.stat().st_size, 0
+    for name, tensor in state.items():
+        plain = (
+            tensor.layout is torch.strided
+            and tensor.device.type == "cpu"
+            and not tensor.is_quantized
+        )
+        if not plain:
+            raise ArtifactError(
+                f"{name} in {path} is sparse, quantised or without values; save plain weights"
+            )
+        total += tensor.numel() * tensor.element_size()
+    if total > _VIEWS * size:
+        raise ArtifactError(
+            f"the tensors of {path} have {total} bytes, the file {size}; save each of them whole"
+        )
+
+
 def _load_torch(path: Path) -> object:
+    _check_archive(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -104,6 +131,26 @@ def _load_torch(path: Path) -> object:
         raise ArtifactError(
             f"{path} is damaged or no weights file; copy or save it again"
         ) from error
+
+
+def _check_archive(path: Path) -> None:
+    """Check that a zip holds what its entries say: torch stores tensors as they are, and unpacks what is packed.
+
+    Raises: ArtifactError when it holds more.
+    """
+    try:
+        if not zipfile.is_zipfile(path):
+            return
+        with zipfile.ZipFile(path) as archive:
+            entries = sum(entry.file_size for entry in archive.infolist())
+    except (OSError, ValueError, RuntimeError, zipfile.BadZipFile) as error:
+        raise ArtifactError(
+            f"{path} is damaged or no weights file; copy or save it again"
+        ) from error
+    if entries > path.stat().st_size:
+        raise ArtifactError(
+            f"{path} packs its entries, {entries} bytes; save it with torch.save, which does not"
+        )
 
 
 def _is_old_pickle(path: Path, error: Exception) -> bool:
@@ -124,7 +171,8 @@ def _tensors(content: object, path: Path) -> State:
     for name, value in content.items():
         if not isinstance(name, str) or not isinstance(value, torch.Tensor):
             raise ArtifactError(
-                f"{path} holds {name!r}, which is no tensor; save model.state_dict() alone"
+                f"{path} holds {str(name)[:80] if isinstance(name, str) else type(name).__name__!r}, which is no "
+                "tensor; save model.state_dict() alone"
             )
         state[name[len("module.") :] if name.startswith("module.") else name] = value
     return state

@@ -1,20 +1,24 @@
-"""Report of a calibration: from its folder to a page and charts; needs no torch."""
+"""Report of a calibration: from its folder to FOLDER/report.html; needs no torch."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable, Dict, Optional
+from typing import Dict, Optional
 
 from edgeecc.artifacts import write_bytes
 from edgeecc.calibration_folder import device_metric, folder_name, network_folder
 from edgeecc.config import ReportConfig
 from edgeecc.cost.profile import Profile
-from edgeecc.errors import ConfigError
+from edgeecc.errors import ArtifactError, ConfigError
+from edgeecc.progress import OnProgress, Progress, silent
+from edgeecc.report.calibration_charts import calibration_charts
+from edgeecc.report.calibration_page import page
 from edgeecc.report.evidence import read_evidence
 from edgeecc.report.figures import as_json, work_out
-from edgeecc.report.page import page
-from edgeecc.report.plots import check_here, draw
+from edgeecc.report.run_job import PAGE
+from edgeecc.report.svg import check_here
+from edgeecc.run_folder import RunFolder, latest_run
 
 
 @dataclass(frozen=True)
@@ -33,30 +37,41 @@ class Request:
 def find_folder(
     folder: Optional[Path], network: Optional[str], device: str, workspace: Path
 ) -> Path:
-    """Return the folder of a calibration that is named by itself, or by its network and device.
+    """Return what to report on: a folder that is named, the calibration of a network, or else the latest run.
 
-    Raises: ConfigError when both are given or neither is, or for an unknown device.
+    Raises: ConfigError when folder and network are both given, or for an unknown device; ArtifactError when nothing is
+        named and the workspace has no run, or the folder is neither a run's nor a calibration's.
     """
-    if (folder is None) == (network is None):
-        raise ConfigError(
-            "name what to report on: either the folder of a calibration, calibration/DEVICE/NETWORK, or --network"
+    if folder is not None and network is not None:
+        raise ConfigError("both a folder and --network are given; leave one out")
+    if network is not None:
+        device_metric(device)
+        return network_folder(workspace, device, folder_name(network))
+    if folder is None:
+        return latest_run(workspace).path
+    if not is_run(folder) and not (folder / "profile.json").is_file():
+        raise ArtifactError(
+            f"{folder} holds neither run.json nor profile.json; name the folder of a run, as runs/NAME, or of a "
+            "calibration, as calibration/DEVICE/NETWORK"
         )
-    if folder is not None:
-        return folder
-    device_metric(device)
-    return network_folder(workspace, device, folder_name(network or ""))
+    return folder
+
+
+def is_run(folder: Path) -> bool:
+    """Return whether a folder is that of a run; old runs keep a profile.json too."""
+    return RunFolder(folder).has("run.json")
 
 
 def run(
     request: Request,
     config: ReportConfig,
-    on_fit: Callable[[int, int], None] = lambda done, total: None,
+    on_progress: OnProgress = silent,
 ) -> Dict[str, object]:
-    """Write FOLDER/report/report.html and its charts.
+    """Write FOLDER/report.html; nothing else of the calibration is changed.
 
     Args:
         request, config: what is reported on, and how.
-        on_fit: told of (fits done, fits to do).
+        on_progress: told of fits to resampled samples.
     Returns: what `edgeecc report --json` prints.
     Raises: RuntimeUnavailableError when matplotlib is not here; ArtifactError when a file is missing or damaged, they
         do not belong together, or the folder cannot be written; ConfigError as `figures.work_out`.
@@ -64,11 +79,16 @@ def run(
     check_here()
     like = None if request.like is None else Profile.load(request.like)
     evidence = read_evidence(request.folder)
-    figures = work_out(evidence, config, like=like, on_fit=on_fit)
-    charts = draw(figures)
-    out = request.folder / "report"
-    for name, data in charts.items():
-        write_bytes(out / name, data)
-    write_bytes(out / "report.html", page(figures, charts).encode())
-    paths = {"report": str(out / "report.html"), "charts": [str(out / name) for name in charts]}
-    return {**paths, **as_json(figures)}
+    figures = work_out(
+        evidence,
+        config,
+        like=like,
+        on_fit=lambda done, total: on_progress(
+            Progress("fitting resampled samples", done, total, "fits")
+        ),
+    )
+    on_progress(Progress("drawing"))
+    shown = calibration_charts(figures)
+    out = request.folder / PAGE
+    write_bytes(out, page(figures, shown).encode())
+    return {"report": str(out), "charts": [chart.name for chart in shown], **as_json(figures)}

@@ -1,142 +1,193 @@
-"""The page of a report: one HTML file with its charts inside, without scripts and without links.
+"""What a page of a report is made of: one HTML file with its charts inside, without scripts and without links.
 
-Names come from files that may come from anywhere, so that all text is escaped.
+Names come from files that may come from anywhere: every function here escapes what it is given as text, and returns
+HTML, which `document` puts together.
 """
 
 from __future__ import annotations
 
-import base64
+from dataclasses import dataclass
 from html import escape
-from typing import Dict, List, Mapping, Sequence
+from typing import Mapping, Sequence, Union
 
-from edgeecc.cost.terms import GROUP
-from edgeecc.report.figures import Figures, Owned
-from edgeecc.units import format_quantity
+from edgeecc.report.style import STYLE
+from edgeecc.report.svg import Chart
 
-_STYLE = (
-    "body{font-family:sans-serif;max-width:62em;margin:2em auto;padding:0 1em;color:#222}"
-    "table{border-collapse:collapse;margin:1em 0}"
-    "th,td{text-align:left;padding:.2em .9em .2em 0;border-bottom:1px solid #ddd;vertical-align:top}"
-    "td.n{text-align:right}img{max-width:100%}"
-)
 #: A page that is opened fetches and runs nothing, whatever is in it.
-_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
-#: File -> heading and what the chart says.
-_CHARTS = {
-    "predicted.png": (
-        "Predicted against measured",
-        "Each dot is a width variant. The band is the margin that prune holds off a budget.",
-    ),
-    "samples.png": (
-        "Error against number of samples",
-        "The same form and fit on the first samples alone, judged by all that were held out.",
-    ),
-    "coefficients.png": (
-        "Cost of each layer when dense",
-        "Intervals are percentiles of fits to resampled samples: they tell scatter, not what the form lacks.",
-    ),
-}
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+#: Height of a chart, in units of its view box, above which it gets a box of its own to scroll in.
+_TALL = 900.0
 
 
-def page(figures: Figures, charts: Mapping[str, bytes]) -> str:
-    """Return the HTML text.
+class Html(str):
+    """Text that is HTML already; other text is escaped."""
 
-    Args:
-        figures: the numbers.
-        charts: file name -> PNG.
-    """
-    profile = figures.evidence.profile
-    title = f"Calibration of {profile.network} on {profile.device}"
-    body = [f"<h1>{escape(title)}</h1>", _pairs(summary(figures))]
-    if profile.boards:
-        body += ["<h2>Boards</h2>", _table(("board", "samples", "offset"), _boards(figures))]
-    for name, (heading, words) in _CHARTS.items():
-        image = base64.b64encode(charts[name]).decode()
-        source = f"data:image/png;base64,{image}"
-        body += [f"<h2>{escape(heading)}</h2>", f"<p>{escape(words)}</p>"]
-        body.append(f'<p><img alt="{escape(heading)}" src="{source}"></p>')
-    columns = ("layer", "kind", "term", "cost when dense", "from", "to")
-    rows = [row for part in figures.parts for row in _terms(part, figures)]
-    body.append(_table(columns, rows))
+
+#: A cell of a table.
+Cell = Union[str, Html]
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table: its heading, and whether it holds numbers or long words."""
+
+    name: str
+    kind: str = ""
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A figure that stands by itself: what it is, the figure, what it was made of, and who told it."""
+
+    name: str
+    big: str
+    more: str
+    meter: str
+
+
+def document(title: str, head: Sequence[Html], body: Sequence[Html], foot: str) -> str:
+    """Return the text of a page."""
     return "\n".join(
         [
             '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">',
             f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">',
-            f"<title>{escape(title)}</title><style>{_STYLE}</style></head><body>",
+            '<meta name="viewport" content="width=device-width, initial-scale=1">',
+            f"<title>{escape(title)}</title><style>{STYLE}</style></head><body>",
+            f"<header><h1>{escape(title)}</h1>",
+            *head,
+            "</header><main>",
             *body,
-            "</body></html>\n",
+            f"</main><footer>{escape(foot)}</footer></body></html>\n",
         ]
     )
 
 
-def summary(figures: Figures) -> Dict[str, str]:
-    """Return what the calibration is, in words."""
-    profile, margin = figures.evidence.profile, figures.evidence.profile.margin()
-    error, confidence = profile.heldout, figures.config.confidence
-    pairs = {
-        "network": profile.network,
-        "device": profile.device,
-        "meter": profile.meter,
-        "samples": f"{profile.samples['train']} fitted, {profile.samples['heldout']} held out",
-        "design": f"{profile.design or 'not told'}, seed {profile.seed}",
-        "model": f"{profile.form} by {profile.fit}",
-    }
-    if error is not None:
-        pairs["held-out error"] = f"mean {error.mean:.2%}, p95 {error.p95:.2%}, max {error.max:.2%}"
-        pairs["mean at most"] = f"{figures.curve[-1].upper:.2%}, for {confidence:.3g} confidence"
-    known = "" if margin.confidence is None else f", for {margin.confidence:.3g} confidence"
-    pairs["held off a budget"] = f"{margin.share:.2%}{known}"
-    for name, value in figures.predicted_anchors.items():
-        pairs[f"{name} network"] = _anchor(name, value, figures)
-    return pairs
-
-
-def _anchor(name: str, predicted: float, figures: Figures) -> str:
-    """Return what an anchor was measured at, which no fit saw, beside its prediction."""
-    profile = figures.evidence.profile
-    said = f"{format_quantity(predicted, profile.metric)} predicted"
-    measured = profile.anchors.get(name, 0.0)
-    if measured <= 0.0:
-        return said
-    share = predicted / measured - 1.0
-    return f"{format_quantity(measured, profile.metric)} measured, {said} ({share:+.1%})"
-
-
-def _boards(figures: Figures) -> List[Sequence[str]]:
-    return [
-        (
-            name or "(no fleet)",
-            f"{one['samples']:.0f}",
-            f"{one['offset']:.4f} ± {one['standard_error']:.4f}, divided out",
-        )
-        for name, one in figures.evidence.profile.boards.items()
-    ]
-
-
-def _terms(part: Owned, figures: Figures) -> List[Sequence[str]]:
-    """Return a row for each term of a part, and one for their sum where there are several."""
-    metric = figures.evidence.profile.metric
-    kind = "" if part.kind == part.name else part.kind
-    rows = [(one.term, one.value, one.interval) for one in part.terms]
-    if len(rows) > 1:
-        rows.append(("sum", part.value, part.interval))
-    name = f"{part.name}, its channels" if part.kind == GROUP else part.name
-    return [
-        (name, kind, term, *(format_quantity(x, metric) for x in (value, interval.low, interval.high)))
-        for term, value, interval in rows
-    ]  # fmt: skip
-
-
-def _pairs(pairs: Mapping[str, str]) -> str:
-    rows = "".join(
-        f"<tr><th>{escape(key)}</th><td>{escape(value)}</td></tr>" for key, value in pairs.items()
+def section(heading: str, *parts: Html) -> Html:
+    """Return a part of the page with its heading; empty parts are left out."""
+    return Html(
+        "\n".join([f"<section><h2>{escape(heading)}</h2>", *filter(None, parts), "</section>"])
     )
-    return f"<table>{rows}</table>"
 
 
-def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    head = "".join(f"<th>{escape(column)}</th>" for column in columns)
+def paragraph(text: str, kind: str = "") -> Html:
+    """Return a paragraph; `kind` is a class of the style sheet."""
+    return Html(f'<p class="{kind}">{escape(text)}</p>' if kind else f"<p>{escape(text)}</p>")
+
+
+def points(texts: Sequence[str]) -> Html:
+    """Return a list of sentences; nothing where there is none."""
+    items = "".join(f"<li>{escape(text)}</li>" for text in texts)
+    return Html(f"<ul>{items}</ul>" if texts else "")
+
+
+def verdict(kind: str, words: str, more: Sequence[str]) -> Html:
+    """Return the banner: `kind` is good, bad or unsure."""
+    below = "".join(f"<p>{escape(text)}</p>" for text in more)
+    return Html(f'<div class="verdict {kind}"><strong>{escape(words)}</strong>{below}</div>')
+
+
+def with_meter(text: str, meter: str) -> Html:
+    """Return a figure with its meter below."""
+    return Html(f'{escape(text)}<span class="meter">{escape(meter)}</span>')
+
+
+def colored(kind: str, text: str) -> Html:
+    """Return words in the colour of a verdict."""
+    return Html(f'<span class="{kind}">{escape(text)}</span>')
+
+
+def tiles(shown: Sequence[Tile]) -> Html:
+    """Return figures side by side."""
+    cells = "".join(
+        f'<div><dt>{escape(one.name)}</dt><dd class="big">{escape(one.big)}</dd>'
+        f'<dd>{escape(one.more)}</dd><dd class="meter">{escape(one.meter)}</dd></div>'
+        for one in shown
+    )
+    return Html(f'<dl class="tiles">{cells}</dl>' if shown else "")
+
+
+def pairs(rows: Mapping[str, str], what: str) -> Html:
+    """Return a table of two columns: names and what they are."""
     body = "".join(
-        "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows
+        f'<tr><th scope="row">{escape(name)}</th><td>{escape(value)}</td></tr>'
+        for name, value in rows.items()
     )
-    return f"<table><tr>{head}</tr>{body}</table>"
+    return _boxed(f"<table><tbody>{body}</tbody></table>", what)
+
+
+def table(columns: Sequence[Column], rows: Sequence[Sequence[Cell]], what: str) -> Html:
+    """Return a table in a box that scrolls by itself; nothing where it has no rows.
+
+    Args:
+        columns: the first one names the rows.
+        rows: a cell for each column.
+        what: the table is, for those who do not see it.
+    """
+    if not rows:
+        return Html("")
+    head = "".join(
+        f'<th scope="col"{_class(column)}>{escape(column.name)}</th>' for column in columns
+    )
+    body = "".join(f"<tr>{_cells(columns, row)}</tr>" for row in rows)
+    return _boxed(f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>", what)
+
+
+def charts(shown: Sequence[Chart]) -> Html:
+    """Return charts side by side where there is room; nothing where there is none."""
+    return Html(f'<div class="charts">{"".join(map(_figure, shown))}</div>' if shown else "")
+
+
+def beside(*parts: Html) -> Html:
+    """Return parts side by side where there is room; empty ones are left out."""
+    return Html(
+        f'<div class="beside">{"".join(f"<div>{part}</div>" for part in parts if part)}</div>'
+    )
+
+
+def code(text: str) -> Html:
+    """Return commands as they are."""
+    return Html(f'<pre tabindex="0"><code>{escape(text)}</code></pre>')
+
+
+def details(summary: str, inside: Html, *, is_open: bool = False) -> Html:
+    """Return what opens and closes on a click; nothing where there is nothing inside."""
+    if not inside:
+        return Html("")
+    mark = " open" if is_open else ""
+    return Html(f"<details{mark}><summary>{escape(summary)}</summary>{inside}</details>")
+
+
+def _figure(chart: Chart) -> str:
+    drawing = chart.svg
+    if _height(drawing) > _TALL:
+        label = escape(f"{chart.title}, scrolls")
+        drawing = (
+            f'<div class="tall" tabindex="0" role="region" aria-label="{label}">{drawing}</div>'
+        )
+    return (
+        f'<figure class="card" id="{chart.name}"><h3 id="{chart.name}-title">{escape(chart.title)}</h3>'
+        f"<p>{escape(chart.words)}</p>{drawing}"
+        f'<span id="{chart.name}-alt" hidden>{escape(chart.alt)}</span></figure>'
+    )
+
+
+def _height(svg: str) -> float:
+    return float(svg.partition('viewBox="')[2].partition('"')[0].split()[3])
+
+
+def _boxed(inside: str, what: str) -> Html:
+    return Html(
+        f'<div class="box" tabindex="0" role="region" aria-label="{escape(what)}">{inside}</div>'
+    )
+
+
+def _cells(columns: Sequence[Column], row: Sequence[Cell]) -> str:
+    shown = [cell if isinstance(cell, Html) else escape(cell) for cell in row]
+    first = f'<th scope="row">{shown[0]}</th>'
+    return first + "".join(
+        f"<td{_class(column)}>{cell}</td>" for column, cell in zip(columns[1:], shown[1:])
+    )
+
+
+def _class(column: Column) -> str:
+    return f' class="{column.kind}"' if column.kind else ""

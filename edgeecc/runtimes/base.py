@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, List, Protocol, Sequence
+from typing import Any, List, Optional, Protocol, Sequence, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
+
+from edgeecc.timing import DeviceTimes
 
 Array = npt.NDArray[Any]
 
@@ -34,6 +36,14 @@ class Runtime(Protocol):
 
         Raises: ArtifactError when the inputs are not the graph's in number, shape or type.
         """
+
+
+@runtime_checkable
+class TimedByDevice(Protocol):
+    """What a runtime offers beside, where its device has a clock of its own."""
+
+    def device_times(self, count: int) -> Optional[DeviceTimes]:
+        """Return how long single inferences of one input take by that clock, of `count`; None where it has none."""
 
 
 def random_input(shape: Sequence[int]) -> Array:

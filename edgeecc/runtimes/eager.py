@@ -6,7 +6,7 @@ Needs the host extra.
 
 from __future__ import annotations
 
-from typing import Callable, Dict, List, Sequence, Tuple
+from typing import Callable, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 import onnx
@@ -14,8 +14,10 @@ import torch
 from onnx import numpy_helper
 
 from edgeecc.errors import ArtifactError, GraphError, RuntimeUnavailableError, brief
-from edgeecc.runtimes.base import Array, random_input
+from edgeecc.runtimes.base import Array
 from edgeecc.runtimes.eager_ops import OPERATORS, Operator
+from edgeecc.runtimes.tensors import TensorSpec, check_inputs, graph_inputs
+from edgeecc.timing import DeviceTimes
 
 #: Runs before a CUDA graph is recorded: kernels are chosen and memory is laid out in them.
 _WARMUP = 3
@@ -45,13 +47,12 @@ class EagerRuntime:
         self._device = torch.device("cuda" if on_gpu else "cpu")
         self._dtype = _DTYPES[precision]
         self._steps, self._constants = _steps(model), self._moved(model)
-        self._inputs = [item.name for item in model.graph.input if item.name not in self._constants]
+        self._inputs = _float_inputs(model)
         self._outputs = [item.name for item in model.graph.output]
-        self._shapes = {item.name: _fixed_shape(item) for item in model.graph.input}
         self.name = (
             f"torch {torch.__version__} {'CUDA graph' if on_gpu else 'on the CPU'} {precision}"
         )
-        feed = [torch.from_numpy(random_input(self._shapes[name])) for name in self._inputs]
+        feed = [torch.from_numpy(spec.standing()) for spec in self._inputs]
         held = [value.to(self._device) for value in feed]
         self._run = self._recorded(held) if on_gpu else lambda: self._forward(held)
 
@@ -70,25 +71,35 @@ class EagerRuntime:
         if self._device.type == "cuda":
             torch.cuda.synchronize()
 
+    def device_times(self, count: int) -> Optional[DeviceTimes]:
+        """Return how long `count` inferences take, by CUDA events around each; None on the CPU, which has no clock."""
+        if self._device.type != "cuda":
+            return None
+        pairs = []
+        for _ in range(count):
+            first, last = _event(), _event()
+            first.record()
+            self._run()
+            last.record()
+            pairs.append((first, last))
+        torch.cuda.synchronize()
+        seconds = [1e-3 * float(first.elapsed_time(last)) for first, last in pairs]
+        return DeviceTimes.of(seconds, "CUDA events")
+
     def infer(self, inputs: Sequence[Array]) -> List[Array]:
         """Return the outputs for the given inputs, in the order of the graph's.
 
         Raises: ArtifactError when the inputs are not the graph's in number, shape or type.
         """
-        wanted = [(tuple(self._shapes[name]), "float32") for name in self._inputs]
-        if [(value.shape, str(value.dtype)) for value in inputs] != wanted:
-            found = [f"{value.dtype} {list(value.shape)}" for value in inputs]
-            asked = [f"{kind} {list(size)}" for size, kind in wanted]
-            raise ArtifactError(
-                f"torch refuses these inputs, {found}: the graph's are {asked}; export it again"
-            )
+        check_inputs(self._inputs, inputs)
         held = [torch.from_numpy(value).to(self._device) for value in inputs]
         return [value.float().cpu().numpy() for value in self._forward(held)]
 
     @torch.inference_mode()
     def _forward(self, inputs: Sequence[torch.Tensor]) -> List[torch.Tensor]:
         values = dict(self._constants)
-        values.update((name, value.to(self._dtype)) for name, value in zip(self._inputs, inputs))
+        for spec, value in zip(self._inputs, inputs):
+            values[spec.name] = value.to(self._dtype)
         for step in self._steps:
             try:
                 step(values)
@@ -123,6 +134,10 @@ class EagerRuntime:
         with torch.cuda.graph(graph):
             self._held = self._forward(inputs)
         return graph.replay
+
+
+def _event() -> torch.cuda.Event:
+    return torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
 
 
 def gpu_name() -> str:
@@ -185,11 +200,11 @@ def _plain(value: object) -> Array:
     return array.astype(np.float32 if array.dtype.kind == "f" else np.int64)
 
 
-def _fixed_shape(item: onnx.ValueInfoProto) -> List[int]:
-    kind = item.type.tensor_type
-    sizes = [dim.dim_value for dim in kind.shape.dim]
-    if kind.elem_type != onnx.TensorProto.FLOAT or not all(sizes):
-        raise ArtifactError(
-            f"input {item.name} of the graph is not float32 with fixed sizes, which alone can be run; export it so"
-        )
-    return sizes
+def _float_inputs(model: onnx.ModelProto) -> List[TensorSpec]:
+    specs = graph_inputs(model)
+    for spec in specs:
+        if spec.dtype != np.float32:
+            raise ArtifactError(
+                f"input {spec} of the graph is not float32, which alone can be run; export it so"
+            )
+    return specs

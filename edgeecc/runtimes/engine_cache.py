@@ -1,7 +1,7 @@
 """Built engines on disk, by what they were built of, where, and how.
 
-An engine runs on the kind of GPU and with the release that built it, and TensorRT runs what it holds: the folder
-must be one that only its user can write.
+An engine runs on the kind of GPU and with the release that built it, and TensorRT runs what it holds: the folder is
+made for its user alone, and a file that is another user's is no engine.
 """
 
 from __future__ import annotations
@@ -11,15 +11,17 @@ import hashlib
 import json
 import os
 import re
+import stat
 from pathlib import Path
 from typing import List, Mapping, Optional, Tuple
 
+from edgeecc import __version__
 from edgeecc.artifacts import read_json, write_bytes, write_json
 from edgeecc.errors import ArtifactError, ConfigError
 from edgeecc.runtimes.build_options import BuildOptions
 from edgeecc.runtimes.cuda_memory import Cuda
+from edgeecc.runtimes.engine import BuildReport, Engine
 from edgeecc.runtimes.trt_api import TensorRT
-from edgeecc.runtimes.trt_build import Engine
 
 MANIFEST = "edgeecc/engine/1"
 #: Files of the cache: nothing else in its folder is touched.
@@ -43,31 +45,27 @@ class EngineCache:
     Args:
         folder: made when the first engine is saved.
         most_bytes: of all engines together.
+        board: where they run, beyond what their origin says: board and release of its system.
     Raises: ConfigError when `most_bytes` is below 1.
     """
 
-    def __init__(self, folder: Path, most_bytes: int) -> None:
+    def __init__(self, folder: Path, most_bytes: int, board: str = "") -> None:
         if most_bytes < 1:
             raise ConfigError(
                 f"an engine cache of {most_bytes} bytes holds nothing; give at least 1"
             )
-        self._folder, self._most_bytes = folder, most_bytes
+        self._folder, self._most_bytes, self._board = folder, most_bytes, board
 
-    def load(self, made_of: Mapping[str, object]) -> Optional[bytes]:
+    def load(self, made_of: Mapping[str, object]) -> Optional[Engine]:
         """Return the engine of that origin; None when there is none, or a damaged one, which is removed."""
-        engine, manifest = self._paths(made_of)
-        if not engine.is_file() or engine.is_symlink():
+        path, manifest = self._paths(made_of)
+        if not _is_own(path):
             return None
         try:
-            expected = read_json(manifest, MANIFEST).get("engine_sha256")
-            data = engine.read_bytes()
-            os.utime(engine)
+            return _read(path, manifest)
         except (ArtifactError, OSError):
-            expected, data = None, b""
-        if hashlib.sha256(data).hexdigest() != expected:
             self.drop(made_of)
             return None
-        return data
 
     def save(self, made_of: Mapping[str, object], engine: Engine) -> Path:
         """Keep an engine and its manifest; drop the least recently used ones beyond the bound. Return its path.
@@ -76,10 +74,12 @@ class EngineCache:
         """
         path, manifest = self._paths(made_of)
         body = {
-            **made_of,
+            **self._origin(made_of),
             "engine_sha256": hashlib.sha256(engine.data).hexdigest(),
             "report": engine.report.to_json(),
         }
+        with contextlib.suppress(OSError):  # told when the engine is written
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         write_bytes(path, engine.data)
         write_json(manifest, MANIFEST, body)
         self._shrink(path)
@@ -89,8 +89,11 @@ class EngineCache:
         """Remove the engine of that origin and its manifest, if they are there."""
         _remove(self._paths(made_of)[0])
 
+    def _origin(self, made_of: Mapping[str, object]) -> Mapping[str, object]:
+        return {"edgeecc": __version__, "board": self._board, **made_of}
+
     def _paths(self, made_of: Mapping[str, object]) -> Tuple[Path, Path]:
-        text = json.dumps(made_of, sort_keys=True, allow_nan=False)
+        text = json.dumps(self._origin(made_of), sort_keys=True, allow_nan=False)
         engine = self._folder / f"{hashlib.sha256(text.encode()).hexdigest()}.engine"
         return engine, engine.with_suffix(".json")
 
@@ -108,6 +111,31 @@ class EngineCache:
                 return
             _remove(path)
             total -= size
+
+
+def _read(path: Path, manifest: Path) -> Engine:
+    """Return an engine as it was saved.
+
+    Raises: ArtifactError or OSError when it is not whole.
+    """
+    if not _is_own(manifest):
+        raise ArtifactError(f"{manifest} is not this user's; build the engine again")
+    document = read_json(manifest, MANIFEST)
+    report = BuildReport.from_json(document.get("report"), manifest)
+    data = path.read_bytes()
+    if hashlib.sha256(data).hexdigest() != document.get("engine_sha256"):
+        raise ArtifactError(f"{path} is not what was built; build it again")
+    os.utime(path)
+    return Engine(data, report, cached=True)
+
+
+def _is_own(path: Path) -> bool:
+    """Return whether this is a file of this user, and no link."""
+    try:
+        status = path.lstat()
+    except OSError:
+        return False
+    return stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid()
 
 
 def _remove(engine: Path) -> None:

@@ -11,7 +11,8 @@ import numpy as np
 from edgeecc.errors import ArtifactError, EdgeeccError, RuntimeUnavailableError, brief
 from edgeecc.runtimes.base import Array
 from edgeecc.runtimes.build_options import BuildOptions
-from edgeecc.runtimes.cuda_memory import Cuda, Launchable, open_cuda
+from edgeecc.runtimes.cuda_memory import Cuda, Launchable, Mark, open_cuda
+from edgeecc.runtimes.engine import Engine
 from edgeecc.runtimes.engine_cache import EngineCache, origin
 from edgeecc.runtimes.engine_summary import EngineSummary, summarise
 from edgeecc.runtimes.tensors import (
@@ -24,9 +25,13 @@ from edgeecc.runtimes.tensors import (
 )
 from edgeecc.runtimes.timing_cache import TimingCache
 from edgeecc.runtimes.trt_api import TensorRT, bind, io_tensors, load_tensorrt
-from edgeecc.runtimes.trt_build import BuildReport, build
+from edgeecc.runtimes.trt_build import build
+from edgeecc.timing import DeviceTimes
 
 _log = logging.getLogger(__name__)
+
+#: Inferences between two events that are timed before the host waits for them, and those ahead of them that are not.
+_TIMED_TOGETHER, _AHEAD = 100, 3
 
 
 class DamagedEngineError(ArtifactError):
@@ -39,7 +44,7 @@ class TensorRTRuntime:
     Args:
         trt: the TensorRT that reads it.
         cuda: the GPU; it is closed with the runtime.
-        engine: its bytes.
+        engine: what it runs.
         title: precision and the like, for the name.
         order: inputs and outputs of the graph, in its order; None takes the engine's.
     Raises: DamagedEngineError when TensorRT cannot read it; ArtifactError when its tensors are not the graph's or
@@ -50,21 +55,19 @@ class TensorRTRuntime:
         self,
         trt: TensorRT,
         cuda: Cuda,
-        engine: bytes,
+        engine: Engine,
         title: str,
         order: Optional[Tuple[Sequence[TensorSpec], Sequence[TensorSpec]]] = None,
     ) -> None:
         self._trt, self._cuda = trt, cuda
-        self.report: Optional[BuildReport] = None
-        #: The engine, as it is saved.
-        self.data = engine
+        self.built = engine
         with contextlib.ExitStack() as stack:
             stack.callback(_quietly, cuda.close)
-            self._engine: Any = trt.deserialize(engine)
+            self._engine: Any = trt.deserialize(engine.data)
             self._context: Any = None
             if self._engine is None:
                 raise DamagedEngineError(
-                    f"{trt.name} cannot read the engine of {len(engine)} bytes: {trt.messages.errors()}; build it "
+                    f"{trt.name} cannot read the engine of {len(engine.data)} bytes: {trt.messages.errors()}; build it "
                     "again on this device"
                 )
             self._inputs, self._outputs = io_tensors(trt, self._engine)
@@ -107,15 +110,20 @@ class TensorRTRuntime:
         self._put(count)
         self._cuda.synchronize()
 
-    def time_runs(self, count: int) -> float:
-        """Return seconds that the device takes for `count` inferences back to back, by CUDA events around them.
+    def device_times(self, count: int) -> DeviceTimes:
+        """Return how long `count` inferences of the fixed input take, by CUDA events around each.
+
+        They follow each other, so that the device mostly has the next one before it ends one, as in `run`.
 
         Raises: RuntimeUnavailableError when TensorRT or the GPU fails.
         """
         self._place_standing_input()
-        first = self._cuda.mark()
-        self._put(count)
-        return self._cuda.seconds(first, self._cuda.mark())
+        seconds: List[float] = []
+        while len(seconds) < count:
+            self._put(_AHEAD)
+            pairs = [self._timed() for _ in range(min(_TIMED_TOGETHER, count - len(seconds)))]
+            seconds += [self._cuda.seconds(*pair) for pair in pairs]
+        return DeviceTimes.of(seconds, "CUDA events")
 
     def infer(self, inputs: Sequence[Array]) -> List[Array]:
         """Return the outputs for the given inputs, in the order of the graph's.
@@ -177,6 +185,11 @@ class TensorRTRuntime:
             self._cuda.upload(self._addresses[spec.name], value)
         self._cuda.synchronize()  # the copies may go when it returns
 
+    def _timed(self) -> Tuple[Mark, Mark]:
+        first = self._cuda.mark()
+        self._put(1)
+        return first, self._cuda.mark()
+
     def _put(self, count: int) -> None:
         if self._graph is None:
             for _ in range(count):
@@ -212,7 +225,8 @@ def open_engine(
 ) -> TensorRTRuntime:
     """Return a graph as an engine that is ready to run: from the cache, or built.
 
-    Its `report` says how it was built; None when it came from the cache.
+    Its `built` says which of the two, and how it was built. One from the cache that is damaged, or of another graph,
+    device or release, is built again.
 
     Args:
         graph: bytes of an ONNX file, static shapes.
@@ -231,7 +245,7 @@ def open_engine(
     if cache is not None and kept is not None:
         try:
             return TensorRTRuntime(trt, cuda, kept, options.title, order)
-        except DamagedEngineError as error:
+        except ArtifactError as error:
             _log.warning("a cached engine is built again: %s", error)
             cache.drop(made_of)
             cuda = open_cuda(device)
@@ -240,8 +254,7 @@ def open_engine(
     except BaseException:
         _quietly(cuda.close)
         raise
-    runtime = TensorRTRuntime(trt, cuda, engine.data, options.title, order)
-    runtime.report = engine.report
+    runtime = TensorRTRuntime(trt, cuda, engine, options.title, order)
     try:
         if cache is not None:
             cache.save(made_of, engine)

@@ -120,4 +120,10 @@ def _spec(item: Any) -> TensorSpec:
         raise ArtifactError(
             f"tensor {item.name} of the graph has shape {sizes}, 0 where it is not fixed; export with fixed sizes"
         )
-    return TensorSpec(item.name, tuple(sizes), helper.tensor_dtype_to_np_dtype(kind.elem_type))
+    try:
+        dtype = helper.tensor_dtype_to_np_dtype(kind.elem_type)
+    except (KeyError, TypeError) as error:
+        raise ArtifactError(
+            f"tensor {item.name} of the graph is of data type {kind.elem_type}, which is not known; export it again"
+        ) from error
+    return TensorSpec(item.name, tuple(sizes), dtype)

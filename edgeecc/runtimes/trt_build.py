@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from dataclasses import dataclass
 from time import perf_counter
-from typing import Any, Dict, Iterator, List, Optional, Tuple
+from typing import Any, Iterator, List, Optional, Tuple
 
 import onnx
 
-from edgeecc.errors import ArtifactError, ConfigError, GraphError
+from edgeecc.errors import ConfigError, GraphError
 from edgeecc.runtimes.build_options import BuildOptions
 from edgeecc.runtimes.calibrator import Feed, calibrator
 from edgeecc.runtimes.cuda_memory import Cuda
+from edgeecc.runtimes.engine import BuildReport, Engine, EngineBuildError
 from edgeecc.runtimes.precision import to_fp16
 from edgeecc.runtimes.quantise import activation_ranges, is_quantised, quantise
 from edgeecc.runtimes.tensors import check_inputs, graph_inputs, parse_graph
@@ -24,45 +24,6 @@ from edgeecc.runtimes.trt_api import TensorRT
 _OLD_WORKSPACE_BYTES = 2**30
 #: Errors of the parser that are told; the rest follows from them.
 _TOLD_ERRORS = 3
-
-
-class EngineBuildError(ArtifactError):
-    """TensorRT cannot build an engine of this graph; another graph may well build."""
-
-
-@dataclass(frozen=True)
-class BuildReport:
-    """How an engine came about.
-
-    Args:
-        tensorrt: name and version.
-        precision: as asked.
-        how: what set the precision: "flag", "casts", "calibrator", "q/dq", or "graph" where it was in the graph.
-        build_s: seconds that TensorRT took.
-        engine_bytes: size of the engine.
-        network_layers: layers before TensorRT fused them.
-        notes: what the release or the device could not do as asked.
-    """
-
-    tensorrt: str
-    precision: str
-    how: str
-    build_s: float
-    engine_bytes: int
-    network_layers: int
-    notes: Tuple[str, ...] = ()
-
-    def to_json(self) -> Dict[str, object]:
-        """Return it JSON-ready."""
-        return {**vars(self), "notes": list(self.notes)}
-
-
-@dataclass(frozen=True)
-class Engine:
-    """A serialised engine and how it came about."""
-
-    data: bytes
-    report: BuildReport
 
 
 def build(

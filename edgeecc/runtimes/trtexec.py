@@ -6,6 +6,7 @@ a meter around `run` would count them too: `observe` reads the meter while infer
 
 from __future__ import annotations
 
+import logging
 import math
 import shutil
 import tempfile
@@ -18,10 +19,10 @@ from edgeecc.errors import ConfigError, RuntimeUnavailableError
 from edgeecc.runtimes.base import Array
 from edgeecc.runtimes.build_options import BuildOptions
 from edgeecc.runtimes.child import Child, last_words
-from edgeecc.runtimes.precision import to_fp16
-from edgeecc.runtimes.quantise import activation_ranges, is_quantised, quantise
+from edgeecc.runtimes.engine import Engine
+from edgeecc.runtimes.engine_cache import EngineCache
 from edgeecc.runtimes.tensors import check_inputs, graph_inputs, graph_outputs, parse_graph
-from edgeecc.runtimes.trt_build import EngineBuildError
+from edgeecc.runtimes.trtexec_build import BuildOrder, build
 from edgeecc.runtimes.trtexec_output import (
     ENDED,
     STARTING,
@@ -30,6 +31,9 @@ from edgeecc.runtimes.trtexec_output import (
     parse_timing,
     read_outputs,
 )
+from edgeecc.timing import DeviceTimes
+
+_log = logging.getLogger(__name__)
 
 #: Where JetPack puts it, outside the PATH.
 JETPACK_PATH = Path("/usr/src/tensorrt/bin/trtexec")
@@ -40,6 +44,8 @@ _START_S = 120.0
 #: Seconds after the first inference until windows begin, and after the last until it ends. Ours: ten periods of the
 #: slowest counter, and room for a late reading.
 SETTLE_S = 1.0
+#: Seconds of warm-up before single inferences are timed: trtexec's own default.
+_WARMUP_S = 0.2
 #: An average printed every so many inferences: in effect never, or a long run prints one line each ten.
 _RARELY = 10**9
 
@@ -76,37 +82,6 @@ def find_trtexec(path: Optional[Path] = None) -> Path:
     raise RuntimeUnavailableError(
         f"trtexec is neither on the PATH nor at {JETPACK_PATH}; on a Jetson apt install libnvinfer-bin"
     )
-
-
-def build_arguments(
-    known: FrozenSet[str], options: BuildOptions, files: Tuple[Path, Path], timings: Optional[Path]
-) -> List[str]:
-    """Return trtexec's arguments to build an engine.
-
-    Args:
-        known: options that its help lists; what it does not know is left out.
-        options: how to build.
-        files: the graph to read, the engine to write.
-        timings: file of kernel timings to use and to add to.
-    """
-    graph, engine = files
-    arguments = [f"--onnx={graph}", f"--saveEngine={engine}"]
-    arguments.append("--skipInference" if "skipInference" in known else "--buildOnly")
-    if options.precision != "fp32" and options.precision in known:
-        arguments.append(f"--{options.precision}")
-    if not options.tf32 and "noTF32" in known:
-        arguments.append("--noTF32")
-    if options.level is not None and "builderOptimizationLevel" in known:
-        arguments.append(f"--builderOptimizationLevel={options.level}")
-    if options.workspace_bytes is not None:
-        mebibytes = max(1, options.workspace_bytes // 2**20)
-        pools = "memPoolSize" in known
-        arguments.append(
-            f"--memPoolSize=workspace:{mebibytes}" if pools else f"--workspace={mebibytes}"
-        )
-    if timings is not None and "timingCacheFile" in known:
-        arguments.append(f"--timingCacheFile={timings}")
-    return arguments
 
 
 def run_arguments(
@@ -150,9 +125,10 @@ class TrtexecRuntime:
         options: how to build.
         program: trtexec; None looks for it.
         timings: file of kernel timings shared by builds.
+        cache: where engines are kept; None builds anew.
         limit_s: seconds that a build may take.
     Raises: RuntimeUnavailableError when trtexec is not here or takes too long; EngineBuildError when it refuses the
-        graph; ConfigError when int8 has no samples.
+        graph; ConfigError when int8 has no samples; ArtifactError when the cache cannot be written.
     """
 
     def __init__(
@@ -162,6 +138,7 @@ class TrtexecRuntime:
         *,
         program: Optional[Path] = None,
         timings: Optional[Path] = None,
+        cache: Optional[EngineCache] = None,
         limit_s: float,
     ) -> None:
         self._program = find_trtexec(program)
@@ -174,29 +151,21 @@ class TrtexecRuntime:
             raise RuntimeUnavailableError(
                 f"{self._program} lists no option --onnx: {last_words(child.text())}; is it TensorRT's?"
             )
-        if options.precision == "fp16" and "fp16" not in self._known:
-            model = to_fp16(model)
-        elif options.precision == "int8" and not is_quantised(model):
-            model = quantise(model, activation_ranges(model, options.calibration))
+        order = BuildOrder(self._program, child.text(), graph, options)
         self._folder = tempfile.TemporaryDirectory(prefix="edgeecc-trtexec-")
         self._engine = Path(self._folder.name) / "network.engine"
         self.name = f"trtexec {options.title}"
         try:
-            source = Path(self._folder.name) / "network.onnx"
-            source.write_bytes(model.SerializeToString())
-            files = (source, self._engine)
-            self._build(build_arguments(self._known, options, files, timings), limit_s)
+            #: The engine, and how it came about.
+            self.built = self._kept(order, cache) or build(order, self._engine, timings, limit_s)
+            if cache is not None and not self.built.cached:
+                cache.save(order.origin(), self.built)
         except BaseException:
             self._folder.cleanup()
             raise
 
     def __enter__(self) -> TrtexecRuntime:
         return self
-
-    @property
-    def data(self) -> bytes:
-        """The engine, as it is saved."""
-        return self._engine.read_bytes()
 
     def __exit__(self, *_: object) -> None:
         self._folder.cleanup()
@@ -206,19 +175,23 @@ class TrtexecRuntime:
 
         Raises: RuntimeUnavailableError when trtexec fails.
         """
-        self.time_runs(count)
+        self._timing(count)
 
-    def time_runs(self, count: int) -> float:
-        """Return seconds on the GPU for `count` inferences, by the mean that trtexec measured with CUDA events.
+    def device_times(self, count: int) -> DeviceTimes:
+        """Return how long at least `count` inferences take, by the CUDA events that trtexec puts around each.
 
         Raises: RuntimeUnavailableError when trtexec fails.
         """
+        return self._timing(count, _WARMUP_S).events(count)
+
+    def _timing(self, count: int, warmup_s: float = 0.0) -> TrtexecTiming:
         limit_s = _START_S + 10.0 * count  # no inference takes ten seconds
         with Child(
-            self._command(run_arguments(self._known, self._engine, count=count)), limit_s
+            self._command(run_arguments(self._known, self._engine, count=count, warmup_s=warmup_s)),
+            limit_s,
         ) as child:
             self._ended_well(child)
-            return count * parse_timing(child.text()).mean_s
+            return parse_timing(child.text())
 
     def observe(
         self,
@@ -288,14 +261,19 @@ class TrtexecRuntime:
                 self._ended_well(child)
             return read_outputs(outputs, self._outputs)
 
-    def _build(self, arguments: Sequence[str], limit_s: float) -> None:
-        with Child(self._command(arguments), limit_s) as child:
-            status = child.finish()
-            if status or not self._engine.is_file():
-                raise EngineBuildError(
-                    f"trtexec cannot build the engine (status {status}): {last_words(child.text())}; export the graph "
-                    "with operators that this release knows"
-                )
+    def _kept(self, order: BuildOrder, cache: Optional[EngineCache]) -> Optional[Engine]:
+        """Return the engine that was kept of an earlier build, laid ready; None when none is, or it does not run."""
+        kept = None if cache is None else cache.load(order.origin())
+        if cache is None or kept is None:
+            return None
+        self._engine.write_bytes(kept.data)
+        with Child(self._command(run_arguments(self._known, self._engine)), _START_S) as child:
+            if not child.finish():
+                return kept
+        _log.warning("a cached engine is built again: %s", last_words(child.text()))
+        cache.drop(order.origin())
+        self._engine.unlink()
+        return None
 
     def _ended_well(self, child: Child) -> None:
         status = child.finish()

@@ -14,6 +14,7 @@ import numpy as np
 from edgeecc.errors import ArtifactError, RuntimeUnavailableError, brief
 from edgeecc.runtimes.base import Array
 from edgeecc.runtimes.tensors import TensorSpec
+from edgeecc.timing import DeviceTimes
 
 #: Printed when the first inference is about to run (release 8.2 to 11).
 STARTING = "Starting inference"
@@ -31,13 +32,23 @@ class TrtexecTiming:
     Args:
         rate_hz: inferences per second of wall-clock time.
         median_s, mean_s: time on the GPU.
+        p95_s, p99_s: percentiles of it; None where they are not printed.
         gpu_share: share of the wall-clock time in which the GPU worked; 1 where it is not printed.
+        runs: inferences that were timed; None where it is not printed.
     """
 
     rate_hz: float
     median_s: float
     mean_s: float
     gpu_share: float
+    p95_s: Optional[float] = None
+    p99_s: Optional[float] = None
+    runs: Optional[int] = None
+
+    def events(self, asked: int) -> DeviceTimes:
+        """Return the time on the GPU, of as many inferences as are told, else as were asked for."""
+        runs = asked if self.runs is None else self.runs
+        return DeviceTimes(runs, self.median_s, self.p95_s, self.p99_s, "CUDA events of trtexec")
 
 
 def options_in(help_text: str) -> FrozenSet[str]:
@@ -50,7 +61,7 @@ def parse_timing(text: str) -> TrtexecTiming:
 
     Raises: RuntimeUnavailableError when there is no summary, or its numbers are none.
     """
-    _, _, summary = text.rpartition("=== Performance summary ===")
+    before, _, summary = text.rpartition("=== Performance summary ===")
     computing = _line(summary, "GPU Compute Time")
     rate = _after(_line(summary, "Throughput"), "Throughput:")
     mean_s = _milliseconds(computing, "mean")
@@ -62,7 +73,16 @@ def parse_timing(text: str) -> TrtexecTiming:
             f"trtexec printed no timing summary that can be read, but {' '.join(text[-160:].split())!r}; run it by hand"
         )
     share = min(1.0, busy_s / wall_s) if wall_s and busy_s else 1.0
-    return TrtexecTiming(rate, median_s, mean_s, share)
+    timed = re.search(rf"{ENDED} ([0-9]{{1,12}}) queries", before)
+    return TrtexecTiming(
+        rate,
+        median_s,
+        mean_s,
+        share,
+        p95_s=_milliseconds(computing, r"percentile\(95%\)"),
+        p99_s=_milliseconds(computing, r"percentile\(99%\)"),
+        runs=int(timed.group(1)) if timed else None,
+    )
 
 
 def read_outputs(path: Path, specs: Sequence[TensorSpec]) -> List[Array]:
@@ -99,7 +119,7 @@ def _array(spec: TensorSpec, values: object) -> Array:
         )
     try:
         array = np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError) as error:
+    except (OverflowError, TypeError, ValueError) as error:
         raise ArtifactError(
             f"trtexec's output {spec.name} holds no numbers; run it by hand"
         ) from error

@@ -192,12 +192,14 @@ class Solution:
         status: "converged", ALREADY_WITHIN or what else ended the solve, in the solver's words.
         history: the steps as reported.
         left: training steps of those given that were not needed; fine-tuning has them, which trains a slim network.
+        course: what was kept of every group on the way, as `Course.to_json` tells it; empty for most methods.
     """
 
     keep: Mapping[str, IntArray]
     status: str
     history: Tuple[Step, ...]
     left: int = 0
+    course: Mapping[str, object] = field(default_factory=dict)
 
 
 def untouched(problem: Problem, steps: int) -> Solution:

@@ -29,6 +29,7 @@ from torch import nn
 from edgeecc.config import EccConfig
 from edgeecc.graph.spec import FloatArray
 from edgeecc.solvers.base import Limit, Problem, Solution, Trainer, untouched
+from edgeecc.solvers.course import Course
 from edgeecc.solvers.ecc_published import PublishedHooks
 from edgeecc.solvers.feasibility import check_feasible
 from edgeecc.solvers.importance import Importance
@@ -61,13 +62,15 @@ class EccSolver:
             published = PublishedHooks(problem, self._config)
             history = trainer.train("prune", steps, published)
             status, living = published.finish(trainer.model), published.living
+            course = published.course
         else:
             taken = needed(problem, steps, self._config)
             hooks = ScaleFreeHooks(problem, self._config, trainer)
             with hooks.watching():
                 history = trainer.train("prune", taken, hooks)
-            status, living = hooks.finish(), hooks.living
-        return Solution(keep_of(spec, living.alive), status, tuple(history), steps - taken)
+            status, living, course = hooks.finish(), hooks.living, hooks.course
+        keep = keep_of(spec, living.alive)
+        return Solution(keep, status, tuple(history), steps - taken, course.to_json())
 
 
 class ScaleFreeHooks:
@@ -88,6 +91,7 @@ class ScaleFreeHooks:
         self._y = np.zeros_like(dense)
         self._z = np.zeros(len(problem.limits))
         self._moved = 0.0
+        self.course = Course([group.name for group in problem.spec.prunable])
 
     def watching(self) -> ContextManager[None]:
         """Take in what layers read while the context is open."""
@@ -109,6 +113,7 @@ class ScaleFreeHooks:
             if share is not None:
                 self._round(share)
         self.living.mask_(model, optimizer)
+        self.course.take(step, steps, self._s, self._y)
         return self._numbers()
 
     def finish(self) -> str:
@@ -204,6 +209,7 @@ class ScaleFreeHooks:
             **{name: torch.from_numpy(value) for name, value in arrays.items()},
             **{f"importance.{name}": value for name, value in self._importance.state().items()},
             **self.living.state(),
+            **self.course.state(),
         }
 
     def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
@@ -215,6 +221,7 @@ class ScaleFreeHooks:
             {name[len(mine) :]: value for name, value in state.items() if name.startswith(mine)}
         )
         self.living.load_state(state)
+        self.course.load_state(state)
 
 
 def target(limit: Limit, dense_widths: FloatArray, share: float) -> float:

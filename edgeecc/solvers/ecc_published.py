@@ -17,6 +17,7 @@ from edgeecc.config import EccConfig
 from edgeecc.errors import ConfigError
 from edgeecc.graph.spec import FloatArray
 from edgeecc.solvers.base import Problem
+from edgeecc.solvers.course import Course
 from edgeecc.solvers.importance import untrained
 from edgeecc.solvers.ladder import integer_widths
 from edgeecc.solvers.living import Living
@@ -45,6 +46,7 @@ class PublishedHooks:
         self._y = np.zeros_like(self._s)
         self._z = 0.0
         self._importance: List[FloatArray] = [np.zeros(int(width)) for width in self._s]
+        self.course = Course([group.name for group in problem.spec.prunable])
 
     def after_backward(self, model: nn.Module) -> None:
         """Do nothing: the published importance comes from the optimiser."""
@@ -53,12 +55,12 @@ class PublishedHooks:
         self, model: nn.Module, optimizer: torch.optim.Optimizer, step: int, steps: int
     ) -> Mapping[str, float]:  # fmt: skip
         """One iteration of Algorithm 1 after its Adam step."""
-        del step, steps
         self.living.mask_(model, optimizer)
         self._importance = self._weighted_norms(model, optimizer)
         if not self.living.fits():
             self._iterate(alpha=float(optimizer.param_groups[0]["lr"]))
             self.living.mask_(model, optimizer)
+        self.course.take(step, steps, self._s, self._y)
         y = float(self._y.max(initial=0.0))
         return {"cost": self.living.cost(), "z": self._z, "y": y, "s": float(self._s.sum())}
 
@@ -121,6 +123,7 @@ class PublishedHooks:
         arrays = {**duals, **importance}
         return {
             **self.living.state(),
+            **self.course.state(),
             **{name: torch.from_numpy(value) for name, value in arrays.items()},
         }
 
@@ -130,3 +133,4 @@ class PublishedHooks:
         self._z = float(state["z"])
         self._importance = [state[f"importance.{i}"].numpy().copy() for i in range(len(self._s))]
         self.living.load_state(state)
+        self.course.load_state(state)

@@ -46,6 +46,10 @@ METHODS: Dict[str, Method] = {
     "uniform": Method("edgeecc.solvers.uniform:UniformSolver"),
 }
 
+#: Methods that remove single weights. wsp: weighted sparse projection. magnitude: the same schedule, whatever a weight
+#: costs. eap: energy-aware pruning.
+WEIGHT_METHODS = ("wsp", "eap", "magnitude")
+
 
 def method(name: str) -> Method:
     """Return what is known of a method.

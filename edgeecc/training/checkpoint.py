@@ -10,7 +10,7 @@ from typing import Dict, List, Mapping, Optional, Tuple
 import torch
 from torch import nn
 
-from edgeecc.artifacts import read_tensors, write_tensors
+from edgeecc.artifacts import Tensors, read_tensors, write_tensors
 from edgeecc.errors import ArtifactError, brief
 from edgeecc.solvers.base import Hooks, Step
 
@@ -32,7 +32,7 @@ def read_state(path: Path, name: str) -> Optional[Dict[str, torch.Tensor]]:
     """
     if not path.is_file():
         return None
-    arrays, metadata = read_tensors(path)
+    arrays, metadata = _read(path, "search")
     if metadata.get(NAME) != name:
         return None
     return {key: torch.from_numpy(value.copy()) for key, value in arrays.items()}
@@ -75,7 +75,7 @@ def restore(
     """
     if not path.is_file():
         return None
-    arrays, metadata = read_tensors(path)
+    arrays, metadata = _read(path, "phase of training")
     if metadata.get("phase") != phase:
         return None
     tensors = {name: torch.from_numpy(value.copy()) for name, value in arrays.items()}
@@ -95,8 +95,20 @@ def restore(
         return Progress(int(metadata["done"]), history, scale and (float(scale[0]), int(scale[1])))
     except (KeyError, RuntimeError, TypeError, ValueError) as error:
         raise ArtifactError(
-            f"{path} is damaged or of another network: {brief(error)}; --force starts over"
+            f"{path} is damaged or of another network: {brief(error)}; remove it to begin this phase of training again"
         ) from error
+
+
+def _read(path: Path, what: str) -> Tuple[Tensors, Dict[str, str]]:
+    """Read a file of which nothing but the work at hand depends.
+
+    Raises: ArtifactError when it is damaged.
+    """
+    try:
+        return read_tensors(path)
+    except ArtifactError as error:
+        cause = str(error).partition("; ")[0]
+        raise ArtifactError(f"{cause}; remove it to begin this {what} again") from error
 
 
 def _beside(parameter: nn.Parameter, value: torch.Tensor) -> torch.Tensor:

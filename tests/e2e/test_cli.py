@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import os
+import shlex
 import signal
 import sqlite3
 import stat
@@ -25,11 +27,12 @@ from edgeecc.artifacts import load_json, read_tensors, write_tensors
 from edgeecc.cli.main import cli
 from edgeecc.compressed import unpack
 from edgeecc.data.sources import load
-from edgeecc.errors import ArtifactError
+from edgeecc.errors import ArtifactError, ConfigError
 from edgeecc.networks.table import build
 from edgeecc.training.dense import initialise_, train_dense_
 from edgeecc.training.evaluate import top1
 from tests.cli_runs import complaint, run, run_json
+from tests.report_runs import Page, check_page
 
 ROOT = Path(__file__).resolve().parents[2]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
@@ -116,7 +119,36 @@ def _at_home(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(home)
 
 
-def test_prune_export_verify_on_an_energy_budget(home: Path) -> None:
+def asked_again(command: str, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Return what run.json would keep of the request that a command makes, short of training."""
+    taken: list = []
+
+    def take(request: Any, *_: object, **__: object) -> None:
+        taken.append(request)
+        raise ConfigError("taken")
+
+    kind = "edgeecc.sparsify" if "--method wsp" in command else "edgeecc.prune"
+    with monkeypatch.context() as patched:
+        patched.setattr(f"{kind}.{kind.rpartition('.')[2]}", take)
+        assert "taken" in complaint(*shlex.split(command)[1:])
+    module = importlib.import_module(kind)
+    return json.loads(json.dumps(module._identity(taken[0], module.prepare(taken[0]))))
+
+
+def reported(folder: str, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Return what the report of a run tells; its page holds to the rules, and its command asks for the same run."""
+    told = run_json("report", folder)
+    found = Page.of(told["report"])
+    check_page(found)
+    assert found.charts() == told["charts"]
+    request = load_json(Path(folder) / "run.json")["request"]
+    assert asked_again(told["reproduce"]["commands"][0], monkeypatch) == request
+    return told
+
+
+def test_prune_export_verify_on_an_energy_budget(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     inspected = run_json("inspect", *FACTORY)
     state = torch.load("net.pth", weights_only=True)
     trained = [value for name, value in state.items() if value.ndim and "running" not in name]
@@ -167,6 +199,20 @@ def test_prune_export_verify_on_an_energy_budget(home: Path) -> None:
     onnx.checker.check_model(onnx.load(exported["onnx"]), full_check=True)
     again = run_json("verify", "runs/energy")
     assert again["energy_j"] == verified["energy_j"]
+    told = reported("runs/energy", monkeypatch)
+    assert (told["within_budget"], told["basis"], told["outdated"]) == (True, "simulated", [])
+    (finding,) = told["budgets"][0]["findings"]
+    assert finding["figure"]["value"] == verified["energy_j"]
+    assert finding["figure"]["error"] == verified["energy_se_j"]
+    slim = told["networks"][2]
+    assert (slim["name"], slim["params"]) == ("slim", report["networks"][2]["params"])
+    assert slim["energy"]["error"] > 0.0
+    course = ["loss", "phi", "bounds", "prices", "duals"]
+    assert told["charts"][:8] == ["widths", "costs-energy", "gap-energy", *course]
+    history = load_json(home / "runs/energy/history.json")
+    steps = result["finetune_steps"]
+    assert (len(history["finetune"]["step"]), history["finetune"]["step"][-1]) == (steps, steps)
+    assert history["course"]["groups"] == list(result["widths"])
 
 
 def test_a_group_that_the_graph_cannot_follow_stays_whole(home: Path) -> None:
@@ -743,7 +789,9 @@ def test_single_weights_are_priced_on_a_systolic_array(home: Path) -> None:
         assert words in complaint("inspect", "--network", "lenet5", "--device", device)
 
 
-def test_single_weights_go_and_the_export_is_verified(home: Path) -> None:
+def test_single_weights_go_and_the_export_is_verified(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     result = run_json(
         "prune",
         "net.pth",
@@ -764,6 +812,8 @@ def test_single_weights_go_and_the_export_is_verified(home: Path) -> None:
     assert (result["status"], result["steps"], result["widths"]) == ("converged", 24, {})
     assert all(0.0 < share <= 1.0 for share in result["density"].values())
     assert result["accuracy"] > 0.6
+    told = reported("runs/wsp", monkeypatch)
+    assert (told["within_budget"], told["charts"][:2]) == (None, ["density", "loss"])
     exported = run_json("export", "runs/wsp")
     verified = exported["verify"]
     assert verified["within_budget"] is True
@@ -782,6 +832,14 @@ def test_single_weights_go_and_the_export_is_verified(home: Path) -> None:
     assert files[0].stat().st_size < 0.7 * files[1].stat().st_size
     assert run_json("verify", "runs/wsp")["verdict"] == verified["verdict"]
     assert "within budget  yes" in run("verify", "runs/wsp").stdout
+    told = reported("runs/wsp", monkeypatch)
+    assert (told["within_budget"], told["basis"]) == (True, "counted")
+    assert told["charts"][:2] == ["density", "costs-accesses"]
+    assert {layer["name"]: layer["density"] for layer in told["weights"]} == result["density"]
+    assert sum(layer["energy"] for layer in told["weights"]) == pytest.approx(result["cost"])
+    assert sum(layer["dense"] for layer in told["weights"]) == pytest.approx(
+        result["dense"]["cost"]
+    )
     assert "edgeecc export runs/wsp writes what each layer costs" in complaint(
         "explain", "runs/wsp"
     )

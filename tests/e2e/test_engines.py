@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import shutil
 from pathlib import Path
 from time import perf_counter
 from typing import Any, Iterator
@@ -12,9 +13,10 @@ import numpy as np
 import pytest
 
 from edgeecc import export_engine as use_case
-from edgeecc.artifacts import load_json, write_json
+from edgeecc.artifacts import load_json, read_tensors, write_json
+from edgeecc.config import VerifyConfig
 from edgeecc.meters.nvml import NvmlEnergyMeter
-from edgeecc.run_folder import RESULT_SCHEMA
+from edgeecc.run_folder import RESULT_SCHEMA, RunFolder
 from edgeecc.runtimes import trtexec
 from tests import fake_trtexec
 from tests.cli_runs import complaint, run, run_json, wide_network
@@ -122,9 +124,123 @@ def test_an_engine_is_scored_and_measured_on_its_board(
     assert told["within_budget"] is True, "the MACs are counted"
     assert told["summary"]["layers"] > 0
     engine = Path(told["engine"])
+    assert told["build"]["build_s"] > 0.0
+    assert told["build"]["precision"] == precision
+    ranges = {"images": 64, "split": "train"} if precision == "int8" else None
+    assert told["ranges"] == ranges
+    times = told["latency_events_s"]
+    assert times["clock"] == "CUDA events"
+    assert 0.0 < times["median"] <= times["p95"] <= times["p99"]
     manifest = load_json(pruned / f"slim-{precision}.engine.json")
     assert {name: manifest[name] for name in told} == told
     assert use_case.hashlib.sha256(engine.read_bytes()).hexdigest() == told["engine_sha256"]
+
+
+def builds(trt: Any) -> int:
+    return sum(name == "build_serialized_network" for _, name, _ in trt.calls)
+
+
+def test_given_again_it_does_not_build_and_a_damaged_engine_is_built_anew(
+    pruned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trt, _ = install(monkeypatch, "10")
+    monkeypatch.setattr(importlib.util, "find_spec", without_torch(importlib.util.find_spec))
+    board = copied(pruned, tmp_path / "board")
+    words = ["export", board, "--trt", "--device", A40]
+    plain = use_case.measure_loaded
+
+    def interrupted(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(use_case, "measure_loaded", interrupted)
+    run(*words, code=130)
+    monkeypatch.setattr(use_case, "measure_loaded", plain)
+    assert builds(trt) == 1
+    assert not (board / "slim-fp32.engine").exists()
+    told = run_json(*words)["engine"]
+    assert builds(trt) == 1, "the engine of the interrupted command is taken"
+    assert told["build"]["cached"] is True
+    assert told["build"]["build_s"] > 0.0
+    assert "from the cache, built earlier in " in run(*words).stdout
+    (kept,) = (board / "cache" / "engines").glob("*.engine")
+    assert kept.read_bytes() == Path(told["engine"]).read_bytes()
+    kept.write_bytes(b"of another board")
+    again = run(*words).stdout
+    assert builds(trt) == 2
+    assert "build              built in " in again
+    assert "single inferences  median " in again
+    install(monkeypatch, "8.6")
+    assert run_json(*words)["engine"]["build"]["cached"] is False, "of another release"
+    assert run_json(*words, "--precision", "fp16")["engine"]["build"]["cached"] is False
+
+
+def test_a_run_without_training_images_holds_check_images_apart(
+    pruned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trt, _ = install(monkeypatch, "10")
+    monkeypatch.setattr(importlib.util, "find_spec", without_torch(importlib.util.find_spec))
+    old = copied(pruned, tmp_path / "old")
+    (old / "calib.safetensors").unlink()
+    words = ["export", old, "--trt", "--device", A40, "--precision", "int8"]
+    told = run_json(*words)["engine"]
+    check = read_tensors(pruned / "check.safetensors")[0]["input"]
+    assert told["ranges"] == {"images": 64, "split": "check"}
+    assert told["images"] == len(check) - 64
+    seen = {bytes(batch) for batch in trt.calibrated_with}
+    assert len(seen) == 64
+    assert seen < {image.tobytes() for image in check}
+    assert "on 64 check images, which are not scored" in run(*words).stdout
+    trt.calibrated_with.clear()
+    run("export", pruned, "--trt", "--device", A40, "--precision", "int8")
+    if trt.calibrated_with:  # else its engine is in the cache
+        assert not {bytes(one) for one in trt.calibrated_with} & {one.tobytes() for one in check}
+
+
+def test_what_is_priced_on_a_device_is_built_and_measured_once(
+    pruned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Export measures dense and slim; verify and --trt take the slim engine that it built."""
+    from edgeecc import export, verify
+    from edgeecc.graph.onnx_slice import load_model
+
+    trt, _ = install(monkeypatch, "10")
+    monkeypatch.setattr(importlib.util, "find_spec", without_torch(importlib.util.find_spec))
+    folder = RunFolder(copied(pruned, tmp_path / "priced"))
+    bounded(folder.path, f"{A40}:fp32", 2.0)
+    shutil.rmtree(folder.path / "cache")
+    trt.calls.clear()
+    quick = verify.Measuring(Quick.energy, Quick.energy)
+    for module in (export, verify):
+        monkeypatch.setattr(module, "measuring_of", lambda *_: quick)
+    measured = []
+    plain = verify.measure_graph
+    monkeypatch.setattr(
+        verify, "measure_graph", lambda *a, **k: measured.append(1) or plain(*a, **k)
+    )
+    graphs = {name: load_model(folder.file(f"{name}.onnx")) for name in ("dense", "masked", "slim")}
+    costs = export._measured(folder, graphs)
+    assert (len(measured), builds(trt)) == (2, 2)
+    assert costs["masked"].energy is None, "it costs what the dense one does"
+    assert costs["masked"].latency.latency_s > 0.0
+    assert costs["dense"].energy.energy_j > 0.0
+    told = verify.verify_locked(folder, VerifyConfig(), costs["slim"])
+    assert len(measured) == 2
+    assert (told["energy_j"], told["latency_s"]) == (
+        costs["slim"].energy.energy_j,
+        costs["slim"].latency.latency_s,
+    )
+    assert "energy counter, tensorrt" in told["latency_events_s"]["meter"]
+    text = run("verify", folder.path).stdout
+    assert "single inferences" in text
+    assert run_json("export", folder.path, "--trt")["engine"]["build"]["cached"] is True
+    assert builds(trt) == 2
+
+
+def copied(run_folder: Path, to: Path) -> Path:
+    """Return a copy of a run, as it is brought to a board: alone, and without engines."""
+    return Path(
+        shutil.copytree(run_folder, to, ignore=shutil.ignore_patterns("cache", "*.engine*"))
+    )
 
 
 def test_a_missed_budget_exits_with_three_and_tells_the_interval(
@@ -163,6 +279,10 @@ def test_a_board_without_bindings_takes_trtexec(
     assert told["onnxruntime_relative"] < 1e-4
     assert np.isfinite(told["energy_j"])
     assert json.loads((pruned / "slim-fp32.engine.json").read_text())["runtime"] == "trtexec fp32"
+    assert told["latency_events_s"]["clock"] == "CUDA events of trtexec"
+    assert told["build"]["tensorrt"] == "trtexec of TensorRT 8601"
+    words = ["export", pruned, "--trt", "--device", "nvidia-a40:trtexec:fp32"]
+    assert run_json(*words)["engine"]["build"]["cached"] is True
 
 
 def test_what_cannot_be_built_is_one_line(pruned: Path, tmp_path: Path) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -293,3 +295,37 @@ def test_what_it_refuses(graph: Path, tmp_path: Path, monkeypatch: pytest.Monkey
     assert "a fleet needs Dask, which is not here; pip install 'edgeecc[fleet]'" in complaint(
         *words, "--fleet", fleet
     )
+
+
+def test_variants_that_cannot_be_built_are_passed_over_by_the_fleet(
+    graph: Path, tmp_path: Path
+) -> None:
+    wrong = [2, 5, 11]
+    fleet = fleet_file(
+        tmp_path / "fleet.toml",
+        {"a": {"unbuildable": wrong}, "b": {"unbuildable": wrong}},
+    )
+    words = [*calibration(graph, tmp_path)[:-4], "--samples", 20, "--target-error", 0]
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):  # Dask's usual port, which another fleet may have
+            stack.enter_context(socket.create_server(("127.0.0.1", 8787)))
+        told = run_json(*words, "--fleet", fleet)
+    assert [one["number"] for one in told["failed"]] == wrong
+    assert told["failed"][0]["why"] == "no kernel for variant 2"
+    assert told["samples"] == 17
+    assert {one["state"] for one in told["boards"].values()} <= {"fine", "new"}
+    assert sorted(number for (number,) in stored(tmp_path, "number") if number >= 0) == [
+        number for number in range(20) if number not in wrong
+    ]
+    many = list(range(20, 60))
+    fleet = fleet_file(
+        tmp_path / "fleet.toml", {"a": {"unbuildable": many}, "b": {"unbuildable": many}}
+    )
+    said = complaint(*calibration(graph, tmp_path), "--fleet", fleet)
+    assert "20 variants could not be built" in said
+    fleet = fleet_file(tmp_path / "fleet.toml", {"a": {"unbuildable": [-1]}})
+    other = [
+        word if word != tmp_path else tmp_path / "other" for word in calibration(graph, tmp_path)
+    ]
+    said = complaint(*other, "--fleet", fleet)
+    assert "a dead: it cannot build variant -1: no kernel for variant -1" in said

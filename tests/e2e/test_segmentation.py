@@ -18,7 +18,7 @@ from edgeecc.artifacts import load_json, read_tensors, write_tensors
 from edgeecc.check_set import read_check
 from edgeecc.config import VerifyConfig
 from edgeecc.data.sources import load
-from edgeecc.export_parts import make_check, network_of
+from edgeecc.export_parts import data_of, make_check, network_of
 from edgeecc.networks.weights import load_into, load_state
 from edgeecc.run_folder import RunFolder
 from edgeecc.sources import NetworkSource
@@ -172,7 +172,7 @@ def test_kept_images_and_outputs_are_bounded(home: Path, pruned: Tuple[Path, Any
     masked = network_of(folder, source, "masked")
     image, output = 16 * 16 * (4 + 8), 3 * 8 * 8 * 4
     for most, images, outputs in ((10 * image + 1, 10, 10), (2 * image - 1, 1, 1), (output, 1, 1)):
-        check = make_check(run_document, source, masked, VerifyConfig(check_bytes=most))
+        check = make_check(data_of(run_document, source), masked, VerifyConfig(check_bytes=most))
         assert (len(check.images), len(check.labels), len(check.reference)) == (
             images,
             images,

@@ -274,7 +274,8 @@ import edgeecc.crew as module
 module.COMMIT_S = 0.01
 spec, model = small_network()
 job = Job(spec, model, "virtual:tx2", Path({folder!r}))
-calibrate(job, CalibrateConfig(samples=3000, target_error=0.0), MeasureProtocol(), lambda *a: print(a[0], flush=True))
+config = CalibrateConfig(samples=3000, target_error=0.0)
+calibrate(job, config, MeasureProtocol(), lambda told: print(told.done, flush=True))
 """
 
 

@@ -39,12 +39,20 @@ def test_a_store_never_mixes_two_laws(tmp_path: Path, monkeypatch: pytest.Monkey
         calibrated(tmp_path)
 
 
-@pytest.mark.parametrize("widths", ["[1, 1]", "[1]", "{}", "[1, 2, 3]"])
-def test_samples_of_other_widths_are_refused(tmp_path: Path, widths: str) -> None:
+@pytest.mark.parametrize(
+    ("widths", "why"),
+    [
+        ("[1, 1]", "sample 3 has other widths"),
+        ("[1]", "sample 3 has other widths"),
+        ("[1, 2, 3]", "sample 3 has other widths"),
+        ("{}", "is damaged: widths are no list"),
+    ],
+)
+def test_samples_of_other_widths_are_refused(tmp_path: Path, widths: str, why: str) -> None:
     store = calibrated(tmp_path)
     with sqlite3.connect(store) as db:
         db.execute("UPDATE samples SET widths = ? WHERE number = 3", (widths,))
-    with pytest.raises(ArtifactError, match="sample 3 has other widths") as caught:
+    with pytest.raises(ArtifactError, match=why) as caught:
         calibrated(tmp_path)
     assert "\n" not in str(caught.value)
 
@@ -81,7 +89,7 @@ def test_a_graph_folder_cannot_write_outside_the_workspace(tmp_path: Path) -> No
     )
     write_bytes(source / "dense.onnx", graph.SerializeToString())
     request = Request(None, None, source, TX2.name, workspace)
-    result = run(request, SAMPLES, MeasureProtocol(), lambda *_: None)
+    result = run(request, SAMPLES, MeasureProtocol())
     assert workspace.resolve() in Path(str(result["profile"])).resolve().parents
     assert sorted(path.name for path in tmp_path.iterdir()) == ["graph", "workspace"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sqlite3
 import sys
 from contextlib import contextmanager
@@ -21,14 +22,16 @@ from edgeecc.device_names import gpu_board, parse_device
 from edgeecc.errors import EdgeeccError
 from edgeecc.loaders import Engines, loader
 from edgeecc.machine import boards_here, resolve
+from edgeecc.measure_variants import Station
 from edgeecc.meters.nvml import NvmlEnergyMeter
 from edgeecc.runtimes import trtexec
+from edgeecc.runtimes.engine import EngineBuildError
 from edgeecc.runtimes.onnxrt import OnnxRuntime
-from edgeecc.runtimes.trt_build import EngineBuildError
 from edgeecc.targets import Target, open_target
+from edgeecc.timing import DeviceTimes
 from edgeecc.verify import measure_energy
 from tests import fake_trtexec, sysfs_trees
-from tests.cli_runs import complaint, run_json
+from tests.cli_runs import complaint, run, run_json
 from tests.fake_nvml import FakeBoard, FakeNvml, installed
 from tests.fake_tensorrt import install
 from tests.fleets import graph_folder, small_network
@@ -230,7 +233,7 @@ WORDS = [
 def test_a_gpu_is_calibrated_with_engines(
     release: str, precision: str, quick: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    install(monkeypatch, release)
+    trt, _ = install(monkeypatch, release)
     graph, device = graph_folder(tmp_path / "graph"), f"nvidia-a40:tensorrt:{precision}"
     words = [
         "calibrate",
@@ -257,13 +260,103 @@ def test_a_gpu_is_calibrated_with_engines(
     assert precision in profile.meter
     assert profile.anchors["dense"] > 0.0
     assert (folder / "timings-tensorrt.cache").read_bytes().startswith(b"timings ")
-    assert not list(folder.glob("**/*.engine")), "each variant is measured once"
+    assert len(list(folder.glob("engines/*.engine"))) == 2, "the anchors, which come again"
+    assert builds(trt) == 14, "each once, and what the second command asks of is kept"
     with sqlite3.connect(folder / "samples.db") as db:
         told = [json.loads(text) for (text,) in db.execute("SELECT told FROM conditions")]
     assert len(told) == 14
     assert all(one["clocks_hz"] and one["temperatures_c"] for one in told)
     text = (folder / "PROTOCOL.md").read_text()
     assert "- Idle power, W: 12.5." in text
+
+
+def builds(trt: Any) -> int:
+    return sum(name == "build_serialized_network" for _, name, _ in trt.calls)
+
+
+def test_a_single_measure_times_single_inferences_and_a_board_keeps_its_dense_engine(
+    quick: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trt, _ = install(monkeypatch, "10")
+    graph = graph_folder(tmp_path / "graph")
+    protocol = MeasureProtocol(window_s=0.005, tolerance=0.5)
+    words = ["measure", "--graph", graph, "--device", "auto", "--tolerance", 0.5]
+    with gpu(), monkeypatch.context() as patch:
+        patch.setattr(machine, "runtimes_here", lambda: ({"tensorrt": ""}, {}))
+        words += ["--precision", "fp16", "--window-s", 0.005, "--number"]
+        found = run_json(*words, -1)
+        told = found["latency_events_s"]
+        assert told["clock"] == "CUDA events"
+        assert 100 <= told["runs"] <= 1000
+        assert 0.0 < told["median"] <= told["p95"] <= told["p99"]
+        assert "single inferences" in run(*words, 3).stdout
+        assert builds(trt) == 2
+        with Station.open(graph, "nvidia-a40:tensorrt:fp16", 0, protocol) as station:
+            dense = station.spec.dense_widths()
+            row = station.measure(-1, dense)
+            assert builds(trt) == 2, "the dense engine is kept from the command"
+            station.measure(3, dense)
+            assert builds(trt) == 3
+    assert "latency_events_s" not in row, "what drives a board does not ask for it"
+    assert len(list((graph / "engines").iterdir())) == 2
+
+
+def test_a_folder_that_cannot_be_written_keeps_nothing(
+    quick: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(monkeypatch, "10")
+    graph = graph_folder(tmp_path / "graph")
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    protocol = MeasureProtocol(window_s=0.005, tolerance=0.5)
+    with gpu(), Station.open(graph, "nvidia-a40:tensorrt:fp32", 0, protocol) as station:
+        station.measure(-1, station.spec.dense_widths())
+    assert sorted(path.name for path in graph.iterdir()) == ["dense.onnx", "spec.json"]
+
+
+class Timed:
+    """A runtime whose device says that an inference takes a millisecond."""
+
+    name = "timed"
+
+    def __init__(self, device_s: float) -> None:
+        self._device_s = device_s
+
+    def run(self, count: int) -> None: ...
+
+    def device_times(self, count: int) -> DeviceTimes:
+        return DeviceTimes.of([self._device_s] * count, "CUDA events")
+
+
+@pytest.mark.parametrize(
+    ("host_s", "warns"), [(1e-3, False), (1.09e-3, False), (1.5e-3, True), (0.6e-3, True)]
+)
+def test_a_latency_that_is_the_hosts_is_warned_of(
+    host_s: float, warns: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    meter = FakeDevice(3.0, host_s)
+    runtime = Timed(1e-3)
+    runtime.run = meter.run  # type: ignore[method-assign]
+    target = Target(parse_device("nvidia-a40:tensorrt"), meter, None, lambda model: runtime)
+    found = bench.measure_loaded(runtime, target, MeasureProtocol(), events=True)
+    assert found.device_times is not None
+    assert found.device_times.runs == 1000
+    assert found.events_told()["latency_events_s"]["agrees"] == (not warns)
+    lines = [record.getMessage() for record in caplog.records]
+    assert len(lines) == warns
+    if warns:
+        assert "\n" not in lines[0]
+        assert "over 10 % apart" in lines[0]
+        assert "1 ms by CUDA events" in lines[0]
+    assert bench.measure_loaded(runtime, target, MeasureProtocol()).device_times is None
+
+
+def test_a_jetson_whose_tree_is_hidden_is_told(tmp_path: Path) -> None:
+    sysfs_trees.tx2_r32(tmp_path)
+    (tmp_path / "proc/device-tree").unlink()
+    shutil.rmtree(tmp_path / "sys/firmware")
+    assert "systempaths=unconfined" in refusal("jetson-tx2:trtexec", tmp_path)
+    with installed(None):
+        assert "device tree is hidden" in boards_here(tmp_path)[1]["jetson"]
 
 
 def test_variants_that_cannot_be_built_are_passed_over_and_not_tried_again(

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from edgeecc.cli.budgets import progress_note
 from edgeecc.errors import ArtifactError
 from edgeecc.units import Metric
 from edgeecc.verdict import Bound, bounds_of, energy_device, judged, overall
@@ -78,10 +77,3 @@ def test_one_missed_budget_is_missed_altogether(found: tuple) -> None:
 def test_the_words_on_one_budget_are_as_they_were() -> None:
     told = overall([judged(Bound(Metric.SIZE, 5e6, "5MB", ""), (4e6, "exact count"))])
     assert told["verdict"] == "4 MB by exact count, budget 5 MB"
-
-
-def test_progress_tells_the_cost_or_the_tightest_of_several() -> None:
-    assert progress_note(0.025, Metric.ENERGY, {}) == "25 mJ"
-    assert progress_note(0.025, Metric.ENERGY, {"load.energy": 0.5, "z": 9.0}) == "25 mJ"
-    loads = {"load.energy": 0.5, "load.size": 1.25, "z": 9.0}
-    assert progress_note(0.025, Metric.ENERGY, loads) == "size at 125.0% of its bound"

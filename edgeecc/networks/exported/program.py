@@ -28,6 +28,9 @@ class Value:
 
     name: str
 
+    def __post_init__(self) -> None:
+        _text(self.name)
+
 
 @dataclass(frozen=True)
 class Operation:
@@ -159,7 +162,7 @@ def _outputs(specs: List[Mapping[str, Any]]) -> Tuple[str, ...]:
         if kind != "user_output":
             raise GraphError(f"forward returns a {kind}; return tensors only")
         if "as_tensor" in entry["arg"]:
-            names.append(entry["arg"]["as_tensor"]["name"])
+            names.append(_text(entry["arg"]["as_tensor"]["name"]))
         elif set(entry["arg"]) - {"as_none", "as_int", "as_float", "as_bool", "as_string"}:
             raise GraphError("forward returns what is no tensor; return tensors only")
     return tuple(names)
@@ -181,6 +184,16 @@ def size(entry: Mapping[str, Any]) -> int:
     return found
 
 
+def _text(name: object) -> str:
+    """Return the name of a value.
+
+    Raises: TypeError when it is none.
+    """
+    if not isinstance(name, str):
+        raise TypeError(f"{type(name).__name__} where a name should be")
+    return name
+
+
 def read_operation(node: Mapping[str, Any]) -> Operation:
     """Return one node of a graph.
 
@@ -190,11 +203,11 @@ def read_operation(node: Mapping[str, Any]) -> Operation:
     for result in node["outputs"]:
         ((kind, entry),) = result.items()
         if kind == "as_tensors":
-            results.append([item["name"] for item in entry])
+            results.append([_text(item["name"]) for item in entry])
         elif kind == "as_tensor":
-            results.append(entry["name"])
+            results.append(_text(entry["name"]))
         elif kind in ("as_sym_int", "as_sym_float", "as_sym_bool"):
-            results.append(entry["as_name"])
+            results.append(_text(entry["as_name"]))
         else:
             results.append(None)
     arguments = {}

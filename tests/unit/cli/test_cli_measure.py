@@ -12,6 +12,7 @@ from click.testing import CliRunner
 
 from edgeecc.cli.main import cli
 from tests.cli_runs import complaint, run, run_json
+from tests.fake_nvml import installed
 from tests.fleets import ROOT, graph_folder
 
 
@@ -35,6 +36,16 @@ def test_one_variant(graph: Path) -> None:
 
 
 @pytest.mark.device
+def test_auto_is_what_is_here(graph: Path) -> None:
+    with installed(None):
+        found = run_json(
+            "measure", "--graph", graph, "--number", 0, "--device", "auto", "--tolerance", 0.5
+        )
+    assert "onnxruntime" in found["meter"]
+    assert "latency_events_s" not in found, "a CPU has no clock of its own"
+
+
+@pytest.mark.device
 def test_a_stream_is_answered_line_by_line(graph: Path) -> None:
     """Each answer is read before the next variant is asked."""
     words = [sys.executable, "-m", "edgeecc", "measure", "--graph", str(graph)]
@@ -54,7 +65,11 @@ def test_a_stream_is_answered_line_by_line(graph: Path) -> None:
     [
         (["--widths", "3"], "has 2 prunable groups, got 1 widths"),
         (["--widths", "3,99"], "width 99 of group c2 is outside 1..40"),
-        (["--number", "0", "--device", "jetson-tx2"], "does not say what runs networks on it"),
+        (["--number", "0", "--device", "jetson-tx2"], "jetson-tx2"),
+        (
+            ["--number", "0", "--device", "nvidia-a40:torch:fp16", "--precision", "fp32"],
+            "another precision",
+        ),
         (["--number", "0", "--seed", "-1"], "seed -1 must lie in"),
         (["--number", "0", "--tolerance", "7"], "tolerance 7.0 must lie in (0, 1)"),
     ],

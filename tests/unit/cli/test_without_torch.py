@@ -38,10 +38,9 @@ def run(*arguments: str) -> subprocess.CompletedProcess:
 def test_commands_of_the_host_tier_say_what_they_need(arguments: list) -> None:
     done = run(*arguments)
     assert done.returncode == 1
-    assert (
-        done.stderr
-        == "Error: this command needs torch, which is not here; pip install 'edgeecc[host]'\n"
-    )
+    *before, last = done.stderr.splitlines()
+    assert last == "Error: this command needs torch, which is not here; pip install 'edgeecc[host]'"
+    assert all(line.startswith("tracing the network") for line in before)  # progress
     assert done.stdout == ""
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import signal
 import sys
 import time
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import List, Tuple
 
@@ -33,10 +35,12 @@ from edgeecc.comparison.processes import (
     run_cells,
     threads_each,
 )
+from edgeecc.comparison.voice import Voice
 from edgeecc.errors import ArtifactError, ConfigError
+from edgeecc.progress import Load, Progress, Score
 from edgeecc.run_folder import RESULT_SCHEMA, RUN_SCHEMA
 from edgeecc.run_request import PruneRequest
-from edgeecc.units import parse_budget
+from edgeecc.units import Metric, parse_budget
 
 ASKED = {"method": "ecc", "pruning": {"steps": 24, "margin": None}, "training": {"lr": 0.001}}
 
@@ -139,8 +143,12 @@ def test_a_failing_cell_keeps_its_error(tmp_path: Path, monkeypatch: pytest.Monk
     assert row_of(one).error == "ZeroDivisionError: so"
 
 
-def die(job: Job) -> None:
-    """End as the folder's name says; what a process does in place of pruning."""
+def die(job: Job, out: Connection) -> None:
+    """Say a word and log another, and end as the folder's name says; what a process does in place of pruning."""
+    voice = Voice(out)
+    voice.tell(WORD)
+    voice.tell(WORD)  # too early after the first to be said
+    voice.emit(logging.LogRecord("edgeecc.x", logging.WARNING, "", 0, "low on %s", ("rope",), None))
     if job.cell.folder.path.name == "killed":
         os.kill(os.getpid(), signal.SIGKILL)
     if job.cell.folder.path.name == "failed":
@@ -150,12 +158,19 @@ def die(job: Job) -> None:
     write_bytes(job.cell.folder.file("result.json"), b"{}")
 
 
+WORD = Progress(
+    "pruning", 3, 9, "steps", loads=(Load(Metric.ENERGY, 2.0, 1.0, "m"),), loss=0.5, score=Score("top-1", 0.9, "dense"),
+)  # fmt: skip
+
+
 class InterruptError(Exception):
     """In place of Ctrl-C, which would stop the test."""
 
 
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # of forks beside threads
-def test_processes_end_each_in_its_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_processes_end_each_in_its_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     """Forked here, where a fresh interpreter would take seconds each to load torch."""
     monkeypatch.setattr(processes, "work", die)
     monkeypatch.setattr(
@@ -163,7 +178,16 @@ def test_processes_end_each_in_its_way(tmp_path: Path, monkeypatch: pytest.Monke
     )
     cells = [cell(tmp_path / name) for name in ("fine", "killed", "failed", "other")]
     told: List[Tuple[str, bool]] = []
-    run_cells(cells, 2, lambda one, ended: told.append((one.folder.path.name, ended)))
+    words: List[Tuple[str, Progress]] = []
+    run_cells(
+        cells, 2, lambda one, ended: told.append((one.folder.path.name, ended)),
+        lambda one, word: words.append((one.folder.path.name, word)),
+    )  # fmt: skip
+    assert sorted(words, key=lambda word: word[0]) == [
+        (name, WORD) for name in ("failed", "fine", "killed", "other")
+    ]
+    said = [(record.name, record.getMessage()) for record in caplog.records]
+    assert said.count(("edgeecc.x", "low on rope")) == 4
     assert sorted(name for name, ended in told if ended) == sorted(
         one.folder.path.name for one in cells
     )

@@ -14,7 +14,7 @@ from PIL import Image
 
 from edgeecc.data.encoded import EncodedSplit
 from edgeecc.data.imagefolder import ImageFiles
-from edgeecc.data.images import MAX_PIXELS
+from edgeecc.data.images import MAX_PIXELS, PIXELS_A_BYTE
 from edgeecc.data.request import DataRequest
 from edgeecc.data.sources import load
 from edgeecc.data.splits import Batches
@@ -75,9 +75,17 @@ def test_decompression_bombs_are_named_before_they_unpack(tmp_path: Path, side: 
         folder(path, augment=False).take([0])
 
 
+def test_a_small_file_of_a_large_image_is_not_unpacked(tmp_path: Path) -> None:
+    path = tmp_path / "bomb.png"
+    path.write_bytes(png_header(6_000, 6_000))
+    with pytest.raises(DataError, match="36000000 pixels in 66 bytes"):
+        folder(path, augment=False).take([0])
+
+
 def test_a_large_image_that_is_allowed_does_not_warn(tmp_path: Path) -> None:
     path = tmp_path / "large.png"
-    path.write_bytes(png_header(9_500, 9_500))  # above Pillow's warning, an error in this test run
+    room = bytes(9_500**2 // PIXELS_A_BYTE)  # what follows the image counts as what it takes
+    path.write_bytes(png_header(9_500, 9_500) + room)  # above Pillow's warning, an error here
     with pytest.raises(DataError, match=r"truncated|incomplete|broken"):
         folder(path, augment=False).take([0])
 

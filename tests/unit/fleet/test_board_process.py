@@ -16,6 +16,7 @@ import pytest
 
 from edgeecc.bench import VirtualBench
 from edgeecc.config import MeasureProtocol
+from edgeecc.cost.samples import Failure
 from edgeecc.errors import MeterError
 from edgeecc.fleet import board_process
 from edgeecc.fleet.board_process import BoardProcess
@@ -71,6 +72,18 @@ def test_a_board_measures_what_the_bench_does(graph: Path, driven: list) -> None
         assert (row.value, row.standard_error) == (wanted.energy_j, wanted.energy_se_j)
         assert (row.number, row.windows, meter) == (number, wanted.windows, wanted.meter)
         assert wall_s > 0.0
+
+
+def test_what_cannot_be_built_is_an_answer_and_the_process_goes_on(
+    graph: Path, driven: list, tmp_path: Path
+) -> None:
+    process = BoardProcess(board(unbuildable=[3], pids=str(tmp_path)), order(graph))
+    driven.append(process)
+    failure, meter, _ = process.measure(3, [3, 4])
+    assert failure == Failure(3, "no kernel for variant 3")
+    assert meter == ""
+    assert process.measure(4, [3, 4])[0].number == 4
+    assert len(list(tmp_path.iterdir())) == 1, "it was started once"
 
 
 def test_a_killed_process_is_started_again(graph: Path, driven: list, tmp_path: Path) -> None:

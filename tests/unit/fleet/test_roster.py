@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Set, Tuple
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeecc.cost.samples import DENSE, THINNEST, Check, Row
+from edgeecc.cost.samples import DENSE, THINNEST, Check, Failure, Row
 from edgeecc.errors import FleetError
 from edgeecc.fleet.fleet_crew import FleetCrew
 from edgeecc.fleet.roster import Answer, Batch, Roster
@@ -29,10 +29,19 @@ def row(number: int, value: float = 1.0) -> Row:
 
 
 def answer(
-    batch: Batch, count: Optional[int] = None, value: float = 1.0, fault: str = ""
+    batch: Batch,
+    count: Optional[int] = None,
+    value: float = 1.0,
+    fault: str = "",
+    wrong: Set[int] = frozenset(),
 ) -> Answer:
+    """Return what a board says of the first variants of a batch, of which those in `wrong` cannot be built."""
     measured = batch.tasks if count is None else batch.tasks[:count]
-    return Answer(tuple((row(number, value), 0.1) for number, _ in measured), "meter", fault)
+    found = [
+        Failure(number, "no kernel") if number in wrong else row(number, value)
+        for number, _ in measured
+    ]
+    return Answer(tuple((one, 0.1) for one in found), "meter", fault)
 
 
 class Ledger:
@@ -41,6 +50,7 @@ class Ledger:
     def __init__(self) -> None:
         self.kept: Dict[int, Tuple[str, bool]] = {}
         self.repeats: List[Row] = []
+        self.failed: List[int] = []
 
     def take(self, found: Any) -> None:
         for one in found:
@@ -49,6 +59,9 @@ class Ledger:
             elif isinstance(one, Row):
                 assert one.number not in self.kept, "kept twice"
                 self.kept[one.number] = (one.board, False)
+            elif isinstance(one, Failure):
+                assert one.number not in self.kept, "kept and failed"
+                self.failed.append(one.number)
             else:
                 self.judge(one)
 
@@ -72,8 +85,9 @@ EVENTS = st.lists(
 class Simulation:
     """Boards that do what a script says, then what they should."""
 
-    def __init__(self, roster: Roster, events: list) -> None:
-        self.roster, self.ledger = roster, Ledger()
+    def __init__(self, roster: Roster, events: list, wrong: Set[int] = frozenset()) -> None:
+        self.roster, self.ledger, self.wrong = roster, Ledger(), wrong
+        self.asked: Dict[int, int] = {}
         self.out: Dict[str, List[Batch]] = {name: [] for name in roster.posts}
         self.script, self.now, self.steps = iter(events), 0.0, 0
 
@@ -110,12 +124,15 @@ class Simulation:
             assert not list(self.roster.take(name, late.ticket, answer(late), self.now))
             return
         batch = self.out[name].pop(0)
+        wrong = self.wrong
         said = {
-            "right": answer(batch),
-            "part": answer(batch, len(batch.tasks) // 2, fault="died"),
-            "fault": answer(batch, 0, fault="died"),
-            "throttled": answer(batch, value=2.0),
+            "right": answer(batch, wrong=wrong),
+            "part": answer(batch, len(batch.tasks) // 2, fault="died", wrong=wrong),
+            "fault": answer(batch, 0, fault="died", wrong=wrong),
+            "throttled": answer(batch, value=2.0, wrong=wrong),
         }[event]
+        for one, _ in said.found:
+            self.asked[one.number] = self.asked.get(one.number, 0) + 1
         if said.fault:
             self.out[name] = []
         self.ledger.take(self.roster.take(name, batch.ticket, said, self.now))
@@ -139,6 +156,66 @@ def test_every_sample_is_kept_once_or_told_missing(
         mine = [checked for board, checked in kept.values() if board == name]
         assert told["measured"] == len(mine)
         assert told["state"] != "fine" or all(mine)
+
+
+@given(
+    EVENTS, st.integers(1, 4), st.integers(0, 30), st.sets(st.integers(0, 29)), st.integers(1, 9)
+)
+def test_what_cannot_be_built_is_told_once_and_the_rest_is_kept(
+    events: list, boards: int, count: int, wrong: Set[int], every: int
+) -> None:
+    config = FleetConfig(canary_every=every, rest_s=1.0, rests=3, shared=2)
+    roster = Roster([f"b{index}" for index in range(boards)], config, *ANCHORS)
+    roster.begin(tasks(count), ())
+    simulation = Simulation(roster, events, wrong)
+    error, ledger = simulation.run(), simulation.ledger
+    assert len(ledger.failed) == len(set(ledger.failed)), "told twice"
+    assert set(ledger.failed) <= wrong
+    # two batches may wait at each board when the first says that it cannot be built
+    assert all(simulation.asked.get(number, 0) <= 2 * boards for number in wrong)
+    if not error:
+        assert sorted(ledger.failed) == sorted(wrong & set(range(count)))
+        assert sorted(ledger.kept) == sorted(set(range(count)) - wrong)
+
+
+def test_a_variant_that_failed_on_one_board_goes_to_no_other() -> None:
+    roster, ledger = Roster(["a", "b"], FleetConfig(shared=2), *ANCHORS), Ledger()
+    roster.begin(tasks(6), ())
+    for name in "ab":
+        drive(roster, ledger, name, 1)
+    asked = []
+    for name in "aaaabbbb":
+        batch = roster.next(name, 0.0)
+        if batch is not None:
+            asked += [(name, number) for number, _ in batch.tasks]
+            ledger.take(roster.take(name, batch.ticket, answer(batch, wrong={0, 1}), 0.0))
+    assert [one for one in asked if one[1] in (0, 1)] == [("a", 0), ("a", 1)]
+    assert ledger.failed == [0, 1]
+    assert roster.report()["a"]["state"] == "fine"
+    for name in "ba":
+        drive(roster, ledger, name, 9)
+    assert roster.finished()
+    assert sorted(ledger.kept) == [2, 3, 4, 5]
+
+
+def test_a_sample_that_is_condemned_and_failed_elsewhere_is_told_then() -> None:
+    """One board measured it, but throttled; to the other it was shared, and failed there."""
+    roster, ledger = Roster(["a", "b"], FleetConfig(shared=1, canary_every=3), *ANCHORS), Ledger()
+    roster.begin(tasks(3), ())
+    drive(roster, ledger, "a", 3)
+    assert 0 in ledger.kept
+    drive(roster, ledger, "b", 1)
+    batch = roster.next("b", 0.0)
+    assert batch is not None
+    assert [number for number, _ in batch.tasks] == [THINNEST, 0]
+    ledger.take(roster.take("b", batch.ticket, answer(batch, wrong={0}), 0.0))
+    assert ledger.failed == [], "it was measured"
+    while roster.posts["a"].state == "fine":
+        drive(roster, ledger, "a", 1, value=2.0)
+    assert ledger.failed == [0]
+    drive(roster, ledger, "b", 9)
+    assert sorted(ledger.kept) == [1, 2]
+    assert roster.finished()
 
 
 def drive(roster: Roster, ledger: Ledger, board: str, steps: int, value: float = 1.0) -> None:
@@ -293,7 +370,7 @@ class FakeHands:
         del timeout_s
         found, self.out = self.out[:3], self.out[3:]
         return [
-            (one, Answer(answer(one).rows, self.meters[one.board])) for one in found
+            (one, Answer(answer(one).found, self.meters[one.board])) for one in found
         ]  # fmt: skip
 
     def cancel(self, tickets: Any) -> None:

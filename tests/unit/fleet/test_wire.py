@@ -8,9 +8,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeecc.cost.samples import Row
+from edgeecc.cost.samples import Failure, Row
 from edgeecc.errors import ConfigError, MeterError
-from edgeecc.fleet.wire import check_greeting, greeting, read_row, read_task, row_object, task_line
+from edgeecc.fleet.wire import (
+    MAX_WHY,
+    check_greeting,
+    failure_object,
+    greeting,
+    read_answer,
+    read_task,
+    row_object,
+    task_line,
+)
 from tests.unit.test_calibrate import small_network
 
 pytestmark = pytest.mark.device
@@ -39,12 +48,39 @@ def test_rows_come_over_to_the_last_bit(
 ) -> None:
     row = Row(7, (2, 3), value, error, spread, latency, 5, 3, settled)
     line = json.dumps(row_object(row, "virtual:tx2 (simulated)")).encode()
-    assert read_row(line, 7, [2, 3]) == (row, "virtual:tx2 (simulated)")
+    assert read_answer(line, 7, [2, 3]) == (row, "virtual:tx2 (simulated)")
+
+
+@given(st.text(max_size=40), st.integers(0, 2**31))
+def test_failures_come_over_in_one_printable_line(why: str, number: int) -> None:
+    line = json.dumps(failure_object(Failure(number, why))).encode()
+    found, meter = read_answer(line, number, [2, 3])
+    assert isinstance(found, Failure)
+    assert (found.number, meter) == (number, "")
+    assert found.why
+    assert found.why.isprintable()
+    if why.isprintable() and why == " ".join(why.split()):
+        assert found.why == (why or "no reason was told")
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        ({"number": 2, "failed": "no kernel"}, "answered with variant '2', not 1"),
+        ({"number": 1, "failed": ""}, "for a reason that it did not tell"),
+        ({"number": 1, "failed": None}, "for a reason that it did not tell"),
+        ({"number": 1, "failed": "a\nb"}, "for a reason that it did not tell"),
+        ({"number": 1, "failed": "x" * (MAX_WHY + 1)}, "for a reason that it did not tell"),
+    ],
+)
+def test_what_a_failure_must_not_be(answer: dict, message: str) -> None:
+    with pytest.raises(MeterError, match=message):
+        read_answer(json.dumps(answer).encode(), 1, [2, 3])
 
 
 @given(st.binary(max_size=60) | JSON.map(lambda value: json.dumps(value).encode()))
 def test_nonsense_is_told_in_one_line(line: bytes) -> None:
-    for read in (lambda: read_row(line, 1, [2, 3]), lambda: check_greeting(line, "d", "f")):
+    for read in (lambda: read_answer(line, 1, [2, 3]), lambda: check_greeting(line, "d", "f")):
         with pytest.raises(MeterError) as caught:
             read()
         assert "\n" not in str(caught.value)
@@ -60,7 +96,7 @@ def test_nonsense_is_told_in_one_line(line: bytes) -> None:
 def test_a_row_with_one_odd_field_is_refused(key: str, value: object) -> None:
     line = json.dumps({**GOOD, key: value}).encode()
     try:
-        row, meter = read_row(line, 1, [2, 3])
+        row, meter = read_answer(line, 1, [2, 3])
     except MeterError:
         return
     assert (row.number, row.widths) == (1, (2, 3))
@@ -76,7 +112,9 @@ def test_a_row_with_one_odd_field_is_refused(key: str, value: object) -> None:
         ({"widths": [2, 4]}, "answered with variant"),
         ({"value": 0.0}, "value 0.0, which is not positive"),
         ({"value": None}, "value None"),
-        ({"value": float("inf")}, "no finite figure"),
+        ({"value": float("inf")}, "no JSON object"),
+        ({"value": 10**400}, "no JSON object"),
+        ({"value": "1"}, "no finite figure"),
         ({"spread": -1.0}, "spread '-1.0', no finite figure"),
         ({"windows": True}, "windows 'True', no count"),
         ({"converged": 1}, "converged '1'"),
@@ -85,7 +123,7 @@ def test_a_row_with_one_odd_field_is_refused(key: str, value: object) -> None:
 )
 def test_what_a_row_must_not_be(changes: dict, message: str) -> None:
     with pytest.raises(MeterError, match=message):
-        read_row(json.dumps({**GOOD, **changes}).encode(), 1, [2, 3])
+        read_answer(json.dumps({**GOOD, **changes}).encode(), 1, [2, 3])
 
 
 @pytest.mark.parametrize(

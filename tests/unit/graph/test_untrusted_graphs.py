@@ -83,6 +83,35 @@ def outside_in_a_node(model: onnx.ModelProto) -> None:
     model.graph.node.insert(0, helper.make_node("Constant", [], ["q"], value=tensor))
 
 
+def outside_in_a_subgraph(model: onnx.ModelProto) -> None:
+    inner = onnx.GraphProto()
+    inner.CopyFrom(model.graph)
+    outside_in_a_node(model)
+    hidden = model.graph.node[0].attribute[0].t
+    model.graph.node[1].attribute.append(helper.make_attribute("body", inner))
+    model.graph.node[1].attribute[-1].g.node[0].attribute.append(
+        helper.make_attribute("value", hidden)
+    )
+    del model.graph.node[0]
+
+
+def many_long_axes(model: onnx.ModelProto) -> None:
+    for place in range(4):
+        info = helper.make_tensor_value_info(f"long{place}", TensorProto.FLOAT, [2**23])
+        model.graph.input.append(info)
+
+
+def many_axes(model: onnx.ModelProto) -> None:
+    info = helper.make_tensor_value_info("wide", TensorProto.FLOAT, [2**10] * 6)
+    model.graph.input.append(info)
+
+
+def product_of_vectors(model: onnx.ModelProto) -> None:
+    model.graph.input.append(helper.make_tensor_value_info("flat", TensorProto.FLOAT, [4]))
+    model.graph.node.append(helper.make_node("Conv", ["flat", "flat"], ["odd"]))
+    model.graph.value_info.append(helper.make_tensor_value_info("odd", TensorProto.FLOAT, [4]))
+
+
 def no_groups(model: onnx.ModelProto) -> None:
     model.graph.node[0].attribute.append(helper.make_attribute("group", 0))
 
@@ -118,7 +147,8 @@ def foreign_operator(model: onnx.ModelProto) -> None:
     "damage",
     [
         huge_input, unknown_input, negative_input, flat_input, no_shape, short_weight, missing_weight,
-        weight_of_another_size, outside, outside_in_a_node, no_groups, odd_groups, wrong_attribute, double,
+        weight_of_another_size, outside, outside_in_a_node, outside_in_a_subgraph, many_long_axes, many_axes,
+        product_of_vectors, no_groups, odd_groups, wrong_attribute, double,
         shadowed, backwards, foreign_operator,
     ],
 )  # fmt: skip
@@ -134,6 +164,19 @@ def test_each_is_refused_in_one_line(
     with pytest.raises(EdgeeccError) as caught:
         use(path, spec)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("hide", [outside, outside_in_a_node, outside_in_a_subgraph])
+def test_data_in_other_files_is_refused_wherever_it_hides(
+    tmp_path: Path, good: tuple, hide: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hide(good[0])
+    (tmp_path / "m.onnx").write_bytes(good[0].SerializeToString())
+    monkeypatch.setattr(
+        onnx.checker, "check_model", lambda model: None
+    )  # its own check varies by version
+    with pytest.raises(ArtifactError, match="keeps weights in other files; save it as one file"):
+        load_model(tmp_path / "m.onnx")
 
 
 @pytest.mark.parametrize("content", [b"", b"\0", b"not onnx at all", b"\xff" * 100])

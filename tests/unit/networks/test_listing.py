@@ -8,6 +8,7 @@ from click.testing import CliRunner
 
 from edgeecc.catalogue import dense_counts
 from edgeecc.cli.main import cli
+from edgeecc.networks.names import NAMES
 from edgeecc.networks.table import NETWORKS
 
 
@@ -36,3 +37,7 @@ def test_the_table_shows_groups_and_counts() -> None:
     assert "4 / 5" in lines["lenet5"]
     assert "416.5 kMAC" in lines["lenet5"]
     assert "54 / 56" in lines["resnet110"]
+
+
+def test_the_names_that_are_known_without_torch_are_those_of_the_table() -> None:
+    assert sorted(NAMES) == sorted(NETWORKS)

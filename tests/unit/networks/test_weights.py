@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 from typing import Callable
 
@@ -141,3 +142,44 @@ def test_foreign_tensors_are_nobodys() -> None:
         assert infer({name: torch.zeros(shape) for name, shape in shapes.items()}) is None
     with pytest.raises(ConfigError, match=r"must lie in \(0, 16\]"):
         build("mobilenet_v1", width=17.0)
+
+
+def test_a_packed_file_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
+    torch.save({"a": torch.zeros(1000, 1000)}, tmp_path / "plain.pth")
+    with zipfile.ZipFile(tmp_path / "plain.pth") as plain, zipfile.ZipFile(
+        tmp_path / "packed.pth", "w", zipfile.ZIP_DEFLATED
+    ) as packed:
+        for entry in plain.infolist():
+            packed.writestr(entry.filename, plain.read(entry))
+    assert (tmp_path / "packed.pth").stat().st_size < 10_000
+    with pytest.raises(ArtifactError, match=r"packs its entries, 40\d+ bytes; save it with"):
+        load_state(tmp_path / "packed.pth")
+
+
+def test_views_that_are_larger_than_their_file_are_refused(tmp_path: Path) -> None:
+    torch.save({"a": torch.zeros(1).expand(10**6, 1000)}, tmp_path / "view.pth")
+    with pytest.raises(ArtifactError, match=r"have 4000000000 bytes, the file \d+; save each"):
+        load_state(tmp_path / "view.pth")
+
+
+def test_weights_that_layers_share_are_read(tmp_path: Path) -> None:
+    shared = torch.rand(100, 100)
+    torch.save({"a": shared, "b": shared, "c": shared.T}, tmp_path / "shared.pth")
+    assert torch.equal(load_state(tmp_path / "shared.pth")["c"], shared.T)
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [torch.eye(3).to_sparse(), torch.zeros(10**6, 10**6, device="meta")],
+    ids=["sparse", "meta"],
+)
+def test_tensors_of_another_kind_are_refused(tmp_path: Path, odd: torch.Tensor) -> None:
+    torch.save({"a": odd}, tmp_path / "odd.pth")
+    with pytest.raises(ArtifactError, match=r"a in .*odd.pth is sparse, quantised or without"):
+        load_state(tmp_path / "odd.pth")
+
+
+def test_keys_that_are_no_names_are_told_by_their_kind(tmp_path: Path) -> None:
+    torch.save({(1,): torch.zeros(1)}, tmp_path / "odd.pth")
+    with pytest.raises(ArtifactError, match="holds 'tuple', which is no tensor"):
+        load_state(tmp_path / "odd.pth")

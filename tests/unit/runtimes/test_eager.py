@@ -12,7 +12,7 @@ from onnx import TensorProto
 
 from edgeecc.errors import ArtifactError, GraphError, RuntimeUnavailableError
 from edgeecc.graph.to_onnx import to_onnx
-from edgeecc.runtimes.base import Array
+from edgeecc.runtimes.base import Array, TimedByDevice
 from edgeecc.runtimes.eager import EagerRuntime
 from edgeecc.runtimes.onnxrt import OnnxRuntime
 from tests import zoo
@@ -163,7 +163,7 @@ def test_wrong_inputs_and_graphs_are_one_line() -> None:
     with EagerRuntime(node("Relu", MAP)) as runtime:
         runtime.run(2)
         for wrong in ([], [of(1, 2)], [of(*MAP).astype(np.float64)]):
-            with pytest.raises(ArtifactError, match="torch refuses these inputs"):
+            with pytest.raises(ArtifactError, match="inputs given, the graph takes|is given as"):
                 runtime.infer(wrong)
     with EagerRuntime(node("MatMul", (3, 5), of(4, 2))) as runtime, pytest.raises(
         ArtifactError, match="torch refuses node it: "
@@ -172,8 +172,42 @@ def test_wrong_inputs_and_graphs_are_one_line() -> None:
     assert "\n" not in str(caught.value)
     model = node("Relu", MAP)
     model.graph.input[0].type.tensor_type.elem_type = TensorProto.INT64
-    with pytest.raises(ArtifactError, match="not float32 with fixed sizes"):
+    with pytest.raises(ArtifactError, match="is not float32, which alone can be run"):
         EagerRuntime(model)
+    model.graph.input[0].type.tensor_type.shape.dim[0].ClearField("dim_value")
+    with pytest.raises(ArtifactError, match="0 where it is not fixed"):
+        EagerRuntime(model)
+
+
+class Event:
+    """A CUDA event of the test: each is one millisecond after the one before it."""
+
+    now = 0
+
+    def __init__(self, enable_timing: bool) -> None:
+        assert enable_timing
+
+    def record(self) -> None:
+        Event.now += 1
+        self.at = Event.now
+
+    def elapsed_time(self, last: Event) -> float:
+        return float(last.at - self.at)
+
+
+def test_single_inferences_are_timed_by_the_gpu_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    with EagerRuntime(node("Relu", MAP)) as runtime:
+        assert isinstance(runtime, TimedByDevice)
+        assert runtime.device_times(3) is None, "the CPU has no clock of its own"
+        runs: list = []
+        monkeypatch.setattr(runtime, "_device", torch.device("cuda"))
+        monkeypatch.setattr(runtime, "_run", lambda: runs.append(Event.now))
+        monkeypatch.setattr(torch.cuda, "Event", Event)
+        monkeypatch.setattr(torch.cuda, "synchronize", lambda: runs.append("waited"))
+        monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+        times = runtime.device_times(3)
+    assert runs == [1, 3, 5, "waited"]
+    assert (times.runs, times.median_s, times.clock) == (3, 1e-3, "CUDA events")
 
 
 def test_half_precision_is_close_and_gives_float32() -> None:

@@ -13,8 +13,8 @@ import pytest
 
 from edgeecc.errors import ArtifactError, ConfigError
 from edgeecc.runtimes.build_options import BuildOptions
+from edgeecc.runtimes.engine import BuildReport, Engine
 from edgeecc.runtimes.engine_cache import MANIFEST, EngineCache, origin
-from edgeecc.runtimes.trt_build import BuildReport, Engine
 from tests.conv_graph import images
 
 pytestmark = pytest.mark.device
@@ -43,8 +43,11 @@ def age(path: Path, seconds: int) -> None:
 def test_what_is_saved_comes_back_with_a_manifest(cache: EngineCache) -> None:
     assert cache.load(made_of("a")) is None
     path = cache.save(made_of("a"), engine("a"))
-    assert cache.load(made_of("a")) == b"a" * 100
+    assert cache.load(made_of("a")) == replace(engine("a"), cached=True)
     assert cache.load(made_of("b")) is None
+    assert path.parent.stat().st_mode & 0o777 == 0o700
+    elsewhere = EngineCache(path.parent, 250, "jetson-tx2 L4T 32.7.4")
+    assert elsewhere.load(made_of("a")) is None
     manifest = json.loads(path.with_suffix(".json").read_text())
     assert manifest["schema"] == MANIFEST
     assert manifest["device"] == "Orin"
@@ -79,7 +82,9 @@ def test_everything_that_decides_an_engine_is_in_its_origin() -> None:
     assert len({json.dumps(item, sort_keys=True) for item in origins}) == 10
 
 
-@pytest.mark.parametrize("damage", ["engine", "manifest", "no manifest", "schema"])
+@pytest.mark.parametrize(
+    "damage", ["engine", "manifest", "no manifest", "schema", "no report", "odd report"]
+)
 def test_a_damaged_engine_is_removed(cache: EngineCache, damage: str) -> None:
     path = cache.save(made_of("a"), engine("a"))
     manifest = path.with_suffix(".json")
@@ -87,13 +92,26 @@ def test_a_damaged_engine_is_removed(cache: EngineCache, damage: str) -> None:
         path.write_bytes(b"a" * 99)
     elif damage == "no manifest":
         manifest.unlink()
+    elif damage.endswith("report"):
+        told = json.loads(manifest.read_text())
+        told["report"] = None if damage == "no report" else {**told["report"], "build_s": "long"}
+        manifest.write_text(json.dumps(told))
     else:
         manifest.write_text("{" if damage == "manifest" else '{"schema": "other"}')
     assert cache.load(made_of("a")) is None
     assert not path.exists()
     assert not manifest.exists()
     cache.save(made_of("a"), engine("a"))
-    assert cache.load(made_of("a")) == b"a" * 100
+    assert cache.load(made_of("a")) is not None
+
+
+def test_a_file_of_another_user_is_no_engine(
+    cache: EngineCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = cache.save(made_of("a"), engine("a"))
+    monkeypatch.setattr(os, "geteuid", lambda: path.stat().st_uid + 1)
+    assert cache.load(made_of("a")) is None
+    assert path.exists(), "it is not ours to remove"
 
 
 def test_the_least_recently_used_goes_first(cache: EngineCache) -> None:

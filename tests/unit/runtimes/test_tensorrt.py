@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from edgeecc.errors import ArtifactError, EdgeeccError, RuntimeUnavailableError
+from edgeecc.errors import ArtifactError, EdgeeccError, MeterError, RuntimeUnavailableError
 from edgeecc.runtimes.build_options import BuildOptions
+from edgeecc.runtimes.engine import BuildReport, Engine
 from edgeecc.runtimes.engine_cache import EngineCache
 from edgeecc.runtimes.tensorrt import DamagedEngineError, TensorRTRuntime, open_engine
 from tests.conv_graph import conv_graph, images, relative_error, run_graph
@@ -22,6 +24,7 @@ pytestmark = pytest.mark.device
 
 GRAPH = conv_graph().SerializeToString()
 FP32 = BuildOptions("fp32")
+RUBBISH = Engine(b"rubbish", BuildReport("tensorrt", "fp32", "graph", 1.0, 7))
 
 
 @pytest.fixture(params=RELEASES)
@@ -69,8 +72,7 @@ def test_the_name_says_what_runs_where_and_how(monkeypatch: pytest.MonkeyPatch) 
     with open_engine(GRAPH, BuildOptions("fp16")) as runtime:
         assert runtime.name == "tensorrt 8.6.1 fp16 on Orin (sm_87, 8 SMs) (CUDA graph)"
         assert runtime.captured
-        assert runtime.report is not None
-        assert runtime.report.how == "flag"
+        assert runtime.built.report.how == "flag"
     install(monkeypatch, "8.2", "pycuda")
     with open_engine(GRAPH, FP32) as runtime:
         assert (
@@ -119,13 +121,45 @@ def test_an_rtx_engine_that_cannot_be_captured_is_not(monkeypatch: pytest.Monkey
 
 @pytest.mark.parametrize("package", ["cuda", "pycuda"])
 def test_runs_are_timed_by_the_device(monkeypatch: pytest.MonkeyPatch, package: str) -> None:
-    install(monkeypatch, "8.6", package)
+    _, gpu = install(monkeypatch, "8.6", package)
     with open_engine(GRAPH, FP32) as runtime:
         runtime.infer(images(1))
-        assert runtime.time_runs(20) == pytest.approx(
-            21 * WORK_S
-        )  # the first event takes its time too
-        assert runtime.time_runs(20) == pytest.approx(21 * WORK_S)
+        times = runtime.device_times(250)
+        assert (times.runs, times.clock) == (250, "CUDA events")
+        # the first event takes its time too
+        assert (times.median_s, times.p95_s, times.p99_s) == pytest.approx([2 * WORK_S] * 3)
+    assert gpu.clean
+
+
+@pytest.mark.parametrize("package", ["cuda", "pycuda"])
+def test_slow_inferences_show_in_the_tail(monkeypatch: pytest.MonkeyPatch, package: str) -> None:
+    _, gpu = install(monkeypatch, "8.6", package)
+    slow = {7: 9.0, 150: 5.0, 151: 5.0, 152: 5.0}
+    with open_engine(GRAPH, FP32) as runtime:
+        plain, done = TensorRTRuntime._put, 0
+
+        def put(self: TensorRTRuntime, count: int) -> None:
+            nonlocal done
+            plain(self, count)
+            if count == 1:
+                done += 1
+                gpu.put(lambda at=done: setattr(gpu, "clock_s", gpu.clock_s + slow.get(at, 0.0)))
+
+        monkeypatch.setattr(TensorRTRuntime, "_put", put)
+        times = runtime.device_times(200)
+    assert done == 200
+    assert times.median_s == pytest.approx(3 * WORK_S)
+    assert times.p95_s == pytest.approx(3 * WORK_S)
+    assert 0.01 < times.p99_s <= 5.0 + 3 * WORK_S
+
+
+def test_a_device_whose_clock_stands_still_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, gpu = install(monkeypatch, "8.6")
+    with open_engine(GRAPH, FP32) as runtime:
+        monkeypatch.setattr("tests.fake_cuda.WORK_S", 0.0)
+        with pytest.raises(MeterError, match="CUDA events took 0.0 s for an inference"):
+            runtime.device_times(3)
+    assert gpu.clean
 
 
 def test_what_is_measured_is_one_fixed_input_whatever_was_inferred(
@@ -300,25 +334,32 @@ def test_engines_are_taken_from_the_cache(
     (value,) = images(1)
     with open_engine(GRAPH, FP32, cache=cache) as runtime:
         built = runtime.infer([value])[0]
-        assert runtime.report is not None
+        report = runtime.built.report
+        assert not runtime.built.cached
     trt.calls.clear()
     with open_engine(GRAPH, FP32, cache=cache) as runtime:
-        assert runtime.report is None
+        assert runtime.built.cached
+        assert runtime.built.report == report
         assert np.array_equal(runtime.infer([value])[0], built)
     assert "build_serialized_network" not in {name for _, name, _ in trt.calls}
 
 
-def test_an_engine_that_tensorrt_cannot_read_is_built_again(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+@pytest.mark.parametrize("what", ["rubbish", "another graph"])
+def test_an_engine_that_is_not_this_graphs_is_built_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, what: str
 ) -> None:
     trt, gpu = install(monkeypatch, "8.6")
     cache = EngineCache(tmp_path, 2**30)
+    with open_engine(two_inputs().SerializeToString(), FP32) as runtime:
+        other = runtime.built
     with open_engine(GRAPH, FP32, cache=cache):
         pass
-    monkeypatch.setattr(EngineCache, "load", lambda self, made_of: b"of another board")
+    wrong = other if what == "another graph" else replace(other, data=b"of another board")
+    monkeypatch.setattr(EngineCache, "load", lambda self, made_of: replace(wrong, cached=True))
     trt.calls.clear()
     with open_engine(GRAPH, FP32, cache=cache) as runtime:
-        assert runtime.report is not None
+        assert not runtime.built.cached
+        assert "build_serialized_network" in {name for _, name, _ in trt.calls}
     assert gpu.clean
     assert len(list(tmp_path.glob("*.engine"))) == 1
 
@@ -333,26 +374,12 @@ def test_an_engine_that_nothing_can_read_is_told(
     with pytest.raises(
         DamagedEngineError, match="cannot read the engine of 7 bytes: Serialization"
     ) as error:
-        TensorRTRuntime(load_tensorrt(), open_cuda(), b"rubbish", "fp32")
+        TensorRTRuntime(load_tensorrt(), open_cuda(), RUBBISH, "fp32")
     refusal(error)
     assert gpu.clean
     trt.faults.add("start")
     with pytest.raises(RuntimeUnavailableError, match="cannot start"):
-        TensorRTRuntime(load_tensorrt(), open_cuda(), b"rubbish", "fp32")
-    assert gpu.clean
-
-
-def test_an_engine_of_another_graph_is_refused(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    _, gpu = install(monkeypatch, "8.6")
-    cache = EngineCache(tmp_path, 2**30)
-    with open_engine(GRAPH, FP32, cache=cache):
-        data = next(tmp_path.glob("*.engine")).read_bytes()
-    monkeypatch.setattr(EngineCache, "load", lambda self, made_of: data)
-    with pytest.raises(ArtifactError, match="it was built of another graph") as error:
-        open_engine(two_inputs().SerializeToString(), FP32, cache=cache)
-    refusal(error)
+        TensorRTRuntime(load_tensorrt(), open_cuda(), RUBBISH, "fp32")
     assert gpu.clean
 
 

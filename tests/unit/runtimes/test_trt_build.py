@@ -22,9 +22,10 @@ from edgeecc.runtimes import timing_cache
 from edgeecc.runtimes.build_options import BuildOptions
 from edgeecc.runtimes.cuda_memory import Cuda
 from edgeecc.runtimes.cuda_python import CudaPython
+from edgeecc.runtimes.engine import EngineBuildError
 from edgeecc.runtimes.timing_cache import TimingCache
 from edgeecc.runtimes.trt_api import TensorRT, load_tensorrt
-from edgeecc.runtimes.trt_build import EngineBuildError, build
+from edgeecc.runtimes.trt_build import build
 from tests.conv_graph import conv_graph, images
 from tests.fake_cuda import FakeGpu, cuda_python
 from tests.fake_tensorrt import RELEASES, WEAK, fake_tensorrt

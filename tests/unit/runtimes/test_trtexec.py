@@ -17,9 +17,11 @@ from edgeecc.errors import ArtifactError, ConfigError, EdgeeccError, RuntimeUnav
 from edgeecc.runtimes import child, trtexec, trtexec_output
 from edgeecc.runtimes.build_options import BuildOptions
 from edgeecc.runtimes.child import Child, last_words
+from edgeecc.runtimes.engine import EngineBuildError
+from edgeecc.runtimes.engine_cache import EngineCache
 from edgeecc.runtimes.tensors import TensorSpec
-from edgeecc.runtimes.trt_build import EngineBuildError
-from edgeecc.runtimes.trtexec import TrtexecRuntime, build_arguments, find_trtexec, run_arguments
+from edgeecc.runtimes.trtexec import TrtexecRuntime, find_trtexec, run_arguments
+from edgeecc.runtimes.trtexec_build import build_arguments
 from edgeecc.runtimes.trtexec_output import options_in, parse_timing, read_outputs
 from tests import fake_trtexec
 from tests.conv_graph import conv_graph, images, relative_error, run_graph
@@ -70,7 +72,61 @@ def test_every_release_takes_our_arguments(opened: Opener, release: str) -> None
     with opened(release) as runtime:
         runtime.run(1)
         assert runtime.name == "trtexec fp32"
-        assert runtime.time_runs(10) == pytest.approx(10 * 1e-3 * fake_trtexec.MEAN_MS)
+        times = runtime.device_times(10)
+        assert times.median_s == pytest.approx(1e-3 * fake_trtexec.MEDIAN_MS)
+        assert times.p99_s == pytest.approx(2.4e-3)
+        assert times.p95_s == (None if release == "8.2" else pytest.approx(2.2e-3))
+        assert (times.runs, times.clock) == (1500, "CUDA events of trtexec")
+
+
+def builds(program: Path) -> int:
+    """Return how often a trtexec that counts was asked to build."""
+    log = program.with_name("asked")
+    return log.read_text().count("--onnx=") if log.exists() else 0
+
+
+@pytest.mark.parametrize("fault", ["none", "foreign", "damaged"])
+def test_an_engine_is_built_once_and_again_where_it_does_not_run(
+    program: Callable[..., Path], tmp_path: Path, fault: str
+) -> None:
+    path = fake_trtexec.counting(program())
+    cache = EngineCache(tmp_path / "engines", 2**30, "jetson-tx2 L4T 32.7.4")
+
+    def opened() -> TrtexecRuntime:
+        return TrtexecRuntime(GRAPH, FP32, program=path, cache=cache, limit_s=20.0)
+
+    with opened() as runtime:
+        assert not runtime.built.cached
+        assert runtime.built.report.tensorrt == "trtexec of TensorRT 8601"
+        data = runtime.built.data
+    (engine,) = (tmp_path / "engines").glob("*.engine")
+    if fault == "damaged":
+        engine.write_bytes(data[:-1])
+    if fault == "foreign":  # it is whole, but trtexec does not run it
+        path.write_text(path.read_text().replace("'none'", "'no start'"))
+    with opened() as runtime:
+        again = fault != "none"
+        assert runtime.built.cached == (not again)
+        assert runtime.built.data == data
+        assert builds(path) == 1 + again
+        assert runtime.built.report.build_s > 0.0
+
+
+def test_engines_of_another_program_precision_or_board_are_not_taken(
+    program: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder = tmp_path / "engines"
+
+    def is_cached(path: Path, options: BuildOptions = FP32, board: str = "") -> bool:
+        cache = EngineCache(folder, 2**30, board)
+        with TrtexecRuntime(GRAPH, options, program=path, cache=cache, limit_s=20.0) as runtime:
+            return runtime.built.cached
+
+    assert not is_cached(program())
+    assert is_cached(program())
+    assert not is_cached(program(), board="jetson-nano L4T 32.7.1")
+    assert not is_cached(program(), BuildOptions("fp16"))
+    assert not is_cached(program("8.2"))
 
 
 def test_outputs_are_the_graphs(opened: Opener) -> None:

@@ -274,6 +274,10 @@ def test_a_killed_run_resumes_exactly(setting: tuple, tmp_path: Path, metric: st
         for a, b in zip(straight.state_dict().values(), resumed.state_dict().values())
     )
     assert [step.loss for step in expected.history] == [step.loss for step in found.history]
+    assert found.course == expected.course
+    assert found.course["step"] == [step.step for step in found.history]
+    for step, s in zip(found.history, found.course["s"]):
+        assert sum(s) == pytest.approx(step.values["s"], rel=1e-4)
 
 
 def test_a_damaged_checkpoint_is_one_line(setting: tuple, tmp_path: Path) -> None:
