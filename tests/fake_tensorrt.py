@@ -106,6 +106,11 @@ def fake_tensorrt(release: str, gpu: FakeGpu) -> Any:
     return module
 
 
+def builds(module: Any) -> int:
+    """Return how many engines were built."""
+    return sum(name == "build_serialized_network" for _, name, _ in module.calls)
+
+
 class _Severity(enum.IntEnum):
     ERROR = 1
     INFO = 3

@@ -29,10 +29,11 @@ from edgeecc.compressed import unpack
 from edgeecc.data.sources import load
 from edgeecc.errors import ArtifactError, ConfigError
 from edgeecc.networks.table import build
-from edgeecc.training.dense import initialise_, train_dense_
+from edgeecc.training.dense import initialise_
 from edgeecc.training.evaluate import top1
 from tests.cli_runs import complaint, run, run_json
 from tests.report_runs import Page, check_page
+from tests.trained import on_digits
 
 ROOT = Path(__file__).resolve().parents[2]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
@@ -105,10 +106,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     sys.path.insert(0, str(folder))
     import own_nets
 
-    model = own_nets.net()
-    initialise_(model, 0)
     data = load("digits", input_shape=(1, 8, 8))
-    train_dense_(model, data.train, steps=60, batch_size=64, lr=3e-3, seed=0)
+    model = on_digits(own_nets.net(), data, steps=60, lr=3e-3)
     assert top1(model, data.val) > 0.8
     torch.save(model.state_dict(), folder / "net.pth")
     return folder

@@ -19,9 +19,9 @@ from edgeecc.data.sources import load
 from edgeecc.errors import ArtifactError
 from edgeecc.meters import virtual
 from edgeecc.run_folder import RunFolder
-from edgeecc.training.dense import initialise_, train_dense_
 from edgeecc.verify import measuring_of
 from tests.cli_runs import complaint, run, run_json, wide_network
+from tests.trained import on_digits
 
 FACTORY = ["--network", "looped_net:net", "--input", "1x8x8"]
 PRUNE = [
@@ -52,9 +52,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with a network that was pruned to 90 % of its energy."""
     folder = tmp_path_factory.mktemp("loop")
     model = wide_network(folder, "looped_net")
-    initialise_(model, 0)
-    data = load("digits", input_shape=(1, 8, 8))
-    train_dense_(model, data.train, steps=40, batch_size=64, lr=3e-3, seed=0)
+    on_digits(model, load("digits", input_shape=(1, 8, 8)), steps=40, lr=3e-3)
     torch.save(model.state_dict(), folder / "net.pth")
     here = Path.cwd()
     os.chdir(folder)

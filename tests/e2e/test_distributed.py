@@ -17,8 +17,8 @@ import torch
 from edgeecc.artifacts import load_json
 from edgeecc.data.sources import load
 from edgeecc.networks.table import build
-from edgeecc.training.dense import initialise_, train_dense_
 from tests.cli_runs import complaint, run, run_json
+from tests.trained import on_digits
 
 ROOT = Path(__file__).resolve().parents[2]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}.", "OMP_NUM_THREADS": "1"}
@@ -48,9 +48,7 @@ def wrong_in_one():
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("job")
     model = build("digits_mobilenet", width=0.05)
-    initialise_(model, 0)
-    data = load("digits", input_shape=(1, 8, 8))
-    train_dense_(model, data.train, steps=60, batch_size=64, lr=5e-3, seed=0)
+    on_digits(model, load("digits", input_shape=(1, 8, 8)), steps=60)
     torch.save(model.state_dict(), folder / "net.pth")
     (folder / "own_images.py").write_text(OWN)
     return folder

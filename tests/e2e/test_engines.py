@@ -21,7 +21,7 @@ from edgeecc.runtimes import trtexec
 from tests import fake_trtexec
 from tests.cli_runs import complaint, run, run_json, wide_network
 from tests.fake_nvml import FakeBoard, FakeNvml, installed
-from tests.fake_tensorrt import install
+from tests.fake_tensorrt import builds, install
 
 torch = pytest.importorskip("torch")
 TICK_S = 5e-4
@@ -34,14 +34,11 @@ def pruned(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from edgeecc.artifacts import write_tensors
     from edgeecc.data.sources import load
     from edgeecc.run_request import tensors_of
-    from edgeecc.training.dense import initialise_, train_dense_
+    from tests.trained import on_digits
 
     home = tmp_path_factory.mktemp("engines")
     model = wide_network(home, "engine_nets")
-    initialise_(model, 0)
-    train_dense_(
-        model, load("digits", input_shape=(1, 8, 8)).train, steps=80, batch_size=64, lr=3e-3, seed=0
-    )
+    on_digits(model, load("digits", input_shape=(1, 8, 8)), steps=80, lr=3e-3)
     write_tensors(home / "net.safetensors", tensors_of(model), {})
     words = [
         "--network",
@@ -134,10 +131,6 @@ def test_an_engine_is_scored_and_measured_on_its_board(
     manifest = load_json(pruned / f"slim-{precision}.engine.json")
     assert {name: manifest[name] for name in told} == told
     assert use_case.hashlib.sha256(engine.read_bytes()).hexdigest() == told["engine_sha256"]
-
-
-def builds(trt: Any) -> int:
-    return sum(name == "build_serialized_network" for _, name, _ in trt.calls)
 
 
 def test_given_again_it_does_not_build_and_a_damaged_engine_is_built_anew(

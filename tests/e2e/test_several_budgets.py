@@ -14,8 +14,8 @@ from edgeecc.data.sources import load
 from edgeecc.run_folder import RunFolder
 from edgeecc.solvers.base import Limit, Problem
 from edgeecc.solvers.uniform import uniform_widths
-from edgeecc.training.dense import initialise_, train_dense_
 from tests.cli_runs import complaint, run, run_json, wide_network
+from tests.trained import on_digits
 
 FACTORY = ["--network", "wide_net:net", "--input", "1x8x8"]
 QUICK = [
@@ -30,10 +30,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with a trained network and its calibration on the virtual device."""
     folder = tmp_path_factory.mktemp("several")
     model = wide_network(folder, "wide_net")
-    initialise_(model, 0)
-    train_dense_(
-        model, load("digits", input_shape=(1, 8, 8)).train, steps=30, batch_size=64, lr=3e-3, seed=0
-    )
+    on_digits(model, load("digits", input_shape=(1, 8, 8)), steps=30, lr=3e-3)
     torch.save(model.state_dict(), folder / "net.pth")
     run("calibrate", *FACTORY, "--samples", "60", "--workspace", folder)
     return folder

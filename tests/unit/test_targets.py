@@ -33,7 +33,7 @@ from edgeecc.verify import measure_energy
 from tests import fake_trtexec, sysfs_trees
 from tests.cli_runs import complaint, run, run_json
 from tests.fake_nvml import FakeBoard, FakeNvml, installed
-from tests.fake_tensorrt import install
+from tests.fake_tensorrt import builds, install
 from tests.fleets import graph_folder, small_network
 from tests.unit.meters.test_measure import FakeDevice, FakeSensors
 
@@ -268,10 +268,6 @@ def test_a_gpu_is_calibrated_with_engines(
     assert all(one["clocks_hz"] and one["temperatures_c"] for one in told)
     text = (folder / "PROTOCOL.md").read_text()
     assert "- Idle power, W: 12.5." in text
-
-
-def builds(trt: Any) -> int:
-    return sum(name == "build_serialized_network" for _, name, _ in trt.calls)
 
 
 def test_a_single_measure_times_single_inferences_and_a_board_keeps_its_dense_engine(
