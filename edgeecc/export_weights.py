@@ -21,13 +21,14 @@ from edgeecc.graph.input_mask import NAME, input_masks
 from edgeecc.graph.spec import NetworkSpec
 from edgeecc.graph.to_onnx import to_onnx
 from edgeecc.own_code import check_own_code
+from edgeecc.pattern import pattern_of
 from edgeecc.progress import OnProgress, silent
 from edgeecc.run_engines import write_ranges
 from edgeecc.run_folder import REPORT_SCHEMA, RESULT_SCHEMA, RunFolder
 from edgeecc.run_request import tensors_of
 from edgeecc.sources import NetworkSource
 from edgeecc.telling import staged
-from edgeecc.verify import array_of, pattern_holds, pattern_of, verify_locked, zeros_energy
+from edgeecc.verify import array_of, pattern_holds, verify_locked, zeros_energy
 
 
 def export_weights(

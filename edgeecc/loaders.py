@@ -45,12 +45,14 @@ class Engines:
         level: builder optimisation level; None is TensorRT's own.
         calibration: batches of real inputs, for int8; empty takes random ones, which tell no accuracy.
         cache: where engines are kept; None keeps none.
+        sparse: whether kernels may be taken that skip the zeros of a 2:4 pattern.
     """
 
     folder: Optional[Path] = None
     level: Optional[int] = None
     calibration: Tuple[Array, ...] = ()
     cache: Optional[EngineCache] = None
+    sparse: bool = False
 
 
 def engine_cache(folder: Path, name: DeviceName) -> EngineCache:
@@ -105,7 +107,10 @@ def _engines(name: DeviceName, engines: Engines) -> Load:
         if name.precision == "int8" and not given:
             given = tuple(spec.standing() for spec in graph_inputs(model))
         return BuildOptions(
-            cast("EnginePrecision", name.precision), engines.level, calibration=given
+            cast("EnginePrecision", name.precision),
+            engines.level,
+            sparse=engines.sparse,
+            calibration=given,
         )
 
     def with_trtexec(model: onnx.ModelProto) -> Runtime:

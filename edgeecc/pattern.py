@@ -19,12 +19,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Any, Sequence
+from pathlib import Path
+from typing import Any, Mapping, Optional, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-from edgeecc.errors import ConfigError
+from edgeecc.errors import ArtifactError, ConfigError
 
 BoolArray = npt.NDArray[np.bool_]
 #: Weights of any dtype.
@@ -109,3 +110,19 @@ def parse(text: str) -> Pattern:
     if numbers is None:
         raise ConfigError(f"pattern {text!r} is not written as N:M; give 2:4")
     return Pattern(int(numbers[1]), int(numbers[2]))
+
+
+def pattern_of(result: Mapping[str, object], source: Path) -> Optional[Pattern]:
+    """Return the pattern that a run was pruned to, from its result, None where it has none.
+
+    Raises: ArtifactError when result.json names something else.
+    """
+    values = result.get("pattern")
+    if values is None:
+        return None
+    try:
+        return parse(str(values["text"]) if isinstance(values, dict) else "")
+    except (KeyError, ConfigError) as error:
+        raise ArtifactError(
+            f"{source} is damaged: its pattern is {values!r}; run edgeecc prune again"
+        ) from error

@@ -1,4 +1,4 @@
-"""How the engines of a run are built: what int8 finds its ranges on, and where built engines are kept.
+"""How the engines of a run are built: what int8 finds its ranges on, sparse kernels, where engines are kept.
 
 calib.safetensors in the run folder holds the training images that export chose. Runs that were exported before there
 was one take check images, which are not scored then.
@@ -13,13 +13,14 @@ from typing import Dict, Optional, Tuple
 import numpy as np
 import numpy.typing as npt
 
-from edgeecc.artifacts import read_tensors
+from edgeecc.artifacts import read_json, read_tensors
 from edgeecc.check_set import CheckSet
 from edgeecc.config import VerifyConfig
 from edgeecc.device_names import DeviceName
 from edgeecc.errors import ArtifactError
 from edgeecc.loaders import Engines, engine_cache
-from edgeecc.run_folder import RunFolder
+from edgeecc.pattern import pattern_of
+from edgeecc.run_folder import RESULT_SCHEMA, RunFolder
 from edgeecc.runtimes.base import Array
 
 NAME = "calib.safetensors"
@@ -92,12 +93,18 @@ def run_engines(folder: RunFolder, name: DeviceName, ranges: Optional[Ranges] = 
         folder: of the run.
         name: of the device.
         ranges: see `ranges_for`; None takes the run's training images, else random ones, which tell no accuracy.
-    Raises: ArtifactError when the file of training images is damaged.
+    Raises: ArtifactError when the file of training images or the run's result is damaged.
     """
     if ranges is None and name.precision == "int8":
         ranges = read_ranges(folder)
     batches = () if ranges is None else ranges.batches
-    return Engines(folder.path, None, batches, engine_cache(cache_folder(folder), name))
+    cache = engine_cache(cache_folder(folder), name)
+    return Engines(folder.path, None, batches, cache, sparse=_has_pattern(folder))
+
+
+def _has_pattern(folder: RunFolder) -> bool:
+    source = folder.file("result.json")
+    return source.is_file() and pattern_of(read_json(source, RESULT_SCHEMA), source) is not None
 
 
 def cache_folder(folder: RunFolder) -> Path:

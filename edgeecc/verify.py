@@ -28,8 +28,7 @@ from edgeecc.graph.spec import NetworkSpec
 from edgeecc.meters.base import ClockMeter, Measurement
 from edgeecc.meters.measure import measure
 from edgeecc.meters.virtual import VirtualDevice
-from edgeecc.pattern import Array, Pattern
-from edgeecc.pattern import parse as parse_pattern
+from edgeecc.pattern import Array, Pattern, pattern_of
 from edgeecc.run_engines import run_engines
 from edgeecc.run_folder import RESULT_SCHEMA, VERIFY_SCHEMA, RunFolder
 from edgeecc.runtimes.onnxrt import OnnxRuntime
@@ -265,22 +264,6 @@ def pattern_holds(model: onnx.ModelProto, spec: NetworkSpec, pattern: Pattern) -
         for shape in shapes_of(spec)
         if shape.can_have(pattern)
     }
-
-
-def pattern_of(result: Mapping[str, object], source: Path) -> Optional[Pattern]:
-    """Return the pattern that a run was pruned to, from its result, None where it has none.
-
-    Raises: ArtifactError when result.json names something else.
-    """
-    values = result.get("pattern")
-    if values is None:
-        return None
-    try:
-        return parse_pattern(str(values["text"]) if isinstance(values, dict) else "")
-    except (KeyError, ConfigError) as error:
-        raise ArtifactError(
-            f"{source} is damaged: its pattern is {values!r}; run edgeecc prune again"
-        ) from error
 
 
 def array_of(result: Mapping[str, object], source: Path) -> Hardware:

@@ -19,7 +19,7 @@ from typing import Any, Dict, List, Tuple
 import numpy as np
 import onnx
 import pytest
-from onnx import helper
+from onnx import helper, numpy_helper
 
 from tests.fake_cuda import FakeGpu, cuda_python, pycuda_driver
 
@@ -61,7 +61,9 @@ SURFACE: Dict[str, Dict[str, Tuple[str, ...]]] = {
     "EngineInspector": {"get_engine_information": RELEASES},
     "IRuntimeConfig": {"create_runtime_cache": ("rtx",)},
     "IInt8EntropyCalibrator2": {"get_batch": WEAK, "get_batch_size": WEAK},
-    "BuilderFlag": {"FP16": WEAK, "INT8": WEAK, "TF32": RELEASES, "REQUIRE_USER_ALLOCATION": ("rtx",)},
+    "BuilderFlag": {
+        "FP16": WEAK, "INT8": WEAK, "TF32": RELEASES, "SPARSE_WEIGHTS": RELEASES, "REQUIRE_USER_ALLOCATION": ("rtx",),
+    },
     "NetworkDefinitionCreationFlag": {"EXPLICIT_BATCH": WEAK, "STRONGLY_TYPED": ("10", "11", "rtx")},
     "MemoryPoolType": {"WORKSPACE": _NAMED},
     "ProfilingVerbosity": {"LAYER_NAMES_ONLY": RELEASES, "DETAILED": RELEASES},
@@ -85,7 +87,7 @@ def fake_tensorrt(release: str, gpu: FakeGpu) -> Any:
     """Return the bindings of a release.
 
     Their `calls` records every call as (class, method, arguments); `faults` holds what shall fail: "start", "build",
-    "context", "enqueue", "capture", "inspector", "slow int8".
+    "context", "enqueue", "capture", "inspector", "slow int8", "mute on sparsity".
     """
     module: Any = types.ModuleType("tensorrt_rtx" if release == "rtx" else "tensorrt")
     module.__version__, module.release, module.gpu = VERSIONS[release], release, gpu
@@ -109,6 +111,33 @@ def fake_tensorrt(release: str, gpu: FakeGpu) -> Any:
 def builds(module: Any) -> int:
     """Return how many engines were built."""
     return sum(name == "build_serialized_network" for _, name, _ in module.calls)
+
+
+def said_of_sparsity(graph: bytes, release: str) -> List[str]:
+    """Return what a release says of sparse kernels: eligible is who has a 2:4 pattern, chosen all of them but one."""
+    stored = {
+        one.name: numpy_helper.to_array(one)
+        for one in onnx.load_from_string(graph).graph.initializer
+    }
+    eligible = [name for name, value in stored.items() if value.ndim == 4 and _two_of_four(value)]
+    chosen = eligible[1:]
+    if release.startswith("8"):
+        return [
+            f"(Sparsity) Layers eligible for sparse math: {', '.join(eligible)}",
+            f"(Sparsity) TRT inference plan picked sparse implementation for layers: {', '.join(chosen)}",
+        ]
+    return [
+        f"(Sparsity) Found {len(eligible)} layer(s) eligible to use sparse tactics",
+        f"(Sparsity) Chose {len(chosen)} layer(s) using sparse tactics",
+    ]
+
+
+def _two_of_four(weight: Any) -> bool:
+    outputs, inputs = weight.shape[:2]
+    if inputs % 4:
+        return False
+    fours = (weight.reshape(outputs, inputs // 4, 4, -1) != 0).sum(axis=2)
+    return bool((fours <= 2).all())
 
 
 class _Severity(enum.IntEnum):
@@ -198,6 +227,9 @@ class _Builder:
             _error(self._logger, fault)
             _error(self._logger, "Engine could not be created")
             return None
+        if "SPARSE_WEIGHTS" in config._flags and "mute on sparsity" not in self._trt.faults:
+            for line in said_of_sparsity(network._graph, self._trt.release):
+                self._logger.log(_Severity.INFO, line)
         if config._cache is not None:
             config._cache._data += (
                 b"timed:" + hashlib.sha256(network._graph).hexdigest()[:8].encode()

@@ -190,6 +190,14 @@ def _engine_pairs(engine: Mapping[str, Any]) -> Dict[str, str]:
     }
     if engine["ranges"] is not None:
         pairs["int8 ranges"] = _ranges_words(engine["ranges"])
+    if engine["build"]["sparse"] is not None:
+        pairs["sparse kernels"] = (
+            "in {chosen} of {eligible} layers whose weights allow them".format(
+                **engine["build"]["sparse"]
+            )
+        )
+    if engine["build"]["notes"]:
+        pairs["notes"] = "; ".join(engine["build"]["notes"])
     return pairs
 
 

@@ -216,6 +216,11 @@ def _engine(manifest: Fields) -> Dict[str, str]:
     if build.data:
         size = format_quantity(build.number("engine_bytes"), Metric.SIZE)
         told["build"] = f"{build.text('tensorrt')}, {build.number('build_s'):.1f} s, {size}"
+        sparse = build.under("sparse")
+        if sparse.data:
+            told["sparse kernels"] = (
+                f"in {sparse.number('chosen'):g} of {sparse.number('eligible'):g} layers whose weights allow them"
+            )
         if build.texts("notes"):
             told["notes"] = "; ".join(build.texts("notes"))
     conditions = manifest.under("conditions")

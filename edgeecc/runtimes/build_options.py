@@ -26,6 +26,7 @@ class BuildOptions:
         level: builder optimisation level 0 to 5, from release 8.6 on: 1 or 2 for the samples of a calibration.
         workspace_bytes: most memory that one layer may take for its work.
         tf32: whether fp32 products may be TF32.
+        sparse: whether kernels may be taken that skip the zeros of a 2:4 pattern, see `pattern`.
         calibration: batches of real inputs, for int8 of a graph without quantisation of its own.
     Raises: ConfigError when a value is out of range.
     """
@@ -34,6 +35,7 @@ class BuildOptions:
     level: Optional[int] = None
     workspace_bytes: Optional[int] = None
     tf32: bool = True
+    sparse: bool = False
     calibration: Tuple[Array, ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
@@ -69,5 +71,6 @@ class BuildOptions:
             "level": self.level,
             "workspace_bytes": self.workspace_bytes,
             "tf32": self.tf32,
+            "sparse": self.sparse,
             "calibration_sha256": digest.hexdigest() if self.calibration else None,
         }

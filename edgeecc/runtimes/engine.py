@@ -7,6 +7,7 @@ from typing import Dict, Mapping, Optional, Tuple
 
 from edgeecc.artifacts import number
 from edgeecc.errors import ArtifactError
+from edgeecc.runtimes.sparse_kernels import SparseKernels
 
 
 class EngineBuildError(ArtifactError):
@@ -25,6 +26,7 @@ class BuildReport:
         engine_bytes: size of the engine.
         network_layers: layers before TensorRT fused them; None where it does not say.
         notes: what the release or the device could not do as asked.
+        sparse: what came of the leave to use sparse kernels; None where it was not given, or nothing is told.
     """
 
     tensorrt: str
@@ -34,10 +36,12 @@ class BuildReport:
     engine_bytes: int
     network_layers: Optional[int] = None
     notes: Tuple[str, ...] = ()
+    sparse: Optional[SparseKernels] = None
 
     def to_json(self) -> Dict[str, object]:
         """Return it JSON-ready."""
-        return {**vars(self), "notes": list(self.notes)}
+        sparse = None if self.sparse is None else self.sparse.to_json()
+        return {**vars(self), "notes": list(self.notes), "sparse": sparse}
 
     @staticmethod
     def from_json(values: object, source: object) -> BuildReport:
@@ -50,7 +54,7 @@ class BuildReport:
         """
         found: Mapping[str, object] = values if isinstance(values, dict) else {}
         words = [found.get(name) for name in ("tensorrt", "precision", "how")]
-        layers, notes = found.get("network_layers"), found.get("notes")
+        layers, notes, sparse = (found.get(name) for name in ("network_layers", "notes", "sparse"))
         if not all(isinstance(word, str) for word in words) or not isinstance(notes, list):
             raise ArtifactError(f"{source} does not say how its engine was built; build it again")
         tensorrt, precision, how = map(str, words)
@@ -62,6 +66,7 @@ class BuildReport:
             int(number(found.get("engine_bytes"), "engine_bytes", source)),
             None if layers is None else int(number(layers, "network_layers", source)),
             tuple(map(str, notes)),
+            None if sparse is None else _sparse(sparse, source),
         )
 
 
@@ -78,3 +83,11 @@ class Engine:
     data: bytes
     report: BuildReport
     cached: bool = False
+
+
+def _sparse(values: object, source: object) -> SparseKernels:
+    found: Mapping[str, object] = values if isinstance(values, dict) else {}
+    eligible, chosen = (
+        int(number(found.get(name), name, source)) for name in ("eligible", "chosen")
+    )
+    return SparseKernels(eligible, chosen)

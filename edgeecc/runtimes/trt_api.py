@@ -19,17 +19,20 @@ import importlib
 import logging
 from collections import deque
 from types import ModuleType
-from typing import Any, Callable, Deque, Dict, List, Sequence, Tuple
+from typing import Any, Callable, Deque, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
 from edgeecc.errors import ArtifactError, RuntimeUnavailableError, brief
+from edgeecc.runtimes.sparse_kernels import MARK, SparseKernels, sparse_kernels
 from edgeecc.runtimes.tensors import TensorSpec
 
 #: Packages with TensorRT's bindings, in the order they are tried.
 PACKAGES = ("tensorrt", "tensorrt_rtx")
 #: Errors of TensorRT that are kept to be told.
 _KEPT_ERRORS = 8
+#: Messages about sparse kernels that are kept: two a build are known.
+_KEPT_ON_SPARSITY = 16
 #: TensorRT's names of element types; its own table of them fails beside a numpy from 1.24 on, up to release 8.5.
 _DTYPES = {
     "FLOAT": np.float32,
@@ -45,20 +48,31 @@ _log = logging.getLogger(__name__)
 
 
 class Messages:
-    """What TensorRT says: its errors are kept, the rest goes to the log. Nothing reaches stdout."""
+    """What TensorRT says: errors, and what it tells of sparse kernels, are kept, the rest goes to the log.
+
+    Nothing reaches stdout.
+    """
 
     def __init__(self) -> None:
         self._errors: Deque[str] = deque(maxlen=_KEPT_ERRORS)
+        self._on_sparsity: Deque[str] = deque(maxlen=_KEPT_ON_SPARSITY)
 
     def add(self, severity: str, text: str) -> None:
         """Take a message; `severity` is TensorRT's name for it."""
         if severity in ("INTERNAL_ERROR", "ERROR"):
             self._errors.append(" ".join(text.split()))
+        if MARK in text:
+            self._on_sparsity.append(text)
         _log.debug("TensorRT %s: %s", severity.lower(), text)
 
     def clear(self) -> None:
-        """Forget the errors so far."""
+        """Forget what was kept so far."""
         self._errors.clear()
+        self._on_sparsity.clear()
+
+    def sparse_kernels(self) -> Optional[SparseKernels]:
+        """Return what was told of sparse kernels."""
+        return sparse_kernels("\n".join(self._on_sparsity))
 
     def errors(self) -> str:
         """Return the first and the last error in one line: the cause, and what came of it."""

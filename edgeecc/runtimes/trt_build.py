@@ -77,6 +77,7 @@ def build(
         engine_bytes=len(data),
         network_layers=network.num_layers,
         notes=tuple(notes),
+        sparse=trt.messages.sparse_kernels() if options.sparse else None,
     )
     return Engine(data, report)
 
@@ -157,6 +158,11 @@ def _configure(trt: TensorRT, builder: Any, config: Any, options: BuildOptions) 
             notes.append(f"this GPU is not faster in {options.precision}")
     if not options.tf32:
         config.clear_flag(flags.TF32)
+    if options.sparse:
+        if hasattr(flags, "SPARSE_WEIGHTS"):
+            config.set_flag(flags.SPARSE_WEIGHTS)
+        else:
+            notes.append(f"{trt.name} has no sparse kernels; zeros are multiplied")
     if hasattr(flags, "REQUIRE_USER_ALLOCATION"):
         config.set_flag(
             flags.REQUIRE_USER_ALLOCATION

@@ -15,6 +15,7 @@ from edgeecc.runtimes.child import Child, last_words
 from edgeecc.runtimes.engine import BuildReport, Engine, EngineBuildError
 from edgeecc.runtimes.precision import to_fp16
 from edgeecc.runtimes.quantise import activation_ranges, is_quantised, quantise
+from edgeecc.runtimes.sparse_kernels import sparse_kernels
 from edgeecc.runtimes.tensors import parse_graph
 from edgeecc.runtimes.trtexec_output import options_in
 
@@ -48,6 +49,12 @@ class BuildOrder:
         """Its name, with its release where it tells it."""
         release = _RELEASE.search(self.help_text)
         return f"trtexec of TensorRT {release[1]}" if release else "trtexec"
+
+    def notes(self) -> Tuple[str, ...]:
+        """Return what it cannot do of what was asked for."""
+        if self.options.sparse and "sparsity" not in self.known:
+            return (f"{self.title} has no sparse kernels; zeros are multiplied",)
+        return ()
 
     def origin(self) -> Mapping[str, object]:
         """Return all that decides the engine but the board, JSON-ready."""
@@ -98,8 +105,11 @@ def build(order: BuildOrder, engine: Path, timings: Optional[Path], limit_s: flo
                 f"trtexec cannot build the engine (status {status}): {last_words(child.text())}; export the graph "
                 "with operators that this release knows"
             )
+        sparse = sparse_kernels(child.text()) if order.options.sparse else None
     seconds, data = perf_counter() - start, engine.read_bytes()
-    report = BuildReport(order.title, order.options.precision, how, seconds, len(data))
+    report = BuildReport(
+        order.title, order.options.precision, how, seconds, len(data), notes=order.notes(), sparse=sparse
+    )  # fmt: skip
     return Engine(data, report)
 
 
@@ -121,6 +131,8 @@ def build_arguments(
         arguments.append(f"--{options.precision}")
     if not options.tf32 and "noTF32" in known:
         arguments.append("--noTF32")
+    if options.sparse and "sparsity" in known:
+        arguments.append("--sparsity=enable")
     if options.level is not None and "builderOptimizationLevel" in known:
         arguments.append(f"--builderOptimizationLevel={options.level}")
     if options.workspace_bytes is not None:

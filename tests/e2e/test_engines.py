@@ -26,6 +26,7 @@ from tests.fake_tensorrt import builds, install
 torch = pytest.importorskip("torch")
 TICK_S = 5e-4
 A40 = "nvidia-a40:tensorrt"
+NETWORK = ["--network", "engine_nets:net", "--input", "1x8x8", "--data", "digits"]
 
 
 @pytest.fixture(scope="module")
@@ -41,16 +42,9 @@ def pruned(tmp_path_factory: pytest.TempPathFactory) -> Path:
     on_digits(model, load("digits", input_shape=(1, 8, 8)), steps=80, lr=3e-3)
     write_tensors(home / "net.safetensors", tensors_of(model), {})
     words = [
-        "--network",
-        "engine_nets:net",
-        "--input",
-        "1x8x8",
-        "--data",
-        "digits",
+        *NETWORK,
         "--method",
         "uniform",
-    ]
-    words += [
         "--steps",
         10,
         "--finetune-steps",
@@ -131,6 +125,21 @@ def test_an_engine_is_scored_and_measured_on_its_board(
     manifest = load_json(pruned / f"slim-{precision}.engine.json")
     assert {name: manifest[name] for name in told} == told
     assert use_case.hashlib.sha256(engine.read_bytes()).hexdigest() == told["engine_sha256"]
+
+
+def test_a_pattern_is_given_sparse_kernels_and_the_engine_tells_where(
+    pruned: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(monkeypatch, "10")
+    home = pruned.parent
+    run("prune", home / "net.safetensors", *NETWORK, "--method", "wsp", "--pattern", "2:4", "--budget", "100%",
+        "--steps", 4, "--finetune-steps", 4, "--batch-size", 64, "--run", home / "pattern")  # fmt: skip
+    run("export", home / "pattern")
+    words = ["export", home / "pattern", "--trt", "--device", A40, "--precision", "fp16"]
+    told = run_json(*words)["engine"]
+    assert told["build"]["sparse"] == {"eligible": 1, "chosen": 0}, "the second convolution"
+    assert "sparse kernels     in 0 of 1 layers whose weights allow them" in run(*words).stdout
+    assert run_json("export", pruned, *words[2:])["engine"]["build"]["sparse"] is None
 
 
 def test_given_again_it_does_not_build_and_a_damaged_engine_is_built_anew(

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeecc.artifacts import write_tensors
+from edgeecc.artifacts import write_json, write_tensors
 from edgeecc.check_set import CheckSet
 from edgeecc.device_names import parse_device
 from edgeecc.errors import ArtifactError
@@ -21,7 +21,7 @@ from edgeecc.run_engines import (
     run_engines,
     write_ranges,
 )
-from edgeecc.run_folder import RunFolder
+from edgeecc.run_folder import RESULT_SCHEMA, RunFolder
 
 pytestmark = pytest.mark.device
 INT8 = parse_device("nvidia-a40:tensorrt:int8")
@@ -67,6 +67,17 @@ def test_training_images_are_taken_where_the_run_has_them(tmp_path: Path) -> Non
         name = parse_device(f"nvidia-a40:tensorrt:{precision}")
         assert ranges_for(folder, name, check)[0].batches == ()
         assert run_engines(folder, name).calibration == ()
+
+
+def test_a_pattern_gives_leave_for_sparse_kernels(tmp_path: Path) -> None:
+    folder, name = RunFolder(tmp_path), parse_device("nvidia-a40:tensorrt:fp16")
+    assert not run_engines(folder, name).sparse, "no result"
+    for pattern, sparse in ((None, False), ({"text": "2:4", "layers": {}}, True)):
+        write_json(tmp_path / "result.json", RESULT_SCHEMA, {"pattern": pattern})
+        assert run_engines(folder, name).sparse is sparse
+    write_json(tmp_path / "result.json", RESULT_SCHEMA, {"pattern": {"text": "3:4"}})
+    with pytest.raises(ArtifactError, match="is damaged: its pattern is"):
+        run_engines(folder, name)
 
 
 @pytest.mark.parametrize(

@@ -76,10 +76,10 @@ def test_everything_that_decides_an_engine_is_in_its_origin() -> None:
         changed("", other)
         for other in (
             replace(plain, precision="fp16"), replace(plain, level=1), replace(plain, workspace_bytes=9),
-            replace(plain, tf32=False), replace(plain, calibration=images(1, seed=5)),
+            replace(plain, tf32=False), replace(plain, sparse=True), replace(plain, calibration=images(1, seed=5)),
         )
     ]  # fmt: skip
-    assert len({json.dumps(item, sort_keys=True) for item in origins}) == 10
+    assert len({json.dumps(item, sort_keys=True) for item in origins}) == 11
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import importlib
 import sys
 from pathlib import Path
@@ -18,11 +19,13 @@ from edgeecc.errors import (
     GraphError,
     RuntimeUnavailableError,
 )
+from edgeecc.pattern import Pattern
 from edgeecc.runtimes import timing_cache
 from edgeecc.runtimes.build_options import BuildOptions
 from edgeecc.runtimes.cuda_memory import Cuda
 from edgeecc.runtimes.cuda_python import CudaPython
 from edgeecc.runtimes.engine import EngineBuildError
+from edgeecc.runtimes.sparse_kernels import SparseKernels
 from edgeecc.runtimes.timing_cache import TimingCache
 from edgeecc.runtimes.trt_api import TensorRT, load_tensorrt
 from edgeecc.runtimes.trt_build import build
@@ -124,6 +127,44 @@ def test_options_reach_tensorrt_as_far_as_it_knows_them(module: Any, cuda: Cuda)
         assert calls(module, "builder_optimization_level") == [(1,)]
         assert report.notes == ()
         assert not calls(module, "max_workspace_size")
+
+
+def sparse_graph() -> bytes:
+    """Return the graph with the pattern in one weight; another one and zeros have it by themselves."""
+    model = conv_graph()
+    for tensor in model.graph.initializer:
+        if tensor.name == "w4":
+            weight = onnx.numpy_helper.to_array(tensor)
+            kept = weight * Pattern(2, 4).keep_largest(weight)
+            tensor.CopyFrom(onnx.numpy_helper.from_array(kept.astype(np.float32), "w4"))
+    return model.SerializeToString()
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_sparse_kernels_are_taken_by_leave_alone(module: Any, cuda: Cuda, precision: Any) -> None:
+    trt = TensorRT(module)
+    plain = build(trt, cuda, sparse_graph(), BuildOptions(precision))
+    assert "SPARSE_WEIGHTS" not in flags(module)
+    assert plain.report.sparse is None
+    leave = BuildOptions(precision, sparse=True)
+    assert build(trt, cuda, sparse_graph(), leave).report.sparse == SparseKernels(1, 0)
+    assert "SPARSE_WEIGHTS" in flags(module)
+    assert build(trt, cuda, GRAPH, leave).report.sparse == SparseKernels(0, 0)
+    module.faults.add("mute on sparsity")
+    report = build(trt, cuda, sparse_graph(), leave).report
+    assert report.sparse is None, "what an earlier build told is forgotten"
+    assert report.notes == ()
+
+
+def test_a_release_without_sparse_kernels_says_so(cuda: Cuda, gpu: FakeGpu) -> None:
+    module = fake_tensorrt("rtx", gpu)
+    known = [
+        (flag.name, flag.value) for flag in module.BuilderFlag if flag.name != "SPARSE_WEIGHTS"
+    ]
+    module.BuilderFlag = enum.IntEnum("BuilderFlag", known)
+    report = build(TensorRT(module), cuda, sparse_graph(), BuildOptions("fp32", sparse=True)).report
+    assert report.sparse is None
+    assert report.notes == ("tensorrt_rtx 1.7.1.116 has no sparse kernels; zeros are multiplied",)
 
 
 def test_without_a_bound_only_old_releases_are_given_workspace(module: Any, cuda: Cuda) -> None:

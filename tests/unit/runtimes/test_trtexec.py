@@ -7,18 +7,19 @@ import os
 import shutil
 import sys
 from pathlib import Path
-from typing import Callable, List, Tuple
+from typing import Callable, FrozenSet, List, Tuple
 
 import numpy as np
 import pytest
 from onnx import TensorProto, helper
 
 from edgeecc.errors import ArtifactError, ConfigError, EdgeeccError, RuntimeUnavailableError
-from edgeecc.runtimes import child, trtexec, trtexec_output
+from edgeecc.runtimes import child, trtexec, trtexec_build, trtexec_output
 from edgeecc.runtimes.build_options import BuildOptions
 from edgeecc.runtimes.child import Child, last_words
 from edgeecc.runtimes.engine import EngineBuildError
 from edgeecc.runtimes.engine_cache import EngineCache
+from edgeecc.runtimes.sparse_kernels import SparseKernels
 from edgeecc.runtimes.tensors import TensorSpec
 from edgeecc.runtimes.trtexec import TrtexecRuntime, find_trtexec, run_arguments
 from edgeecc.runtimes.trtexec_build import build_arguments
@@ -337,6 +338,35 @@ def test_trtexec_is_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 def arguments(release: str, options: BuildOptions) -> Tuple[str, ...]:
     known = frozenset(fake_trtexec.OPTIONS[release].split())
     return tuple(build_arguments(known, options, (Path("a.onnx"), Path("a.engine")), Path("t"))[2:])
+
+
+@pytest.mark.parametrize("release", list(fake_trtexec.OPTIONS))
+def test_sparse_kernels_are_taken_by_leave_alone(opened: Opener, release: str) -> None:
+    assert "--sparsity=enable" not in arguments(release, BuildOptions("fp16"))
+    leave = BuildOptions("fp16", sparse=True)
+    assert "--sparsity=enable" in arguments(release, leave)
+    with opened(release, options=leave) as runtime:
+        told = SparseKernels(fake_trtexec.ELIGIBLE, fake_trtexec.CHOSEN)
+        assert runtime.built.report.sparse == told
+    with opened(release, options=BuildOptions("fp16")) as runtime:
+        assert runtime.built.report.sparse is None
+        assert runtime.built.report.notes == ()
+
+
+def test_a_release_without_sparse_kernels_says_so(
+    opened: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trtexec, "options_in", without_sparsity)
+    monkeypatch.setattr(trtexec_build, "options_in", without_sparsity)
+    with opened(options=BuildOptions("fp32", sparse=True)) as runtime:
+        assert runtime.built.report.sparse is None
+        assert runtime.built.report.notes == (
+            "trtexec of TensorRT 8601 has no sparse kernels; zeros are multiplied",
+        )
+
+
+def without_sparsity(text: str) -> FrozenSet[str]:
+    return options_in(text) - {"sparsity"}
 
 
 def test_builds_use_what_the_release_knows() -> None:
