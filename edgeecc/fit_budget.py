@@ -3,7 +3,8 @@
 Rounds (`fit_rounds`) correct the run's cost models by what networks measured and choose new widths, from the present
 ones and by what units are worth, not by a new run of the solver. What is settled on is fine-tuned for a share of the
 run's steps and becomes the run's network: keep.json, masked.safetensors, profile-METRIC.json and result.json are its
-own, and an export follows. fit.json keeps where the work stands; a killed command goes on from there.
+own, history.json keeps its losses, and an export follows. fit.json keeps where the work stands; a killed command goes
+on from there.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ from edgeecc.run_folder import (
     staged_name,
 )
 from edgeecc.run_profiles import METERED, Measured, measured_value, model_of, profile_of
-from edgeecc.run_request import task_of, tensors_of
+from edgeecc.run_request import task_of, tensors_of, thinned
 from edgeecc.solvers.base import Limit, Problem
 from edgeecc.solvers.finetune import slim_hooks
 from edgeecc.solvers.regrowth import Order, Worth, revive_
@@ -154,7 +155,8 @@ class _Fit:
         if changed:
             rounds.told[state["chosen"]]["accuracy"] = trained["accuracy"]
         told = self._told(rounds, state, trained)
-        staged = {**state, "result": self._new_result(rounds, keep, trained, told)}
+        result = self._new_result(rounds, keep, trained, told)
+        staged = {**state, "result": result, "losses": trained.get("losses")}
         self._write_state(staged)
         return staged
 
@@ -241,7 +243,7 @@ class _Fit:
         self._teller.scored({str(self._result.get("score", "score")): before}, "before fine-tuning")
         limits = tuple(Limit(held.model, held.bound.value) for held in self._held)
         steps = self._training.steps(self._config.finetune)
-        trainer.train(
+        history = trainer.train(
             "finetune",
             steps,
             slim_hooks(Problem(self._spec, limits, 0), keep),
@@ -257,6 +259,7 @@ class _Fit:
             "judged_score": judged,
             "accuracy_before_finetuning": before,
             "finetune_steps": steps,
+            "losses": thinned(history),
         }
 
     @property
@@ -334,6 +337,8 @@ class _Fit:
         if state["chosen"]:
             tensors, metadata = read_tensors(folder.file(FIT_WEIGHTS))
             folder.write_tensors("masked.safetensors", tensors, metadata)
+            if state.get("losses") and folder.has("history.json"):
+                folder.add_history(fitting=state["losses"])
         folder.write_keep(self._spec.checked_keep(state["units"]))
         folder.write_json("result.json", RESULT_SCHEMA, state["result"])
 

@@ -56,6 +56,7 @@ class Course:
     Args:
         loss: of training while pruning.
         finetuning: losses after that; its steps go on from there.
+        fitting: losses of the training that --fit-budget ended with; its steps go on in turn.
         phi: metric -> predicted cost as a share of its budget.
         duals: metric, empty where there is only one -> z.
         total: sum of the bounds s, channels, and the largest y.
@@ -66,6 +67,7 @@ class Course:
 
     loss: Optional[Track]
     finetuning: Optional[Track]
+    fitting: Optional[Track]
     phi: Mapping[str, Track]
     duals: Mapping[str, Track]
     total: Mapping[str, Track]
@@ -80,16 +82,18 @@ def course_of(files: RunFiles) -> Course:
     Raises: ArtifactError when history.json is damaged.
     """
     if files.history is None:
-        return Course(None, None, {}, {}, {}, None, {}, ("The run keeps no history.json.",))
+        return Course(None, None, None, {}, {}, {}, None, {}, ("The run keeps no history.json.",))
     steps = files.history.objects("prune")
     x = tuple(step.number("step") for step in steps)
     loss = Track(x, tuple(step.number("loss") for step in steps)) if steps else None
     values = _values(steps)
     groups = _groups(files.history)
-    finetuning = _finetuning(files.history, x[-1] if x else 0.0)
+    finetuning = _training(files.history, "finetune", x)
+    fitting = _training(files.history, "fitting", x if finetuning is None else finetuning.x)
     return Course(
         loss,
         finetuning,
+        fitting,
         _phi(files, steps, values),
         {name[1:].lstrip("."): track for name, track in values.items() if name.partition(".")[0] == _DUAL},
         {name: values[name] for name in ("s", "y") if name in values},
@@ -141,13 +145,15 @@ def _groups(history: Fields) -> Optional[Groups]:
     return Groups(tuple(names), tuple(step), s, y)
 
 
-def _finetuning(history: Fields, after: float) -> Optional[Track]:
-    told = history.under("finetune")
+def _training(history: Fields, part: str, before: Tuple[float, ...]) -> Optional[Track]:
+    """Return the losses of training after pruning, its steps counted on from those before it."""
+    told = history.under(part)
     x, y = told.numbers("step"), told.numbers("loss")
     if len(x) != len(y):
         raise ArtifactError(
-            f"finetune in {history.source} has steps without a loss; the file is damaged"
+            f"{part} in {history.source} has steps without a loss; the file is damaged"
         )
+    after = before[-1] if before else 0.0
     return Track(tuple(after + one for one in x), tuple(y)) if x else None
 
 

@@ -128,7 +128,11 @@ def calibration_chart(metric: Metric, near: Near) -> List[Chart]:
 
 
 def _loss(course: Course) -> Optional[Chart]:
-    parts = [("pruning", course.loss, "slim"), ("fine-tuning", course.finetuning, "two")]
+    parts = [
+        ("pruning", course.loss, "slim"),
+        ("fine-tuning", course.finetuning, "two"),
+        ("fitting to the measured", course.fitting, "one"),
+    ]
     series: List[Line] = []
     for label, track, colour in parts:
         if track is not None:

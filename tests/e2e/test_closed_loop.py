@@ -89,7 +89,7 @@ def test_a_dearer_device_is_met_and_every_command_agrees_afterwards(
     copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shift(monkeypatch, fixed_j=1.03, byte_j=2.0)
-    before = load_json(copy / "result.json")
+    before, history = (load_json(copy / f"{name}.json") for name in ("result", "history"))
     result = run_json("export", copy, "--fit-budget")
     fit, verified = result["fit_budget"], result["verify"]
     assert (fit["holds"], fit["close"], fit["reason"]) == (True, True, "close to the budget")
@@ -116,6 +116,13 @@ def test_a_dearer_device_is_met_and_every_command_agrees_afterwards(
     report = load_json(copy / "report.json")
     assert report["result"]["fit_budget"] == fit
     assert not list(copy.glob("fit*"))
+    told = load_json(copy / "history.json")
+    losses = told["fitting"]
+    assert all(told[part] == history[part] for part in ("prune", "finetune"))
+    assert losses["step"] == [float(step) for step in range(1, fit["finetune_steps"] + 1)]
+    assert all(0.0 < loss < 10.0 for loss in losses["loss"])
+    assert run_json("report", copy)["report"]
+    assert "fitting to the measured" in (copy / "report.html").read_text()
     # What the export measured corrects the profile once more, beside the run's own.
     told, path = result["correction"][0], copy / "profile-energy-corrected.json"
     assert told["meter"] == "virtual:tx2 (simulated)"
@@ -177,9 +184,12 @@ def test_a_cheaper_device_brings_channels_back_and_an_interrupted_command_goes_o
     assert all(set(units) <= set(after[name]) for name, units in before.items())
     # Fitted again it is close at once, and stays as it is.
     weights = (copy / "masked.safetensors").read_bytes()
+    history = load_json(copy / "history.json")
+    assert len(history["fitting"]["loss"]) == len(history["fitting"]["step"]) > 0
     again = use_case.fit_budget(RunFolder(copy))["fit_budget"]
     assert (len(again["rounds"]), again["chosen"], again["finetune_steps"]) == (1, 0, 0)
     assert (copy / "masked.safetensors").read_bytes() == weights
+    assert load_json(copy / "history.json") == history
 
 
 def test_a_budget_that_nothing_holds_says_so(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:

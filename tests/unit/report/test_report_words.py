@@ -15,6 +15,7 @@ from edgeecc.artifacts import load_json
 from edgeecc.cli.main import cli
 from edgeecc.cost.forms import Form
 from edgeecc.cost.profile import Profile
+from edgeecc.errors import ArtifactError
 from edgeecc.explain import explain
 from edgeecc.graph.spec import NetworkSpec
 from edgeecc.report.course import course_of
@@ -111,12 +112,31 @@ def test_the_course_is_what_history_keeps(tmp_path: Path) -> None:
     assert course.loss.y[:2] == (2.0, 1.0)
     assert course.finetuning is not None
     assert course.finetuning.x[0] == 41.0  # goes on where pruning ended
+    assert course.fitting is None
     assert course.phi["energy"].y[0] == pytest.approx((2.0 - 1 / 40) / (1.0 + MARGIN))
     assert list(course.duals) == ["energy"]
     assert course.groups is not None
     assert course.groups.names == ("g0", "g1")
     assert course.groups.s[0][-1] == 16.0
     assert len(course.groups.y[1]) == 40
+
+
+def test_losses_of_fitting_follow_those_before_them(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path / "run")
+    changed(folder, "history.json", fitting={"step": [1.0, 2.0], "loss": [0.7, 0.5]})
+    course = course_of(read_run_files(folder))
+    assert course.finetuning is not None
+    assert course.fitting is not None
+    last = course.finetuning.x[-1]
+    assert course.fitting.x == (last + 1.0, last + 2.0)
+    assert course.fitting.y == (0.7, 0.5)
+    changed(folder, "history.json", finetune=None)
+    course = course_of(read_run_files(folder))
+    assert course.fitting is not None
+    assert course.fitting.x == (41.0, 42.0)
+    changed(folder, "history.json", fitting={"step": [1.0], "loss": []})
+    with pytest.raises(ArtifactError, match="fitting in .* has steps without a loss"):
+        course_of(read_run_files(folder))
 
 
 def test_runs_of_earlier_versions_say_what_they_lack(tmp_path: Path) -> None:
