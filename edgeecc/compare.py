@@ -1,7 +1,7 @@
 """Compare pruning methods on one network and data set: equal batches, held-out images, distillation, fine-tuning.
 
 OUT/cells/METHOD-BUDGET-SEED   the run folder of each cell; finished ones are never run again
-OUT/search/METHOD-RATE         the trials of a search of learning rates
+OUT/search/METHOD-BUDGET-RATE  the trials of a search of learning rates
 OUT/profile.json               the cost model that prices all of them
 OUT/results.json, results.csv, table.md, accuracy_vs_cost.svg
 """
@@ -12,7 +12,7 @@ import logging
 from dataclasses import asdict, replace
 from pathlib import Path
 from time import perf_counter
-from typing import Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Dict, List, Optional, Sequence, Tuple
 
 from edgeecc.artifacts import exclusive
 from edgeecc.comparison.cells import Cell, check_same, read_spent, row_of
@@ -20,7 +20,7 @@ from edgeecc.comparison.figures import Row, seconds_left
 from edgeecc.comparison.files import Findings, write_findings
 from edgeecc.comparison.plan import Ground, Planner, survey
 from edgeecc.comparison.processes import run_cells
-from edgeecc.comparison.rates import Trial, at_the_edge, chosen_rates, search_json, trial_of
+from edgeecc.comparison.rates import Rates, Trial, at_the_edge, chosen_rates, search_json, trial_of
 from edgeecc.comparison.request import CompareRequest
 from edgeecc.progress import OnProgress, Progress, silent
 
@@ -63,7 +63,10 @@ class _Runner:
     """
 
     def __init__(self, request: CompareRequest, on_progress: OnProgress) -> None:
-        trials = 0 if request.search is None else len(request.search.rates)
+        search = request.search
+        trials = (
+            0 if search is None else len(search.rates) * len(search.budgets_of(request.budgets))
+        )
         each = len(request.budgets) * len(request.seeds)
         self._request, self._on_progress = request, on_progress
         self._total = len(request.methods) * (trials + each)
@@ -137,23 +140,23 @@ def _frozen_profile(ground: Ground, out: Path) -> Optional[Path]:
 
 def _rates(
     request: CompareRequest, planner: Planner, runner: _Runner, out: Path
-) -> Tuple[Dict[str, float], List[Trial]]:
-    """Return method -> learning rate, searched for where that is asked, and the trials of the search."""
+) -> Tuple[Rates, List[Trial]]:
+    """Return the learning rates, searched for where that is asked, and the trials of the search."""
     if request.search is None:
         return planner.rates(), []
     pairs = planner.trials(out / "search", request.search)
     runner.run([cell for cell, _ in pairs])
     trials = [trial_of(row_of(cell), rate) for cell, rate in pairs]
-    rates = chosen_rates(trials)
-    for name in at_the_edge(request.search.rates, rates):
+    chosen = chosen_rates(trials)
+    for name in at_the_edge(request.search.rates, chosen):
         logger.warning(
             "the rate of %s is at the edge of --search-lr: a wider list may hold a better one", name
         )
-    return rates, trials
+    return planner.searched(chosen, request.search), trials
 
 
 def _findings(  # keyword-only, what the cells came from
-    request: CompareRequest, ground: Ground, out: Path, *, cells: Sequence[Cell], rates: Mapping[str, float],
+    request: CompareRequest, ground: Ground, out: Path, *, cells: Sequence[Cell], rates: Rates,
     trials: Sequence[Trial],
 ) -> Findings:  # fmt: skip
     known = {(cell.method, cell.budget, cell.seed): row_of(cell) for cell in cells}
@@ -205,7 +208,7 @@ def _search(
     return search_json(
         search,
         trials,
-        budget=search.budget_of(request.budgets),
+        budgets=search.budgets_of(request.budgets),
         seed=search.seed_of(request.seeds),
         judged=search.judged_of(ground.images),
     )

@@ -60,7 +60,12 @@ def comparison_options(command: Any) -> Any:
             help="Training images that trials are judged on, and no method sees.  [default: a sixth, at most 10,000]",
         ),
         click.option("--search-seed", type=int, help="Seed of the trials.  [default: one more than the largest]"),
-        click.option("--search-budget", help="Budget of the trials.  [default: the middle one]"),
+        click.option(
+            "--search-budget",
+            "search_budgets",
+            multiple=True,
+            help="Budget of the trials; of several each budget takes the nearest's rate.  [default: the middle one]",
+        ),
         click.option(
             "--search-lr",
             type=ListType(float),
@@ -198,12 +203,13 @@ def _request(model: Path, budgets: Tuple[Any, ...], of: str, options: Dict[str, 
     )
     search = None
     if options["search_lr"]:
-        text = options["search_budget"]
-        budget = None if text is None else _budget(text, of)
+        searched = tuple(_budget(text, of) for text in options["search_budgets"])
         search = RateSearch(
-            options["search_lr"], budget, options["search_seed"], options["search_images"]
+            options["search_lr"], searched, options["search_seed"], options["search_images"]
         )
-    elif any(options[f"search_{name}"] is not None for name in ("budget", "seed", "images")):
+    elif options["search_budgets"] or any(
+        options[f"search_{name}"] is not None for name in ("seed", "images")
+    ):
         raise ConfigError("--search-budget, --search-seed and --search-images go with --search-lr")
     return CompareRequest(
         template,
@@ -246,6 +252,10 @@ def _print(result: Dict[str, Any]) -> None:
             )
     search = result["search"]
     if search is not None:
-        told = ", ".join(f"{name} {rate:g}" for name, rate in search["chosen"].items())
-        click.echo(f"learning rates, of {len(search['rates'])} each: {told or 'none'}")
+        for budget in search["budgets"]:
+            found = ((name, rates.get(budget)) for name, rates in search["chosen"].items())
+            told = ", ".join(f"{name} {rate:g}" for name, rate in found if rate is not None)
+            click.echo(
+                f"learning rates at {budget}, of {len(search['rates'])} each: {told or 'none'}"
+            )
     click.echo(f"results: {Path(result['out']) / result['files'][0]}")

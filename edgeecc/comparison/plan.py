@@ -5,12 +5,12 @@ from __future__ import annotations
 import functools
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Dict, List, Mapping, Optional, Tuple
+from typing import Dict, List, Optional, Tuple
 
 from edgeecc.artifacts import file_sha256
 from edgeecc.budgets import price_budgets
 from edgeecc.comparison.cells import Cell, json_ready
-from edgeecc.comparison.rates import RateSearch
+from edgeecc.comparison.rates import Rates, RateSearch, spread_over
 from edgeecc.comparison.request import CompareRequest
 from edgeecc.config import EccConfig, TaskName, TrainConfig
 from edgeecc.peer_config import with_settings
@@ -90,12 +90,16 @@ class Planner:
         self._request, self._ground, self._profile = request, ground, profile
         self._digest = functools.lru_cache(maxsize=None)(file_sha256)
 
-    def cells(self, folder: Path, rates: Mapping[str, float]) -> List[Cell]:
+    def cells(self, folder: Path, rates: Rates) -> List[Cell]:
         """Return the cells of methods that have a rate, seed by seed, so that all methods come on evenly."""
         asked = self._request
         return [
             self.cell(
-                folder / f"{name}-{plain(budget)}-{seed}", name, budget, seed=seed, rate=rates[name]
+                folder / f"{name}-{plain(budget)}-{seed}",
+                name,
+                budget,
+                seed=seed,
+                rate=rates[name][budget.text],
             )
             for seed in asked.seeds
             for budget in asked.budgets
@@ -107,22 +111,34 @@ class Planner:
         """Return the trials of the search: every rate for every method."""
         asked = self._request
         judged = search.judged_of(self._ground.images)
-        budget, seed = search.budget_of(asked.budgets), search.seed_of(asked.seeds)
+        seed = search.seed_of(asked.seeds)
         return [
             (
                 self.cell(
-                    folder / f"{name}-{rate!r}", name, budget, seed=seed, rate=rate, judged=judged
+                    folder / f"{name}-{plain(budget)}-{rate!r}", name, budget, seed=seed, rate=rate, judged=judged
                 ),
                 rate,
             )
+            for budget in search.budgets_of(asked.budgets)
             for rate in search.rates
             for name in asked.methods
-        ]
+        ]  # fmt: skip
 
-    def rates(self) -> Dict[str, float]:
-        """Return method -> learning rate where none is searched for."""
-        usual = self._ground.training.learning_rate
-        return {name: self._request.rates.get(name, usual) for name in self._request.methods}
+    def rates(self) -> Rates:
+        """Return the learning rates where none are searched for."""
+        asked, usual = self._request, self._ground.training.learning_rate
+        return {
+            name: {budget.text: asked.rates.get(name, usual) for budget in asked.budgets}
+            for name in asked.methods
+        }
+
+    def searched(self, chosen: Rates, search: RateSearch) -> Rates:
+        """Return the learning rates of all budgets, from those that a search chose at its own."""
+        searched, asked = (
+            {budget.text: budget.resolve(self._ground.dense_cost) for budget in budgets}
+            for budgets in (search.budgets_of(self._request.budgets), self._request.budgets)
+        )
+        return spread_over(chosen, searched, asked)
 
     def cell(  # keyword-only, one each
         self, run: Path, name: str, budget: Budget, *, seed: int, rate: float, judged: int = 0

@@ -1,8 +1,10 @@
 """A search for each method's learning rate: the same rates, and so the same number of trials, for every method.
 
-A trial is a cell like any other, at one budget and with a seed that is not compared. It is judged after fine-tuning
-on training images of its own, that were neither trained on nor chosen by, never on validation data (ours: a method
-whose rate is tuned harder than another's would win by it). Rates lie half a point apart, so these images are many.
+A trial is a cell like any other, at a budget of the search and with a seed that is not compared. It is judged after
+fine-tuning on training images of its own, that were neither trained on nor chosen by, never on validation data (ours: a
+method whose rate is tuned harder than another's would win by it). Rates lie half a point apart, so these images are
+many. What suits a harsh budget may harm at a mild one, so rates may be tried at several: a budget of the comparison
+takes the rate of the nearest of them (ours).
 """
 
 from __future__ import annotations
@@ -15,6 +17,8 @@ from edgeecc.comparison.figures import Row, Status
 from edgeecc.errors import ConfigError
 from edgeecc.units import Budget
 
+#: Method -> budget as it is written -> learning rate.
+Rates = Dict[str, Dict[str, float]]
 #: Images that trials are judged on: these tell scores a third of a point apart.
 JUDGED = 10_000
 
@@ -25,13 +29,13 @@ class RateSearch:
 
     Args:
         rates: learning rates, at least two.
-        budget: at which; None takes the middle one of the comparison.
+        budgets: at which; none takes the middle one of the comparison.
         seed: of the trials; None takes the one after the largest of the comparison.
         judged: training images that trials are judged on; None takes a sixth, at most 10,000.
     """
 
     rates: Tuple[float, ...]
-    budget: Optional[Budget] = None
+    budgets: Tuple[Budget, ...] = ()
     seed: Optional[int] = None
     judged: Optional[int] = None
 
@@ -40,14 +44,17 @@ class RateSearch:
             raise ConfigError("a search of learning rates needs at least two, each once")
         if not all(0.0 < rate < math.inf for rate in self.rates):
             raise ConfigError("learning rates must be positive")
+        texts = [budget.text for budget in self.budgets]
+        if len(set(texts)) < len(texts):
+            raise ConfigError(f"budgets of the search: {', '.join(texts)}; give each once")
         if self.judged is not None and self.judged < 1:
             raise ConfigError(
                 f"{self.judged} images judge nothing; give --search-images of at least 1"
             )
 
-    def budget_of(self, budgets: Sequence[Budget]) -> Budget:
-        """Return the budget of the trials; of an even number the earlier of the two in the middle."""
-        return self.budget or budgets[(len(budgets) - 1) // 2]
+    def budgets_of(self, budgets: Sequence[Budget]) -> Tuple[Budget, ...]:
+        """Return the budgets of the trials; of an even number compared the earlier of the two in the middle."""
+        return self.budgets or (budgets[(len(budgets) - 1) // 2],)
 
     def judged_of(self, images: int) -> int:
         """Return how many of the training images trials are judged on, at least 1."""
@@ -68,9 +75,10 @@ class RateSearch:
 
 @dataclass(frozen=True)
 class Trial:
-    """One rate of one method, and what it came to. It holds no score on validation data."""
+    """One rate of one method at one budget, and what it came to. It holds no score on validation data."""
 
     method: str
+    budget: str
     lr: float
     status: Status
     judged_score: Optional[float]
@@ -80,35 +88,66 @@ class Trial:
 
 def trial_of(row: Row, rate: float) -> Trial:
     """Return what a trial may be judged by."""
-    return Trial(row.method, rate, row.status, row.judged_score, row.seconds, row.error)
+    return Trial(row.method, row.budget, rate, row.status, row.judged_score, row.seconds, row.error)
 
 
-def chosen_rates(trials: Sequence[Trial]) -> Dict[str, float]:
-    """Return method -> the rate with the highest score; the first of equals, none where all failed."""
-    best: Dict[str, Trial] = {}
+def chosen_rates(trials: Sequence[Trial]) -> Rates:
+    """Return the rates with the highest scores by method and budget; the first of equals, none where all failed."""
+    best: Dict[Tuple[str, str], Trial] = {}
     for trial in trials:
         if trial.judged_score is None:
             continue
-        leader = best.get(trial.method)
+        place = (trial.method, trial.budget)
+        leader = best.get(place)
         if leader is None or trial.judged_score > (leader.judged_score or 0.0):
-            best[trial.method] = trial
-    return {method: trial.lr for method, trial in best.items()}
+            best[place] = trial
+    found: Rates = {}
+    for (method, budget), trial in best.items():
+        found.setdefault(method, {})[budget] = trial.lr
+    return found
 
 
-def at_the_edge(rates: Sequence[float], chosen: Mapping[str, float]) -> List[str]:
-    """Return the methods whose rate is the least or the largest that was tried: a wider list may hold a better."""
+def spread_over(chosen: Rates, searched: Mapping[str, float], asked: Mapping[str, float]) -> Rates:
+    """Return the rates of the budgets that are asked for: those of the nearest searched budget that has one.
+
+    Args:
+        chosen: see `chosen_rates`.
+        searched, asked: budgets by their texts, SI, above 0. Nearest is by ratio; of two the first.
+    """
+
+    def nearest(found: Mapping[str, float], value: float) -> float:
+        return found[min(found, key=lambda text: abs(math.log(searched[text] / value)))]
+
+    return {
+        method: {text: nearest(found, value) for text, value in asked.items()}
+        for method, found in chosen.items()
+    }
+
+
+def at_the_edge(rates: Sequence[float], chosen: Rates) -> List[str]:
+    """Return "METHOD at BUDGET" where the rate is the least or the largest tried: a wider list may hold a better."""
     edges = (min(rates), max(rates))
-    return [method for method, rate in chosen.items() if rate in edges]
+    return [
+        f"{method} at {budget}"
+        for method, found in chosen.items()
+        for budget, rate in found.items()
+        if rate in edges
+    ]
 
 
 def search_json(
-    search: RateSearch, trials: Sequence[Trial], *, budget: Budget, seed: int, judged: int
+    search: RateSearch,
+    trials: Sequence[Trial],
+    *,
+    budgets: Sequence[Budget],
+    seed: int,
+    judged: int,
 ) -> Dict[str, object]:
-    """Return the search as results.json tells it: its trials at a budget, with a seed, judged on so many images."""
+    """Return the search as results.json tells it: its trials at budgets, with a seed, judged on so many images."""
     chosen = chosen_rates(trials)
     return {
         "rates": list(search.rates),
-        "budget": budget.text,
+        "budgets": [budget.text for budget in budgets],
         "seed": seed,
         "judged_images": judged,
         "trials": [asdict(trial) for trial in trials],

@@ -51,7 +51,8 @@ class CompareRequest:
         for name in (*self.rates, *self.settings):
             if name not in self.methods:
                 raise ConfigError(f"{name} is set but not compared; add it to --methods")
-        metrics = {budget.metric.value for budget in self.budgets}
+        searched = () if self.search is None else self.search.budgets
+        metrics = {budget.metric.value for budget in (*self.budgets, *searched)}
         if len(metrics) > 1:
             raise ConfigError(
                 f"the budgets bound {' and '.join(sorted(metrics))}; compare one metric at a time"

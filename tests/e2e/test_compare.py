@@ -203,14 +203,35 @@ def test_rates_are_searched_with_equal_trials_and_without_validation_data(home: 
         )[2]
         for name in ("ecc", "uniform")
     }
-    assert right["chosen"] == wrong["chosen"] == found["right"]["rates"] == best
+    rates = {name: {"40%": rate} for name, rate in best.items()}
+    assert right["chosen"] == wrong["chosen"] == found["right"]["rates"] == rates
     assert right["seed"] == 1
     assert right["judged_images"] == 238
-    trial = load_json(home / "search-right/search/ecc-0.003/run.json")["request"]
+    trial = load_json(home / "search-right/search/ecc-40pct-0.003/run.json")["request"]
     assert (trial["held_out"], trial["judged"]) == (143, 238)  # type: ignore[index]
-    assert (home / "search-right/search/ecc-0.003/result.json").is_file()
+    assert (home / "search-right/search/ecc-40pct-0.003/result.json").is_file()
     assert {cell["method"]: cell["lr"] for cell in found["right"]["cells"]} == best
     assert found["right"]["cells"][0]["accuracy"] != found["wrong"]["cells"][0]["accuracy"]
+
+
+@pytest.mark.usefixtures("inside")
+def test_a_budget_takes_the_rate_of_the_nearest_search() -> None:
+    asked = [*DIGITS, "--seeds", "0", "--methods", "uniform", "--search-lr", "1e-9,3e-3"]
+    for option, texts in (("--budget", ("70%", "30%", "20%")), ("--search-budget", ("80%", "25%"))):
+        asked += [word for text in texts for word in (option, text)]
+    asked += ["--out", "two-searches"]
+    result = run_json(*asked)
+    search = result["search"]
+    assert [(one["budget"], one["lr"]) for one in search["trials"]] == [
+        ("80%", 1e-9), ("80%", 3e-3), ("25%", 1e-9), ("25%", 3e-3),
+    ]  # fmt: skip
+    mild, harsh = (search["chosen"]["uniform"][text] for text in ("80%", "25%"))
+    assert result["rates"] == {"uniform": {"70%": mild, "30%": harsh, "20%": harsh}}
+    assert [cell["lr"] for cell in result["cells"]] == [mild, harsh, harsh]
+    shown = run(*asked).stdout
+    assert f"learning rates at 80%, of 2 each: uniform {mild:g}" in shown
+    assert f"learning rates at 25%, of 2 each: uniform {harsh:g}" in shown
+    assert "compare one metric at a time" in complaint(*asked, "--search-budget", "5MB")
 
 
 @pytest.mark.usefixtures("inside")
