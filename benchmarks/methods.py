@@ -1,7 +1,7 @@
 """ECC beside every peer at equal batches, distillation, fine-tuning and tuning: accuracy, mean and spread over seeds.
 
 One case a call. Dense networks are made first, where they are not there yet; then `edgeecc compare` searches the
-learning rate of every method with the same number of trials, at one budget or two, on a seed of its own and judged on
+learning rate of every method with the same number of trials, at one budget, on a seed of its own and judged on
 training images of their own, and runs methods x budgets x seeds. What has finished is never run again: it is kept in
 benchmarks/results, with the dense networks, so that a table may come together over days and machines.
 
@@ -61,7 +61,7 @@ class Case:
         steps, finetune_steps: of every run.
         batch: images a step.
         rates: learning rates that are tried for every method.
-        search: budgets of the trials; each budget takes the rates of the nearest.
+        search: budget of the trials.
         passes, dense_lr: of the dense training.
         start: makes the network that dense training starts from; None starts from random weights.
         one_dense: whether all seeds share a dense network.
@@ -74,7 +74,7 @@ class Case:
     steps: int
     finetune_steps: int
     rates: Tuple[float, ...]
-    search: Tuple[str, ...]
+    search: str
     passes: int
     dense_lr: float
     batch: int = 128
@@ -94,14 +94,14 @@ def _public(depth: int) -> Callable[[Path], nn.Module]:
 
 _CIFAR = Case(
     network="nets:cifar_mobilenet_v2", data="cifar10:{data}/cifar10", shape=(3, 32, 32),
-    budgets=("50%", "30%", "15%"), steps=300, finetune_steps=480, rates=(1e-3, 3e-3, 1e-2), search=("30%",),
+    budgets=("50%", "30%", "15%"), steps=300, finetune_steps=480, rates=(1e-3, 3e-3, 1e-2), search="30%",
     passes=15, dense_lr=4e-3,
 )  # fmt: skip
 CASES: Dict[str, Case] = {
     "fashion": Case(
         network="fashion_mobilenet", data="fashion-mnist", shape=(1, 28, 28), budgets=("50%", "34%", "20%", "12%"),
-        steps=600, finetune_steps=469, rates=(1e-2, 2e-2, 4e-2, 8e-2, 1.6e-1), search=("20%",),
-        passes=12, dense_lr=4e-3, one_dense=False,
+        steps=600, finetune_steps=469, rates=(1e-2, 2e-2, 4e-2, 8e-2, 1.6e-1), search="20%", passes=12, dense_lr=4e-3,
+        one_dense=False,
     ),
     "cifar-mobilenet": _CIFAR,
     "cifar-resnet20": replace(
@@ -113,7 +113,7 @@ CASES: Dict[str, Case] = {
     ),
     "camvid-erfnet": Case(
         network="nets:narrow_erfnet", data="camvid:{data}/camvid", shape=(3, 360, 480),
-        budgets=("60%", "35%"), steps=150, finetune_steps=250, rates=(5e-4, 1e-3, 2e-3), search=("35%",), passes=25,
+        budgets=("60%", "35%"), steps=150, finetune_steps=250, rates=(5e-4, 1e-3, 2e-3), search="35%", passes=25,
         dense_lr=2e-3, batch=4, methods=("ecc", "uniform", "netadapt"),
     ),
 }  # fmt: skip
@@ -167,7 +167,7 @@ def request_of(
     energy_profile(trace_source(model, source).spec).save(out / "law.json")
     return PruneRequest(
         weights=weights,
-        budget=parse_budget(case.search[0], Metric.ENERGY),
+        budget=parse_budget(case.search, Metric.ENERGY),
         data=case.data.format(data=data),
         network=case.network,
         input_shape=case.shape,
@@ -207,8 +207,7 @@ def main() -> None:
     if results is not None:
         kept.restore(results, out)
     template = request_of(case, args.data, out, [*args.seeds, max(args.seeds) + 1], args.precision)
-    searched = tuple(parse_budget(text, Metric.ENERGY) for text in case.search)
-    search = RateSearch(case.rates, searched, max(args.seeds) + 1)
+    search = RateSearch(case.rates, (template.budget,), max(args.seeds) + 1)
     request = CompareRequest(
         template,
         methods=tuple(args.methods or case.methods),

@@ -21,6 +21,7 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
+from edgeecc.pattern import Pattern
 from tests.fake_cuda import FakeGpu, cuda_python, pycuda_driver
 
 RELEASES = ("8.2", "8.6", "10", "11", "rtx")
@@ -78,6 +79,8 @@ _ABSENT = {
     "MemoryPoolType": ("8.2",),
     "TensorIOMode": ("8.2",),
 }
+#: What sparse kernels take.
+PATTERN = Pattern(2, 4)
 _NUMBERS = {"EXPLICIT_BATCH": 0, "STRONGLY_TYPED": 1}
 _MAGIC = b"FAKE ENGINE "
 _DTYPES = {"float32": "FLOAT", "float16": "HALF", "int8": "INT8", "int32": "INT32", "bool": "BOOL"}
@@ -119,7 +122,13 @@ def said_of_sparsity(graph: bytes, release: str) -> List[str]:
         one.name: numpy_helper.to_array(one)
         for one in onnx.load_from_string(graph).graph.initializer
     }
-    eligible = [name for name, value in stored.items() if value.ndim == 4 and _two_of_four(value)]
+    eligible = [
+        name
+        for name, value in stored.items()
+        if value.ndim == 4
+        and PATTERN.applies(value.shape, groups=1, transposed=False)
+        and PATTERN.holds(value)
+    ]
     chosen = eligible[1:]
     if release.startswith("8"):
         return [
@@ -130,14 +139,6 @@ def said_of_sparsity(graph: bytes, release: str) -> List[str]:
         f"(Sparsity) Found {len(eligible)} layer(s) eligible to use sparse tactics",
         f"(Sparsity) Chose {len(chosen)} layer(s) using sparse tactics",
     ]
-
-
-def _two_of_four(weight: Any) -> bool:
-    outputs, inputs = weight.shape[:2]
-    if inputs % 4:
-        return False
-    fours = (weight.reshape(outputs, inputs // 4, 4, -1) != 0).sum(axis=2)
-    return bool((fours <= 2).all())
 
 
 class _Severity(enum.IntEnum):

@@ -71,9 +71,8 @@ def test_two_processes_give_one_result(home: Path) -> None:
     process = start("prune", "net.pth", *QUICK, "--steps", "8", "--run", "two", "--json")
     out, errors = process.communicate()
     assert process.returncode == 0, errors
-    assert (
-        errors.count("fine-tuning 8/8 steps") == 1
-    )  # with the half of the pruning steps that was left
+    # With the half of the pruning steps that was left.
+    assert errors.count("fine-tuning 8/8 steps") == 1
     assert "Warning" not in errors
     result: Any = json.loads(out)  # one object, from one process
     assert result["compute"] == {

@@ -382,6 +382,7 @@ def test_runs_of_before_say_nothing_of_their_images(home: Path) -> None:
     del document["request"]["data_sha256"]
     path.write_text(json.dumps(document))
     goes_on()
+    assert load_json(path) == document
 
 
 def test_differences_are_told() -> None:

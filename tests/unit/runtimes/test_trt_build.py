@@ -19,7 +19,6 @@ from edgeecc.errors import (
     GraphError,
     RuntimeUnavailableError,
 )
-from edgeecc.pattern import Pattern
 from edgeecc.runtimes import timing_cache
 from edgeecc.runtimes.build_options import BuildOptions
 from edgeecc.runtimes.cuda_memory import Cuda
@@ -31,7 +30,7 @@ from edgeecc.runtimes.trt_api import TensorRT, load_tensorrt
 from edgeecc.runtimes.trt_build import build
 from tests.conv_graph import conv_graph, images
 from tests.fake_cuda import FakeGpu, cuda_python
-from tests.fake_tensorrt import RELEASES, WEAK, fake_tensorrt
+from tests.fake_tensorrt import PATTERN, RELEASES, WEAK, fake_tensorrt
 
 pytestmark = pytest.mark.device
 
@@ -130,13 +129,12 @@ def test_options_reach_tensorrt_as_far_as_it_knows_them(module: Any, cuda: Cuda)
 
 
 def sparse_graph() -> bytes:
-    """Return the graph with the pattern in one weight; another one and zeros have it by themselves."""
+    """Return the graph with the pattern in one weight."""
     model = conv_graph()
     for tensor in model.graph.initializer:
         if tensor.name == "w4":
-            weight = onnx.numpy_helper.to_array(tensor)
-            kept = weight * Pattern(2, 4).keep_largest(weight)
-            tensor.CopyFrom(onnx.numpy_helper.from_array(kept.astype(np.float32), "w4"))
+            kept = PATTERN.restrict(onnx.numpy_helper.to_array(tensor))
+            tensor.CopyFrom(onnx.numpy_helper.from_array(kept, "w4"))
     return model.SerializeToString()
 
 
