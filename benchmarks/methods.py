@@ -1,9 +1,11 @@
 """ECC beside every peer at equal batches, distillation, fine-tuning and tuning: accuracy, mean and spread over seeds.
 
 One case a call. Dense networks are made first, where they are not there yet; then `edgeecc compare` searches the
-learning rate of every method with the same number of trials, at one budget, on a seed of its own and judged on
-training images of their own, and runs methods x budgets x seeds. What has finished is never run again: it is kept in
-benchmarks/results, with the dense networks, so that a table may come together over days and machines.
+learning rate of every method with the same number of trials, on a seed of its own and judged on training images of
+their own, and runs methods x budgets x seeds. The dense network of the trials is trained without these images: of a
+network that knows them, low rates would keep what it knows (public weights have seen them all). What has finished is
+never run again: it is kept in benchmarks/results, with the dense networks, so that a table may come together over days
+and machines.
 
 Energy is a tenth fixed and nine tenths in proportion to each layer's multiply-accumulates, dense = 1 J: a model, not a
 measurement.
@@ -34,6 +36,7 @@ from edgeecc.cost.exact import mac_cost
 from edgeecc.cost.product import ProductModel
 from edgeecc.cost.profile import Profile
 from edgeecc.data.sources import load
+from edgeecc.data.splits import held_apart
 from edgeecc.graph.spec import NetworkSpec
 from edgeecc.networks.resnet_cifar import CifarResNet
 from edgeecc.networks.weights import load_into, load_state
@@ -45,6 +48,8 @@ from edgeecc.training.dense import initialise_, train_dense_
 from edgeecc.units import Metric, parse_budget
 
 RESULTS = Path(__file__).resolve().parent / "results"
+#: Seed of the trials, which is not compared.
+TRIALS = 3
 METER = "a model: a tenth fixed, nine tenths by MACs, dense = 1 J"
 
 
@@ -61,7 +66,7 @@ class Case:
         steps, finetune_steps: of every run.
         batch: images a step.
         rates: learning rates that are tried for every method.
-        search: budget of the trials.
+        search: budgets of the trials.
         passes, dense_lr: of the dense training.
         start: makes the network that dense training starts from; None starts from random weights.
         one_dense: whether all seeds share a dense network.
@@ -74,7 +79,7 @@ class Case:
     steps: int
     finetune_steps: int
     rates: Tuple[float, ...]
-    search: str
+    search: Tuple[str, ...]
     passes: int
     dense_lr: float
     batch: int = 128
@@ -94,14 +99,14 @@ def _public(depth: int) -> Callable[[Path], nn.Module]:
 
 _CIFAR = Case(
     network="nets:cifar_mobilenet_v2", data="cifar10:{data}/cifar10", shape=(3, 32, 32),
-    budgets=("50%", "30%", "15%"), steps=300, finetune_steps=480, rates=(1e-3, 3e-3, 1e-2), search="30%",
+    budgets=("50%", "30%", "15%"), steps=300, finetune_steps=480, rates=(1e-3, 3e-3, 1e-2), search=("30%",),
     passes=15, dense_lr=4e-3,
 )  # fmt: skip
 CASES: Dict[str, Case] = {
     "fashion": Case(
         network="fashion_mobilenet", data="fashion-mnist", shape=(1, 28, 28), budgets=("50%", "34%", "20%", "12%"),
-        steps=600, finetune_steps=469, rates=(1e-2, 2e-2, 4e-2, 8e-2, 1.6e-1), search="20%", passes=12, dense_lr=4e-3,
-        one_dense=False,
+        steps=600, finetune_steps=469, rates=(1e-2, 2e-2, 4e-2, 8e-2, 1.6e-1), search=("50%", "20%"), passes=12,
+        dense_lr=4e-3, one_dense=False,
     ),
     "cifar-mobilenet": _CIFAR,
     "cifar-resnet20": replace(
@@ -113,7 +118,7 @@ CASES: Dict[str, Case] = {
     ),
     "camvid-erfnet": Case(
         network="nets:narrow_erfnet", data="camvid:{data}/camvid", shape=(3, 360, 480),
-        budgets=("60%", "35%"), steps=150, finetune_steps=250, rates=(5e-4, 1e-3, 2e-3), search="35%", passes=25,
+        budgets=("60%", "35%"), steps=150, finetune_steps=250, rates=(5e-4, 1e-3, 2e-3), search=("35%",), passes=25,
         dense_lr=2e-3, batch=4, methods=("ecc", "uniform", "netadapt"),
     ),
 }  # fmt: skip
@@ -133,7 +138,7 @@ def energy_profile(spec: NetworkSpec) -> Profile:
 
 
 def train_dense(case: Case, data: Path, seed: int, path: Path) -> None:
-    """Make the dense network of a seed, where it is not there yet."""
+    """Make the dense network of a seed, where it is not there yet; where trials start from it, without their images."""
     if path.is_file():
         return
     model, source = open_network(case.network, case.shape, None)
@@ -142,15 +147,18 @@ def train_dense(case: Case, data: Path, seed: int, path: Path) -> None:
     else:
         model.load_state_dict(case.start(data).state_dict())
     bundle = load(case.data.format(data=data), input_shape=source.input_shape, seed=seed)
-    steps = case.passes * (len(bundle.train) // case.batch)
+    train = bundle.train
+    if case.one_dense or seed == TRIALS:
+        train = held_apart(train, RateSearch(case.rates).judged_of(len(train)), TRIALS)[0]
+    steps = case.passes * (len(train) // case.batch)
 
     def tell(step: int, of: int) -> None:
         if step % 100 == 0 or step == of:
             print(f"\rdense, seed {seed}: step {step} of {of}", end="", file=sys.stderr)
 
     train_dense_(
-        model, bundle.train, steps=steps, batch_size=case.batch, lr=case.dense_lr, seed=seed,
-        task=task_of(bundle).fitted(bundle.train), on_step=tell,
+        model, train, steps=steps, batch_size=case.batch, lr=case.dense_lr, seed=seed,
+        task=task_of(bundle).fitted(train), on_step=tell,
     )  # fmt: skip
     tensors = {name: value.numpy() for name, value in model.state_dict().items()}
     write_tensors(path, tensors, {"network": source.reference})
@@ -167,7 +175,7 @@ def request_of(
     energy_profile(trace_source(model, source).spec).save(out / "law.json")
     return PruneRequest(
         weights=weights,
-        budget=parse_budget(case.search, Metric.ENERGY),
+        budget=parse_budget(case.search[0], Metric.ENERGY),
         data=case.data.format(data=data),
         network=case.network,
         input_shape=case.shape,
@@ -206,8 +214,9 @@ def main() -> None:
     results = None if args.set else args.kept / args.case
     if results is not None:
         kept.restore(results, out)
-    template = request_of(case, args.data, out, [*args.seeds, max(args.seeds) + 1], args.precision)
-    search = RateSearch(case.rates, (template.budget,), max(args.seeds) + 1)
+    template = request_of(case, args.data, out, [*args.seeds, TRIALS], args.precision)
+    searched = tuple(parse_budget(text, Metric.ENERGY) for text in case.search)
+    search = RateSearch(case.rates, searched, TRIALS)
     request = CompareRequest(
         template,
         methods=tuple(args.methods or case.methods),
