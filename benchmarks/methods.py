@@ -44,6 +44,7 @@ from edgeecc.progress import Progress
 from edgeecc.run_request import PruneRequest, task_of
 from edgeecc.solvers.table import METHODS
 from edgeecc.sources import open_network, trace_source
+from edgeecc.training.compute import compute_of
 from edgeecc.training.dense import initialise_, train_dense_
 from edgeecc.units import Metric, parse_budget
 
@@ -137,7 +138,7 @@ def energy_profile(spec: NetworkSpec) -> Profile:
     )  # fmt: skip
 
 
-def train_dense(case: Case, data: Path, seed: int, path: Path) -> None:
+def train_dense(case: Case, data: Path, seed: int, path: Path, compute: ComputeConfig) -> None:
     """Make the dense network of a seed, where it is not there yet; where trials start from it, without their images."""
     if path.is_file():
         return
@@ -158,9 +159,9 @@ def train_dense(case: Case, data: Path, seed: int, path: Path) -> None:
 
     train_dense_(
         model, train, steps=steps, batch_size=case.batch, lr=case.dense_lr, seed=seed,
-        task=task_of(bundle).fitted(train), on_step=tell,
+        task=task_of(bundle).fitted(train), compute=compute_of(compute), on_step=tell,
     )  # fmt: skip
-    tensors = {name: value.numpy() for name, value in model.state_dict().items()}
+    tensors = {name: value.cpu().numpy() for name, value in model.state_dict().items()}
     write_tensors(path, tensors, {"network": source.reference})
 
 
@@ -168,9 +169,10 @@ def request_of(
     case: Case, data: Path, out: Path, seeds: Sequence[int], precision: Precision = "fp32"
 ) -> PruneRequest:
     """Make the dense networks and the cost model of a case, and return the pruning run that its cells vary."""
+    compute = ComputeConfig(precision=precision)
     weights = out / ("dense.safetensors" if case.one_dense else "dense-{seed}.safetensors")
     for seed in [0] if case.one_dense else seeds:
-        train_dense(case, data, seed, Path(str(weights).format(seed=seed)))
+        train_dense(case, data, seed, Path(str(weights).format(seed=seed)), compute)
     model, source = open_network(case.network, case.shape, None)
     energy_profile(trace_source(model, source).spec).save(out / "law.json")
     return PruneRequest(
@@ -182,7 +184,7 @@ def request_of(
         profile=out / "law.json",
         pruning=PruneConfig(steps=case.steps, finetune_steps=case.finetune_steps),
         training=TrainConfig(batch_size=case.batch),
-        compute=ComputeConfig(precision=precision),
+        compute=compute,
     )
 
 

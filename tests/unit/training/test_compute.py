@@ -27,7 +27,7 @@ from edgeecc.solvers.sensitivity import Sensitivity
 from edgeecc.solvers.table import make_solver
 from edgeecc.training.classification import CLASSIFICATION
 from edgeecc.training.compute import PLAIN, Compute, compute_of
-from edgeecc.training.dense import initialise_
+from edgeecc.training.dense import initialise_, train_dense_
 from edgeecc.training.evaluate import top1
 from edgeecc.training.loop import Checkpointing, TorchTrainer
 
@@ -270,3 +270,46 @@ def test_dropout_is_the_same_each_time_and_leaves_the_caller_his_state(device: s
     before = torch.get_rng_state()
     assert losses(models[0]) == losses(models[1])
     assert torch.equal(before, torch.get_rng_state())
+
+
+@pytest.mark.parametrize(
+    "compute",
+    [
+        pytest.param(Compute(CPU, "bf16"), id="bf16"),
+        pytest.param(Compute(CPU, "fp32", channels_last=None), id="channels last"),
+    ],
+)
+def test_dense_training_computes_as_it_is_told(compute: Compute) -> None:
+    trained = [shallow(), shallow()]
+    for model, how in zip(trained, (PLAIN, compute)):
+        train_dense_(model, split(), steps=20, batch_size=16, lr=1e-2, seed=0, compute=how)
+    images = split().take(range(48))[0]
+    with torch.no_grad():
+        fresh, plain, other = (model.eval()(images) for model in (shallow(), *trained))
+    assert not torch.equal(plain, other)
+    assert (plain - other).abs().max() < 0.1 * (plain - fresh).abs().max()
+
+
+def test_dense_training_does_not_take_fp16() -> None:
+    with pytest.raises(ConfigError, match="take bf16 or fp32"):
+        train_dense_(
+            shallow(),
+            split(),
+            steps=1,
+            batch_size=16,
+            lr=1e-2,
+            seed=0,
+            compute=Compute(CPU, "fp16"),
+        )
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_dense_training_runs_on_a_gpu() -> None:
+    model, steps = shallow(), 40
+    train_dense_(
+        model, split(), steps=steps, batch_size=16, lr=1e-2, seed=0,
+        compute=compute_of(ComputeConfig("cuda", "bf16")),
+    )  # fmt: skip
+    assert next(model.parameters()).is_cuda
+    assert top1(model.cpu(), split()) > 0.5
