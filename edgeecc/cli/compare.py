@@ -242,9 +242,13 @@ def _print(result: Dict[str, Any]) -> None:
     from edgeecc.comparison.files import as_tables
 
     title = f"{result['score']} of {result['network']} on {result['data']} ({result['meter']})"
-    (head, *rows), (cost_head, *cost_rows) = as_tables(result)
-    print_table(title, head, rows)
-    print_table("what it took", cost_head, cost_rows)
+    accuracies, behind, costs = as_tables(result)
+    print_table(title, accuracies[0], accuracies[1:])
+    if behind:
+        print_table(
+            "mean ± its standard error (seeds in which the best is above)", behind[0], behind[1:]
+        )
+    print_table("what it took", costs[0], costs[1:])
     for cell in result["cells"]:
         if cell["status"] != "finished":
             click.echo(

@@ -10,8 +10,9 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, cast
 
 from edgeecc.artifacts import write_bytes, write_json
 from edgeecc.comparison.figures import Row, Summary, summaries
+from edgeecc.comparison.leads import leads
 from edgeecc.comparison.plots import Chart, Point, draw
-from edgeecc.comparison.text import accuracy_table, cost_table, csv_text, markdown
+from edgeecc.comparison.text import accuracy_table, cost_table, csv_text, lead_table, markdown
 from edgeecc.errors import RuntimeUnavailableError
 from edgeecc.units import UNITS, Metric, format_quantity
 
@@ -64,6 +65,7 @@ def write_findings(findings: Findings) -> Dict[str, object]:
         "score": findings.score,
         "status": {status: counts[status] for status in ("finished", "failed", "missing")},
         "summary": [asdict(one) for one in means],
+        "leads": [asdict(one) for one in leads(findings.rows)],
         "cells": [asdict(row) for row in findings.rows],
         "files": [RESULTS, *files],
     }
@@ -73,10 +75,15 @@ def write_findings(findings: Findings) -> Dict[str, object]:
     return document
 
 
-def as_tables(document: Mapping[str, object]) -> Tuple[Lines, Lines]:
-    """Return the tables of accuracy and of cost that belong to what `write_findings` returned, heads first."""
-    means = summaries([Row(**row) for row in cast("List[Dict[str, Any]]", document["cells"])])
-    return accuracy_table(means, bold=""), cost_table(means, Metric(document["metric"]))
+def as_tables(document: Mapping[str, object]) -> Tuple[Lines, Lines, Lines]:
+    """Return the tables of accuracy, leads (maybe none) and cost of what `write_findings` returned, heads first."""
+    rows = [Row(**row) for row in cast("List[Dict[str, Any]]", document["cells"])]
+    means = summaries(rows)
+    return (
+        accuracy_table(means, bold=""),
+        lead_table(means, leads(rows)),
+        cost_table(means, Metric(document["metric"])),
+    )
 
 
 def page(findings: Findings, means: Sequence[Summary]) -> str:
@@ -87,8 +94,9 @@ def page(findings: Findings, means: Sequence[Summary]) -> str:
     parts = [
         f"# {word('network')} on {word('data')}\n",
         f"{findings.score} on validation data, mean ± sample standard deviation over seeds {seeds}. Bold is the "
-        "highest mean of a budget whose cells have all finished; whether it is more than chance, the spread tells.\n",
+        "highest mean of a budget whose cells have all finished.\n",
         markdown(accuracy_table(means)),
+        _behind(lead_table(means, leads(findings.rows))),
         f"Each cell trained {equal['steps']} batches of {equal['batch_size']}, pruning and fine-tuning together; "
         f"{equal['held_out_images']} training images were held out of all of them. Dense: "
         f"{format_quantity(findings.dense_cost, findings.metric)}. Costs: {word('meter')}.\n",
@@ -122,6 +130,17 @@ def chart(findings: Findings, means: Sequence[Summary]) -> Optional[Chart]:
         y_label=f"{findings.score}, mean ± sample standard deviation",
         lines=lines,
         dense=dense,
+    )
+
+
+def _behind(lines: Lines) -> str:
+    """Return the table of leads with how to read it, nothing of no lines."""
+    if not lines:
+        return ""
+    return (
+        "By how much the best mean of a budget leads, seed by seed: hundredths of the score, mean ± its standard "
+        "error, and in how many seeds it is above. A lead of less than two or three errors may be chance.\n\n"
+        + markdown(lines)
     )
 
 

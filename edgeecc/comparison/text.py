@@ -8,6 +8,7 @@ from dataclasses import asdict, fields
 from typing import List, Optional, Sequence, Tuple
 
 from edgeecc.comparison.figures import Row, Spread, Summary
+from edgeecc.comparison.leads import Lead
 from edgeecc.units import Metric, format_quantity
 
 #: Columns of results.csv: the fields of a row, in their order.
@@ -46,6 +47,24 @@ def accuracy_table(summaries: Sequence[Summary], bold: str = "**") -> List[Tuple
     return lines
 
 
+def lead_table(summaries: Sequence[Summary], leads: Sequence[Lead]) -> List[Tuple[str, ...]]:
+    """Return by how many points the best of each budget leads the others; no line where no budget has a best.
+
+    A point is a hundredth of a score of 1. With the mean comes its standard error, and in how many seeds the best one
+    is above.
+    """
+    if not leads:
+        return []
+    budgets = list(dict.fromkeys(one.budget for one in summaries))
+    methods = list(dict.fromkeys(one.method for one in summaries))
+    cell = {(one.method, one.budget): _lead(one) for one in leads}
+    cell.update({(one.best, one.budget): "best" for one in leads})
+    return [
+        ("behind the best, points", *budgets),
+        *((method, *(cell.get((method, budget), "-") for budget in budgets)) for method in methods),
+    ]
+
+
 def cost_table(summaries: Sequence[Summary], metric: Metric) -> List[Tuple[str, ...]]:
     """Return what each method and budget came to and took; the first line is the head."""
     head = (
@@ -81,6 +100,11 @@ def spread_text(spread: Optional[Spread], digits: int = 4) -> str:
         return "-"
     deviation = "" if spread.deviation is None else f" ± {spread.deviation:.{digits}f}"
     return f"{spread.mean:.{digits}f}{deviation}"
+
+
+def _lead(lead: Lead) -> str:
+    error = "" if lead.error is None else f" ± {100.0 * lead.error:.2f}"
+    return f"{100.0 * lead.lead.mean:.2f}{error} ({lead.ahead} of {lead.lead.count})"
 
 
 def _accuracy(summary: Optional[Summary], bold: str) -> str:
