@@ -164,9 +164,11 @@ class Trainer(Protocol):
     def evaluate(self) -> float:
         """Return the task's deciding score on the validation data, 0..1, more is better; not to choose by."""
 
-    def held_out(self) -> float:
+    def held_out(self, model: Optional[nn.Module] = None) -> float:
         """Return the deciding score on the training images that are held out of training, to choose by.
 
+        Args:
+            model: to be scored; None: the network under training.
         Raises: ConfigError where none are held out.
         """
 

@@ -43,6 +43,7 @@ from edgeecc.solvers.netadapt_state import (
     unpacked,
 )
 from edgeecc.solvers.prox import top_mask
+from edgeecc.solvers.scoring import held_out_at
 from edgeecc.solvers.sparse import zero_
 from edgeecc.solvers.uniform import squared_norms
 from edgeecc.solvers.units import Alive, UnitTable, copied, keep_of, widths_of
@@ -151,7 +152,7 @@ class _Search:
         """Score candidates as they are before training, from where an interrupted run stopped."""
         for alive in candidates[len(progress.screened) :]:
             self._prepare_(state.weights, alive)
-            score = self._trainer.held_out()
+            score = self._score(alive)
             progress = replace(progress, screened=(*progress.screened, score))
             self._tell(state, alive, 0, score=score, loss=state.loss)
             self._trainer.remember(_NAME, packed(state, progress))
@@ -182,7 +183,10 @@ class _Search:
             phase, steps, self._hooks(alive), first_batch=state.seen, rate=self._config.rate, reported=False
         )  # fmt: skip
         loss = history[-1].loss if history else state.loss
-        return Trial(place, self._trainer.held_out(), loss, copied(self._trainer.model))
+        return Trial(place, self._score(alive), loss, copied(self._trainer.model))
+
+    def _score(self, alive: Alive) -> float:
+        return held_out_at(self._trainer, self._problem.spec, alive)
 
     def _key(self, state: State, score: float, alive: Alive) -> Tuple[float, float]:
         """Return what orders candidates, the best greatest; equals are ordered by the load saved."""

@@ -155,14 +155,15 @@ class TorchTrainer:
         """Return the teacher's scores on the validation data, the deciding one first."""
         return self._scores_of(self._teacher, self._val)
 
-    def held_out(self) -> float:
-        """Return the deciding score on the images held out of training.
+    def held_out(self, model: Optional[nn.Module] = None) -> float:
+        """Return the deciding score on the images held out of training; see `Trainer.held_out`.
 
         Raises: ConfigError where none are.
         """
         if self._held_out is None:
             raise ConfigError("this method chooses by held-out images; hold some out of training")
-        return next(iter(self._scores_of(self._model, self._held_out).values()))
+        scored = self._model if model is None else model
+        return next(iter(self._scores_of(scored, self._held_out).values()))
 
     def judged(self) -> Optional[float]:
         """Return the deciding score on the images that are neither trained on nor chosen by; None without any."""
