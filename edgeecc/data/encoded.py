@@ -11,7 +11,7 @@ import torch
 from edgeecc.data.crops import central, random_resized
 from edgeecc.data.images import Encoded, opened, rgb_crop
 from edgeecc.data.request import DataRequest
-from edgeecc.data.splits import Batch
+from edgeecc.data.splits import AS_VALIDATION, Batch
 from edgeecc.normalisation import IMAGENET, FloatArray
 
 
@@ -67,7 +67,7 @@ class EncodedSplit:
         name, encoded = self._images.image(index)
         mirrored = False
         with opened(name, encoded) as image:
-            if self._augment:
+            if self._augment and turn != AS_VALIDATION:
                 chance = np.random.default_rng([self._seed, index, turn])
                 mirrored = bool(chance.random() < 0.5)
                 box = random_resized(image.width, image.height, width / height, chance)

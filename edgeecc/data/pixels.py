@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 
 from edgeecc.data.images import Encoded, as_rgb, opened
-from edgeecc.data.splits import Batch
+from edgeecc.data.splits import AS_VALIDATION, Batch
 from edgeecc.normalisation import Normalisation, PixelArray
 
 #: Pixels around a training image, from which it is cropped (He et al., CVPR 2016, section 4.2).
@@ -43,7 +43,7 @@ class PixelSplit:
         """Return the images and labels at `indices`, augmented as befits pass `turn`."""
         places = list(indices)
         pixels = self._pixels[places]
-        if self._seed is not None:
+        if self._seed is not None and turn != AS_VALIDATION:
             pixels = _shifted(pixels, [(self._seed, index, turn) for index in places])
         images = np.empty(pixels.shape, dtype=np.float32)
         self._normalisation.apply(images, pixels)

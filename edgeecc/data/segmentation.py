@@ -13,7 +13,7 @@ import torch
 from edgeecc.data.crops import random_part
 from edgeecc.data.images import Box, opened, rgb_crop
 from edgeecc.data.request import DataRequest
-from edgeecc.data.splits import Batch
+from edgeecc.data.splits import AS_VALIDATION, Batch
 from edgeecc.normalisation import IMAGENET, FloatArray
 
 IntArray = npt.NDArray[np.int64]
@@ -88,7 +88,7 @@ class SegmentationSplit:
             whole = source.size
             box: Box = (0.0, 0.0, float(whole[0]), float(whole[1]))
             mirrored = False
-            if self._augment:
+            if self._augment and turn != AS_VALIDATION:
                 chance = np.random.default_rng([self._seed, index, turn])
                 mirrored = bool(chance.random() < 0.5)
                 box = random_part(*whole, LEAST, chance)

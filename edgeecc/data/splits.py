@@ -17,6 +17,8 @@ Batch = Tuple[torch.Tensor, torch.Tensor]
 
 #: Threads that take images at most: beyond, they wait for the interpreter, not for their decoders.
 MOST_WORKERS = 8
+#: Pass of training images that are scored: random augmentation leaves them as validation images are.
+AS_VALIDATION = -1
 #: Pixels that run through a network together without gradients at most: 83 images of 224x224, 8 of 512x1024 (ours).
 PIXELS_TOGETHER = 2**22
 
@@ -35,7 +37,8 @@ class Split(Protocol):
 
         Args:
             indices: of the images.
-            turn: which pass over the data this is; random augmentation draws anew in each.
+            turn: which pass over the data this is; random augmentation draws anew in each, and nothing in the pass
+                `AS_VALIDATION`.
         """
 
 
@@ -73,13 +76,15 @@ class Part:
     Args:
         split: the whole.
         indices: of its images, in the order of this split; at least one.
+        turn: pass that its images are always taken from; None takes the one that is asked for.
     """
 
-    def __init__(self, split: Split, indices: Sequence[int]) -> None:
+    def __init__(self, split: Split, indices: Sequence[int], turn: Optional[int] = None) -> None:
         if not len(indices):
             raise DataError("a part of a data set needs at least one image")
         self._split = split
         self._indices = [int(index) for index in indices]
+        self._turn = turn
 
     @property
     def decodes(self) -> bool:
@@ -91,11 +96,12 @@ class Part:
 
     def take(self, indices: Sequence[int], turn: int = 0) -> Batch:
         """Return the images and labels at `indices` of this part."""
+        turn = turn if self._turn is None else self._turn
         return self._split.take([self._indices[index] for index in indices], turn)
 
 
 def held_apart(split: Split, count: int, seed: int) -> Tuple[Part, Part]:
-    """Return a split in two parts: all but `count` images drawn at random, and those.
+    """Return a split in two parts: all but `count` images drawn at random, and those, as validation images are.
 
     Raises: DataError when fewer than half of the images would be left.
     """
@@ -104,7 +110,8 @@ def held_apart(split: Split, count: int, seed: int) -> Tuple[Part, Part]:
             f"{count} of {len(split)} training images cannot be held out; hold out 1 to {len(split) // 2}"
         )
     order = np.random.default_rng([seed, len(split)]).permutation(len(split))
-    return Part(split, sorted(order[count:])), Part(split, sorted(order[:count]))
+    kept = Part(split, sorted(order[:count]), AS_VALIDATION)
+    return Part(split, sorted(order[count:])), kept
 
 
 class DatasetSplit:
