@@ -141,6 +141,7 @@ def _run(
     trainer = make_trainer(
         folder, request, model=ready.model, data=ready.data, training=ready.training, held_out=ready.held_out,
         on_step=teller.step, compute=ready.compute, world=world,
+        slimmed=lambda model, keep: slim(model, ready.spec, keep),
     )  # fmt: skip
     teller.stage(SCORING, "the dense network")
     dense = trainer.dense_scores()

@@ -36,7 +36,7 @@ from edgeecc.solvers.base import Step
 from edgeecc.solvers.table import method
 from edgeecc.sources import NetworkSource
 from edgeecc.training.compute import Compute
-from edgeecc.training.loop import Checkpointing, TorchTrainer
+from edgeecc.training.loop import Checkpointing, Slimmed, TorchTrainer
 from edgeecc.training.parallel import ALONE, World
 from edgeecc.training.task import Task
 from edgeecc.training.tasks import make_task
@@ -216,7 +216,7 @@ def trained_task(data: DataBundle, training: TrainConfig) -> Task:
 
 def make_trainer(  # noqa: PLR0913  # keyword-only, one each
     folder: RunFolder, request: PruneRequest, *, model: nn.Module, data: DataBundle, training: TrainConfig,
-    held_out: int = 0, on_step: OnPhaseStep, compute: Compute, world: World,
+    held_out: int = 0, on_step: OnPhaseStep, compute: Compute, world: World, slimmed: Optional[Slimmed] = None,
 ) -> TorchTrainer:  # fmt: skip
     """Return the trainer of a run; its checkpoints are in the run folder."""
     checkpointing = Checkpointing(
@@ -236,6 +236,7 @@ def make_trainer(  # noqa: PLR0913  # keyword-only, one each
         on_step=on_step,
         compute=compute,
         world=world,
+        slimmed=slimmed,
     )
 
 

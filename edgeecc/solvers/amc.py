@@ -37,7 +37,6 @@ from edgeecc.solvers.ddpg import under
 from edgeecc.solvers.feasibility import check_feasible
 from edgeecc.solvers.finetune import FixedPattern
 from edgeecc.solvers.moments import Sample
-from edgeecc.solvers.scoring import held_out_at
 from edgeecc.solvers.thinned import Thinned
 from edgeecc.solvers.units import Alive, copied, keep_of
 from edgeecc.solvers.widths import filled
@@ -148,7 +147,7 @@ class _Run:
             if key not in judged:
                 network.apply_(walked.widths)
                 alive = network.alive(walked.widths)
-                judged[key] = held_out_at(self._trainer, self._problem.spec, alive)
+                judged[key] = self._trainer.held_out(keep_of(self._problem.spec, alive))
             search.learn(walked, judged[key])
             self._report(search, walked.widths, judged[key], sigma)
             self._trainer.remember(NAME, {**fixed, **_prefixed("search.", search.state())})

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from edgeecc.cost.base import CostModel
-from edgeecc.graph.spec import FloatArray, IntArray, NetworkSpec
+from edgeecc.graph.spec import FloatArray, IntArray, Keep, NetworkSpec
 
 #: Status of a network that holds every limit as it is.
 ALREADY_WITHIN = "already_within"
@@ -164,11 +164,12 @@ class Trainer(Protocol):
     def evaluate(self) -> float:
         """Return the task's deciding score on the validation data, 0..1, more is better; not to choose by."""
 
-    def held_out(self, model: Optional[nn.Module] = None) -> float:
+    def held_out(self, keep: Optional[Keep] = None) -> float:
         """Return the deciding score on the training images that are held out of training, to choose by.
 
         Args:
-            model: to be scored; None: the network under training.
+            keep: units that stay where nothing reads the others. The score is the same, of a slim copy where the
+                trainer can make one: less to compute.
         Raises: ConfigError where none are held out.
         """
 

@@ -43,7 +43,6 @@ from edgeecc.solvers.netadapt_state import (
     unpacked,
 )
 from edgeecc.solvers.prox import top_mask
-from edgeecc.solvers.scoring import held_out_at
 from edgeecc.solvers.sparse import zero_
 from edgeecc.solvers.uniform import squared_norms
 from edgeecc.solvers.units import Alive, UnitTable, copied, keep_of, widths_of
@@ -186,7 +185,7 @@ class _Search:
         return Trial(place, self._score(alive), loss, copied(self._trainer.model))
 
     def _score(self, alive: Alive) -> float:
-        return held_out_at(self._trainer, self._problem.spec, alive)
+        return self._trainer.held_out(keep_of(self._problem.spec, alive))
 
     def _key(self, state: State, score: float, alive: Alive) -> Tuple[float, float]:
         """Return what orders candidates, the best greatest; equals are ordered by the load saved."""

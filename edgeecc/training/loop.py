@@ -16,6 +16,7 @@ from torch import nn
 from edgeecc.config import TrainConfig
 from edgeecc.data.splits import Batch, Batches, Split, held_apart
 from edgeecc.errors import ConfigError
+from edgeecc.graph.spec import Keep
 from edgeecc.schedule import Stage, rate_and_share, risen
 from edgeecc.solvers.base import Hooks, Step
 from edgeecc.training import checkpoint
@@ -27,6 +28,8 @@ from edgeecc.training.randomness import own_random_state, seed_
 from edgeecc.training.step import Stepper
 from edgeecc.training.task import Task
 
+#: From a network and the units that stay to a smaller copy that computes the same where nothing reads the others.
+Slimmed = Callable[[nn.Module, Keep], nn.Module]
 #: A history keeps at most about this many steps, evenly.
 HISTORY_STEPS = 2000
 #: A sample of training images takes no more.
@@ -72,6 +75,7 @@ class TorchTrainer:
         on_step: progress.
         compute: where and how; the network moves to its device.
         world: the processes that share each batch; all of them must do the same with their trainers.
+        slimmed: makes the slim copies that are scored; None scores the masked network.
     Raises: ConfigError for a batch with fewer images than processes, or images in a layout that the network does not
         take.
     """
@@ -90,11 +94,13 @@ class TorchTrainer:
         on_step: OnPhaseStep = lambda phase, step: None,
         compute: Compute = PLAIN,
         world: World = ALONE,
+        slimmed: Optional[Slimmed] = None,
     ) -> None:
         self._model = model.to(compute.device)
         self._world = world
         self._val = val
         self._task = task
+        self._slimmed = slimmed
         self._held_out: Optional[Split] = None
         self._judged: Optional[Split] = None
         if judged:
@@ -155,14 +161,16 @@ class TorchTrainer:
         """Return the teacher's scores on the validation data, the deciding one first."""
         return self._scores_of(self._teacher, self._val)
 
-    def held_out(self, model: Optional[nn.Module] = None) -> float:
+    def held_out(self, keep: Optional[Keep] = None) -> float:
         """Return the deciding score on the images held out of training; see `Trainer.held_out`.
 
         Raises: ConfigError where none are.
         """
         if self._held_out is None:
             raise ConfigError("this method chooses by held-out images; hold some out of training")
-        scored = self._model if model is None else model
+        scored = self._model
+        if keep is not None and self._slimmed is not None:
+            scored = self._slimmed(self._model, keep)
         return next(iter(self._scores_of(scored, self._held_out).values()))
 
     def judged(self) -> Optional[float]:

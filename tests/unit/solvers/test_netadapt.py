@@ -129,7 +129,7 @@ def test_training_takes_no_more_steps_than_it_is_given_and_hands_the_rest_back(
 
 
 def test_equal_scores_go_by_what_is_saved(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(TorchTrainer, "held_out", lambda self, model=None: 0.5)
+    monkeypatch.setattr(TorchTrainer, "held_out", lambda self, keep=None: 0.5)
     for start, tried, done in rounds("score"):
         assert done.cost == min(step.cost for step in tried), start
 
@@ -140,7 +140,7 @@ def test_the_best_candidate_is_kept(monkeypatch: pytest.MonkeyPatch, select: str
     monkeypatch.setattr(
         TorchTrainer,
         "held_out",
-        lambda self, model=None: float(torch.rand((), generator=generator).double()),
+        lambda self, keep=None: float(torch.rand((), generator=generator).double()),
     )
     first = float(torch.rand((), generator=torch.Generator().manual_seed(3)).double())
     spec = traced("plain")[1]

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from typing import List, Optional
+from typing import List
 
 import pytest
 import torch
 from torch import nn
 
+from edgeecc.graph.spec import Keep
+from edgeecc.graph.surgery import slim
 from edgeecc.peer_config import AmcConfig, LcpConfig, NetAdaptConfig
 from edgeecc.solvers.amc import AmcSolver
 from edgeecc.solvers.base import Solver
 from edgeecc.solvers.lcp import LcpSolver
 from edgeecc.solvers.netadapt import NetAdaptSolver
-from edgeecc.training.loop import TorchTrainer
 from tests.peers import problem_of, solved, traced
 
 PEERS = [
@@ -32,20 +33,23 @@ def weights(model: nn.Module) -> int:
 @pytest.mark.parametrize("solver", PEERS)
 @pytest.mark.parametrize("name", ["residual", "inverted_residual", "concat_twice"])
 def test_the_slim_copy_that_is_scored_computes_what_the_network_does(
-    monkeypatch: pytest.MonkeyPatch, solver: Solver, name: str
+    solver: Solver, name: str
 ) -> None:
-    scored: List[float] = []
+    spec = traced(name)[1]
     images = torch.randn((16, 3, 8, 8), generator=torch.Generator().manual_seed(2))
-    held_out = TorchTrainer.held_out
+    sizes: List[float] = []
 
-    def compared(self: TorchTrainer, model: Optional[nn.Module] = None) -> float:
-        if model is not None:
-            with torch.no_grad():
-                whole, small = self.model.eval()(images), model.eval()(images)
-            assert torch.allclose(whole, small, atol=1e-4 * float(whole.abs().max()))
-            scored.append(weights(model) / weights(self.model))
-        return held_out(self, model)
+    def compared(model: nn.Module, keep: Keep) -> nn.Module:
+        small = slim(model, spec, keep)
+        with torch.no_grad():
+            whole, found = model.eval()(images), small.eval()(images)
+        assert torch.allclose(whole, found, atol=1e-4 * float(whole.abs().max()))
+        sizes.append(weights(small) / weights(model))
+        return small
 
-    monkeypatch.setattr(TorchTrainer, "held_out", compared)
-    solved(solver, name, problem_of(traced(name)[1], 0.4), 12)
-    assert min(scored) < 0.8
+    _, slimmed = solved(solver, name, problem_of(spec, 0.4), 12, slimmed=compared)
+    assert min(sizes) < 0.8
+    _, masked = solved(solver, name, problem_of(spec, 0.4), 12)
+    assert {g: units.tolist() for g, units in slimmed.keep.items()} == {
+        g: units.tolist() for g, units in masked.keep.items()
+    }
