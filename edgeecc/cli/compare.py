@@ -245,9 +245,8 @@ def _print(result: Dict[str, Any]) -> None:
     accuracies, behind, costs = as_tables(result)
     print_table(title, accuracies[0], accuracies[1:])
     if behind:
-        print_table(
-            "mean ± its standard error (seeds in which the best is above)", behind[0], behind[1:]
-        )
+        title = "seed by seed: mean ± standard error (seeds behind)"
+        print_table(title, behind[0], behind[1:])
     print_table("what it took", costs[0], costs[1:])
     for cell in result["cells"]:
         if cell["status"] != "finished":

@@ -132,6 +132,14 @@ def test_methods_budgets_and_seeds_are_compared_and_never_run_twice(home: Path) 
     table = (home / "all/table.md").read_text()
     assert "exact count" in table
     assert table.index("| dense |") < table.index("| ecc |")
+    for one in result["leads"]:
+        top, own = (
+            {cell["seed"]: cell["accuracy"] for cell in cells if (cell["method"], cell["budget"]) == place}
+            for place in ((one["best"], one["budget"]), (one["method"], one["budget"]))
+        )  # fmt: skip
+        assert one["lead"]["mean"] == pytest.approx(sum(top[seed] - own[seed] for seed in own) / 2)
+        assert one["lead"]["mean"] > 0.0
+    assert ("| behind the best, points |" in table) is bool(result["leads"])
     if "accuracy_vs_cost.svg" in result["files"]:
         assert "macs, kMAC (exact count)" in (home / "all/accuracy_vs_cost.svg").read_text()
     before = times(home / "all/cells")
@@ -153,6 +161,7 @@ def test_methods_budgets_and_seeds_are_compared_and_never_run_twice(home: Path) 
     shown = run(*asked, "--seeds", "0,1").stdout
     assert "±" in shown
     assert "what it took" in shown
+    assert ("behind the best, points" in shown) is bool(result["leads"])
 
 
 @pytest.mark.usefixtures("inside")
