@@ -70,9 +70,16 @@ class Watched:
 
     @torch.no_grad()
     def look(self, x: torch.Tensor, axis: int) -> None:
-        """Take in what the layer reads of a batch, its channels along an axis."""
+        """Take in what the layer reads of a batch, its channels along an axis.
+
+        Forward passes may run in half precision; products of rows in it are no covariance, whose inverse must exist.
+        """
         if self.stopped:
             return
+        with torch.autocast(x.device.type, enabled=False):
+            self._add(x, axis)
+
+    def _add(self, x: torch.Tensor, axis: int) -> None:
         rows = self.reading.rows(x, axis, self._each)
         one = rows.new_ones(len(rows), 1)
         if self.shift is None:

@@ -321,3 +321,23 @@ def test_large_means_leave_the_covariance_exact() -> None:
     assert covariance_of(importance).diagonal().sum() == pytest.approx(
         float(x.movedim(1, 0).reshape(6, -1).var(1).sum()), rel=0.1
     )
+
+
+def test_half_precision_of_forward_passes_leaves_the_covariance_exact() -> None:
+    """Products that autocast halves leave no positive definite matrix: of what is nearly told, nothing is known."""
+    model, spec, images = made("conv")
+    with torch.no_grad():
+        model[0].weight[1:] = model[0].weight[:1] + 1e-2 * torch.randn_like(model[0].weight[1:])
+    model.train()
+    importance = Importance(spec, model, decay=0.5, batch=64, total=lambda values: values)
+    seen = []
+    model[2].register_forward_pre_hook(lambda module, args: seen.append(args[0].detach()))
+    with importance.watching(model), torch.autocast("cpu", dtype=torch.bfloat16):
+        model(images)
+    reading = readings(spec, model)[0]
+    rows = reading.rows(seen[0], 1, 64).double()
+    found = covariance_of(importance).double()
+    assert seen[0].dtype is torch.bfloat16
+    assert importance.state()["moments.0"].dtype is torch.float32
+    expected = torch.cov(rows.mT, correction=0)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6 * float(expected.max()))
