@@ -29,15 +29,21 @@ FIGURES = (
 Line = Dict[str, Any]
 
 
-def restore(kept: Path, out: Path) -> None:
-    """Bring dense networks and finished cells back to where a comparison looks for them, where they are not there."""
+def restore(kept: Path, out: Path, data: str) -> None:
+    """Bring dense networks and finished cells back to where a comparison looks for them, where they are not there.
+
+    Args:
+        data: as `--data` names it here.
+    """
     restore_dense(kept, out)
     for line in _lines(kept / "cells.jsonl"):
         folder = out / "comparison" / str(line["folder"])
         if not (folder / "result.json").exists():
             folder.mkdir(parents=True, exist_ok=True)
             write_json(
-                folder / CELL_FILE, CELL_SCHEMA, {"asked": line["asked"], "spent": line["spent"]}
+                folder / CELL_FILE,
+                CELL_SCHEMA,
+                {"asked": {**line["asked"], "data": data}, "spent": line["spent"]},
             )
             write_json(
                 folder / "run.json",
@@ -47,12 +53,17 @@ def restore(kept: Path, out: Path) -> None:
             write_json(folder / "result.json", RESULT_SCHEMA, line["result"])
 
 
-def keep(out: Path, kept: Path) -> None:
-    """Write down what has finished since."""
+def keep(out: Path, kept: Path, data: str) -> None:
+    """Write down what has finished since.
+
+    Args:
+        data: as `--data` names it, {data} for the folder: where that lies is no part of what was asked.
+    """
     keep_dense(out, kept)
     lines = {line["folder"]: line for line in _lines(kept / "cells.jsonl")}
     for line in _finished(out / "comparison"):
-        lines.setdefault(line["folder"], line)
+        asked = {**line["asked"], "data": data}
+        lines.setdefault(line["folder"], {**line, "asked": asked})
     text = "".join(json.dumps(lines[name], sort_keys=True) + "\n" for name in sorted(lines))
     write_bytes(kept / "cells.jsonl", text.encode())
 

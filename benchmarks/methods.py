@@ -215,7 +215,7 @@ def main() -> None:
     out = args.out / args.case
     results = None if args.set else args.kept / args.case
     if results is not None:
-        kept.restore(results, out)
+        kept.restore(results, out, case.data.format(data=args.data))
     template = request_of(case, args.data, out, [*args.seeds, TRIALS], args.precision)
     searched = tuple(parse_budget(text, Metric.ENERGY) for text in case.search)
     search = RateSearch(case.rates, searched, TRIALS)
@@ -238,11 +238,11 @@ def main() -> None:
             last = progress.done
             print(f"{last}/{progress.total} {progress.note}", file=sys.stderr)
             if results is not None:
-                kept.keep(out, results)
+                kept.keep(out, results, case.data)
 
     compare(request, tell)
     if results is not None:
-        kept.keep(out, results)
+        kept.keep(out, results, case.data)
     print((out / "comparison" / "table.md").read_text())
 
 
