@@ -46,6 +46,7 @@ from edgeecc.solvers.finetune import slim_hooks
 from edgeecc.solvers.table import make_solver, method
 from edgeecc.sources import NetworkSource, load_images, open_network, trace_source
 from edgeecc.telling import LOADING, OPENING, PRICING, SCORING, TRACING, Teller, Telling
+from edgeecc.training.allocator import freed_memory_kept
 from edgeecc.training.compute import Compute, compute_of
 from edgeecc.training.loop import TorchTrainer
 from edgeecc.training.parallel import ALONE, World
@@ -94,7 +95,7 @@ def prune(
         spec=ready.spec,
         profiles=profiles_of(ready.budgets),
         world=world,
-    ) as folder:
+    ) as folder, freed_memory_kept(ready.compute.device):
         return _run(folder, request, ready, teller=teller, world=world)
 
 

@@ -40,6 +40,7 @@ from edgeecc.run_request import (
 from edgeecc.solvers.sparse import FixedWeights, SparseProblem
 from edgeecc.sources import NetworkSource, load_images, open_network, trace_source
 from edgeecc.telling import LOADING, OPENING, SCORING, TRACING, Teller, Telling
+from edgeecc.training.allocator import freed_memory_kept
 from edgeecc.training.compute import Compute, compute_of
 from edgeecc.training.parallel import ALONE, World
 from edgeecc.units import Metric
@@ -84,7 +85,7 @@ def sparsify(
         source=ready.source,
         spec=ready.spec,
         world=world,
-    ) as folder:
+    ) as folder, freed_memory_kept(ready.compute.device):
         return _run(folder, request, ready, teller=teller, world=world)
 
 

@@ -11,6 +11,7 @@ from torch import nn
 from edgeecc.data.splits import Batches, Split
 from edgeecc.errors import ConfigError
 from edgeecc.schedule import risen
+from edgeecc.training.allocator import freed_memory_kept
 from edgeecc.training.classification import CLASSIFICATION
 from edgeecc.training.compute import PLAIN, Compute
 from edgeecc.training.task import Task
@@ -49,15 +50,16 @@ def train_dense_(  # noqa: PLR0913  # keyword-only, one sample or state each
     batches = Batches(train, batch_size, seed)
     optimizer = torch.optim.Adam(model.parameters(), lr=lr, weight_decay=1e-4)
     model.train()
-    for step in range(steps):
-        rate = risen(lr, step, steps // 20)
-        for group in optimizer.param_groups:
-            group["lr"] = rate * 0.5 * (1.0 + math.cos(math.pi * step / steps))
-        images, labels = batches.batch(step)
-        with compute.autocast():
-            output = task.output_of(model(compute.images(images)))
-        loss = task.loss(output.float(), compute.placed(labels))
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-        optimizer.step()
-        on_step(step + 1, steps)
+    with freed_memory_kept(compute.device):
+        for step in range(steps):
+            rate = risen(lr, step, steps // 20)
+            for group in optimizer.param_groups:
+                group["lr"] = rate * 0.5 * (1.0 + math.cos(math.pi * step / steps))
+            images, labels = batches.batch(step)
+            with compute.autocast():
+                output = task.output_of(model(compute.images(images)))
+            loss = task.loss(output.float(), compute.placed(labels))
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+            optimizer.step()
+            on_step(step + 1, steps)
