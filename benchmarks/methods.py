@@ -100,7 +100,7 @@ def _public(depth: int) -> Callable[[Path], nn.Module]:
 
 _CIFAR = Case(
     network="nets:cifar_mobilenet_v2", data="cifar10:{data}/cifar10", shape=(3, 32, 32),
-    budgets=("50%", "30%", "15%"), steps=300, finetune_steps=480, rates=(3e-3, 1e-2, 3e-2),
+    budgets=("50%", "30%", "15%"), steps=300, finetune_steps=480, rates=(3e-3, 1e-2, 3e-2, 1e-1),
     search=("50%", "30%", "15%"), passes=15, dense_lr=4e-3,
 )  # fmt: skip
 CASES: Dict[str, Case] = {
