@@ -13,11 +13,10 @@ from torch import nn
 from edgeecc.config import ComputeConfig, Precision
 from edgeecc.errors import ConfigError, RuntimeUnavailableError, brief
 from edgeecc.launch import local_rank
+from edgeecc.training.layout import left_unsafe, plain_where_unsafe, trouble
 from edgeecc.training.task import Task
 
 _HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
-#: Outputs of the two layouts may differ by so much, as a share of the largest: rounding of a deep network.
-LAYOUT_TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True)
@@ -53,20 +52,28 @@ class Compute:
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, dtype=_HALVES[self.precision])
 
+    def guarding(self, model: nn.Module) -> ContextManager[None]:
+        """Return the context of forward and backward passes in training; see `layout.plain_where_unsafe`."""
+        if self.device.type == "cpu" and self.channels_last:
+            return plain_where_unsafe(model, self.precision)
+        return contextlib.nullcontext()
+
     def told(self) -> Dict[str, object]:
         """Return what a result says of it."""
         layout = {"channels_last": bool(self.channels_last)}
         return {"accelerator": self.device.type, "precision": self.precision, **layout}
 
     def settled(self, model: nn.Module, images: torch.Tensor, task: Task) -> Compute:
-        """Return this with the layout settled; see `takes_channels_last`.
+        """Return this with the layout settled: channels last where the network and its gradients take it.
 
         Raises: ConfigError where a layout was asked for that the network does not take.
         """
         if self.channels_last is False:
             return self
         try:
-            why = layout_trouble(model, self.placed(images), task)
+            why = trouble(model, self.placed(images), task)
+            if not why and self.device.type == "cpu":
+                why = left_unsafe(model, self.placed(images), self.precision)
         except RuntimeError as error:
             why = brief(error)
         if why and self.channels_last:
@@ -105,22 +112,6 @@ def compute_of(config: ComputeConfig) -> Compute:
 def device_of(model: nn.Module) -> torch.device:
     """Return the device of a network's weights, the CPU without weights."""
     return next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
-
-
-def layout_trouble(model: nn.Module, images: torch.Tensor, task: Task) -> str:
-    """Return why a network cannot be fed channels last, empty where it can: the same outputs, up to rounding.
-
-    Raises: RuntimeError where the network fails in that layout, as where it takes a view of what is not contiguous.
-    """
-    if images.ndim != 4:
-        return f"images have {images.ndim - 1} axes"
-    model = copy.deepcopy(model).eval()
-    with torch.no_grad():
-        plain = task.output_of(model(images))
-        other = task.output_of(model(images.to(memory_format=torch.channels_last)))
-    error = (plain - other).abs().max() / plain.abs().max().clamp_min(1e-30)
-    fine = bool(error <= LAYOUT_TOLERANCE) or torch.equal(plain, other)
-    return "" if fine else f"its outputs change by {float(error):.1e}"
 
 
 def leaves_some_out(model: nn.Module, images: torch.Tensor, task: Task) -> bool:

@@ -56,10 +56,11 @@ def train_dense_(  # noqa: PLR0913  # keyword-only, one sample or state each
             for group in optimizer.param_groups:
                 group["lr"] = rate * 0.5 * (1.0 + math.cos(math.pi * step / steps))
             images, labels = batches.batch(step)
-            with compute.autocast():
-                output = task.output_of(model(compute.images(images)))
-            loss = task.loss(output.float(), compute.placed(labels))
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+            with compute.guarding(model):
+                with compute.autocast():
+                    output = task.output_of(model(compute.images(images)))
+                loss = task.loss(output.float(), compute.placed(labels))
+                optimizer.zero_grad(set_to_none=True)
+                loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
             optimizer.step()
             on_step(step + 1, steps)

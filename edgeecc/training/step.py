@@ -88,7 +88,8 @@ class Stepper:
         """
         for _ in range(HALVINGS):
             optimizer.zero_grad(set_to_none=True)
-            value = self._backward(batch, share, where)
+            with self._compute.guarding(self._model):
+                value = self._backward(batch, share, where)
             if self._scaler is None:
                 return value
             self._scaler.unscale_(optimizer)
