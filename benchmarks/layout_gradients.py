@@ -46,14 +46,16 @@ def drawn(rng: random.Random, kind: str) -> Tuple[nn.Module, torch.Tensor, str]:
     if kind == "dilated":
         dilation = rng.choice([2, 4, 8])
         way = "plain" if way == "transposed" else way
-    elif kind != "others":
+    if kind == KINDS[0]:
         kernel, stride = (1, 1), 2
     elif kernel == (1, 1):
         stride = 1
     generator = torch.Generator().manual_seed(rng.randrange(1 << 30))
     images = torch.randn((rng.choice([1, 2, 4]), inputs, *rng.choice(MAPS)), generator=generator)
     if way == "transposed":
-        layer: nn.Module = nn.ConvTranspose2d(inputs, outputs, kernel, stride, bias=False)
+        layer: nn.Module = nn.ConvTranspose2d(
+            inputs, outputs, kernel, stride, output_padding=stride - 1, bias=False
+        )
     else:
         groups = inputs if way == "by channel" else 1
         outputs = inputs if way == "by channel" else outputs

@@ -1,10 +1,10 @@
 """Channels last: whether a network takes its images so, and which of its convolutions a CPU must not train in it.
 
 oneDNN, which computes convolutions for torch on CPUs, goes wrong in the weight gradients of some of them when the
-channels of a pixel lie together, mostly where channels are few or no multiple of 16, as pruning leaves them
-(`benchmarks/layout_gradients.py` shows it):
+channels of a pixel lie together (`benchmarks/layout_gradients.py` shows it):
 
-- 1x1 kernels with a stride write past a workspace (oneDNN issue 6035): crashes, or wrong values elsewhere.
+- 1x1 kernels with a stride and few channels, as pruning leaves them, write past a workspace (oneDNN issue 6035):
+  crashes, or wrong values elsewhere.
 - In bfloat16, dilated kernels read memory that nobody wrote: NaN, or wrong values without a sign.
 
 All convolutions of the two kinds compute in torch's own layout, whatever their widths; the others keep the speed.

@@ -26,7 +26,9 @@ DTYPES: Dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfl
 CLOSE: Dict[Precision, float] = {"fp32": 1e-4, "bf16": 0.02}
 BLOCKS: Dict[str, Callable[[int, int], nn.Module]] = {
     "strided point": lambda ci, co: nn.Conv2d(ci, co, 1, stride=2),
-    "strided point, transposed": lambda ci, co: nn.ConvTranspose2d(ci, co, 1, stride=2),
+    "strided point, transposed": lambda ci, co: nn.ConvTranspose2d(
+        ci, co, 1, stride=2, output_padding=1
+    ),
     "dilated": lambda ci, co: nn.Conv2d(ci, co, 3, padding=4, dilation=4),
     "dilated column": lambda ci, co: nn.Conv2d(ci, co, (3, 1), padding=(2, 0), dilation=(2, 1)),
     "dilated channel by channel": lambda ci, co: nn.Conv2d(
