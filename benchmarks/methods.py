@@ -103,6 +103,9 @@ _CIFAR = Case(
     budgets=("50%", "30%", "15%"), steps=300, finetune_steps=480, rates=(3e-3, 1e-2, 3e-2, 1e-1),
     search=("50%", "30%", "15%"), passes=15, dense_lr=4e-3,
 )  # fmt: skip
+_RESNET = replace(
+    _CIFAR, steps=150, finetune_steps=240, rates=(1e-2, 3e-2, 1e-1), search=("50%", "15%"), passes=2, dense_lr=1e-3,
+)  # fmt: skip
 CASES: Dict[str, Case] = {
     "fashion": Case(
         network="fashion_mobilenet", data="fashion-mnist", shape=(1, 28, 28), budgets=("50%", "34%", "20%", "12%"),
@@ -110,13 +113,8 @@ CASES: Dict[str, Case] = {
         dense_lr=4e-3, one_dense=False,
     ),
     "cifar-mobilenet": _CIFAR,
-    "cifar-resnet20": replace(
-        _CIFAR, network="nets:resnet20", start=_public(20), passes=2, dense_lr=1e-3
-    ),
-    "cifar-resnet56": replace(
-        _CIFAR, network="nets:resnet56", start=_public(56), passes=2, dense_lr=1e-3, steps=150,
-        finetune_steps=240,
-    ),
+    "cifar-resnet20": replace(_RESNET, network="nets:resnet20", start=_public(20)),
+    "cifar-resnet56": replace(_RESNET, network="nets:resnet56", start=_public(56)),
     "camvid-erfnet": Case(
         network="nets:narrow_erfnet", data="camvid:{data}/camvid", shape=(3, 360, 480),
         budgets=("60%", "35%"), steps=150, finetune_steps=250, rates=(5e-4, 1e-3, 2e-3), search=("35%",), passes=25,
