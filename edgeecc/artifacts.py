@@ -178,9 +178,9 @@ def write_tensors(
 
 
 def read_tensors(source: Path) -> tuple[Tensors, Dict[str, str]]:
-    """Read a safetensors file: its arrays and its metadata; a checksum that `write_tensors` left must be theirs.
+    """Read what `write_tensors` wrote: its arrays and its metadata, which must be what their checksum says.
 
-    Raises: ArtifactError when it is missing or damaged.
+    Raises: ArtifactError when it is missing or damaged, or has no checksum: then its name may be what was damaged.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -195,10 +195,9 @@ def read_tensors(source: Path) -> tuple[Tensors, Dict[str, str]]:
             f"{source} is damaged: {error}; make it again or restore a copy"
         ) from error
     wanted = metadata.pop(_CHECKSUM, None)
-    if wanted is not None and wanted != _checksum(tensors, metadata):
-        raise ArtifactError(
-            f"{source} is damaged: it is not what its checksum says; make it again or restore a copy"
-        )
+    if wanted != _checksum(tensors, metadata):
+        seen = "it has no checksum" if wanted is None else "it is not what its checksum says"
+        raise ArtifactError(f"{source} is damaged: {seen}; make it again or restore a copy")
     return tensors, metadata
 
 

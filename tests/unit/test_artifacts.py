@@ -84,28 +84,25 @@ def test_truncated_tensors_are_damaged(tmp_path: Path) -> None:
         artifacts.read_tensors(path)
 
 
-@given(place=st.floats(0.0, 1.0, exclude_max=True), bit=st.integers(0, 7))
-def test_any_flipped_bit_is_noticed(
-    tmp_path_factory: pytest.TempPathFactory, place: float, bit: int
-) -> None:
-    path = tmp_path_factory.mktemp("bits") / "a.safetensors"
-    artifacts.write_tensors(
-        path, {"x": np.arange(40.0), "y": np.zeros((2, 3), "f4")}, {"done": "37"}
-    )
-    data = bytearray(path.read_bytes())
-    data[int(place * len(data))] ^= 1 << bit
-    path.write_bytes(bytes(data))
-    with pytest.raises(ArtifactError, match="is damaged: .*make it again"):
-        artifacts.read_tensors(path)
+def test_any_flipped_bit_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    artifacts.write_tensors(path, {"x": np.arange(4.0), "y": np.zeros((2, 3), "f4")}, {"done": "3"})
+    whole = path.read_bytes()
+    assert artifacts.read_tensors(path)[1] == {"done": "3"}
+    for place in range(8 * len(whole)):
+        data = bytearray(whole)
+        data[place // 8] ^= 1 << place % 8
+        path.write_bytes(bytes(data))
+        with pytest.raises(ArtifactError, match="is damaged: .*make it again"):
+            artifacts.read_tensors(path)
 
 
-def test_tensors_of_others_need_no_checksum(tmp_path: Path) -> None:
+def test_tensors_without_a_checksum_are_not_ours(tmp_path: Path) -> None:
     from safetensors.numpy import save_file
 
     save_file({"x": np.ones(3)}, tmp_path / "a.safetensors", {"of": "another program"})
-    found, metadata = artifacts.read_tensors(tmp_path / "a.safetensors")
-    assert (found["x"] == 1.0).all()
-    assert metadata == {"of": "another program"}
+    with pytest.raises(ArtifactError, match="is damaged: it has no checksum; make it again or"):
+        artifacts.read_tensors(tmp_path / "a.safetensors")
 
 
 def test_a_failed_write_keeps_the_old_file_and_leaves_nothing_behind(tmp_path: Path) -> None:

@@ -9,14 +9,18 @@ import pickletools
 import sqlite3
 import struct
 import tarfile
+import tempfile
 import zipfile
 import zlib
+from pathlib import Path
 from random import Random
 from typing import Any, Dict, List, Tuple
 
 import onnx
 from google.protobuf.descriptor import FieldDescriptor
+from safetensors.numpy import load
 
+from edgeecc.artifacts import write_tensors
 from tools.fuzz.mutate import (
     INTEGERS,
     TEXTS,
@@ -173,7 +177,21 @@ def changed_safetensors(data: bytes, random: Random) -> bytes:
     size = int.from_bytes(data[:8], "little")
     header = changed_json(data[8 : 8 + size], random)
     body = data[8 + size :] if random.random() < 0.8 else changed_bytes(data[8 + size :], random)
-    return len(header).to_bytes(8, "little") + header + body
+    changed = len(header).to_bytes(8, "little") + header + body
+    return changed if random.random() < 0.3 else _with_its_checksum(changed)
+
+
+def _with_its_checksum(data: bytes) -> bytes:
+    """Return safetensors with the checksum of what they hold now, as one who means harm would; others as they are."""
+    try:
+        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+        metadata = {**header.get("__metadata__", {})}
+        metadata.pop("sha256", None)
+        with tempfile.TemporaryDirectory() as folder:
+            write_tensors(Path(folder) / "file", load(data), metadata)
+            return (Path(folder) / "file").read_bytes()
+    except Exception:  # whatever a damaged one gives
+        return data
 
 
 def changed_zip(data: bytes, random: Random) -> bytes:
