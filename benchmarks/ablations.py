@@ -160,10 +160,11 @@ class _Pulled(torch.autograd.Function):
 
 
 def _flow_step(
-    ranked: Sequence[FloatArray], limits: Sequence[Limit], *, start: FloatArray, duals: FloatArray
-) -> Tuple[FloatArray, FloatArray]:
+    ranked: Sequence[FloatArray], limits: Sequence[Limit], *, start: FloatArray, duals: FloatArray,
+    least: FloatArray,
+) -> Tuple[FloatArray, FloatArray]:  # fmt: skip
     """Stand in for `widthstep.solve`: follow the clamped gradient from where the bounds are."""
-    del duals
+    del duals, least  # the ladders hold these
     (limit,) = limits
     most = np.minimum(start, [len(values) for values in ranked])
     s, z = flow(
@@ -200,7 +201,10 @@ _GROWS = f"{_IMPORTANCE}.Importance._grow"
 #: Name -> ECC with one part another; the first is ECC as it is.
 VARIANTS: Dict[str, Variant] = {
     "ECC": Variant(),
-    "importance by norms": Variant(parts={f"{_ECC}.Importance": ByNorm}),
+    "importance in units of loss": Variant(EccConfig(level=0.0)),
+    "importance as shares of a group's": Variant(EccConfig(level=1.0)),
+    "importance by norms": Variant(EccConfig(level=0.0), parts={f"{_ECC}.Importance": ByNorm}),
+    "groups may fall to one unit": Variant(EccConfig(least=1)),
     "no stand-ins": Variant(EccConfig(stand_in=False)),
     "stand-ins in importance only": Variant(parts={f"{_IMPORTANCE}.stand_in_": _nothing}),
     "stand-ins in weights only": Variant(

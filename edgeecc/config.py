@@ -215,6 +215,9 @@ class EccConfig:
             the rest.
         rounds: of widths and masks in these steps at most, spread evenly ("taylor").
         stand_in: whether channels that stay take over what they can of those that go ("taylor").
+        level: power of its group's mean before pruning that importance is divided by ("taylor"), in [0, 1]: 0 is in
+            units of loss, 1 makes groups alike.
+        least: units that every group keeps ("taylor"), where the budget allows, see `levels.floors`.
         tile: channels that the last widths are multiples of where the budget allows; 0: as the cost model's tiles make
             it worth.
     """
@@ -229,6 +232,8 @@ class EccConfig:
     ramp: float = 0.5  # ours: the sooner the budget is reached, the longer what is kept can learn
     rounds: int = 100  # ours: one a step for short runs
     stand_in: bool = True  # ours
+    level: float = 0.5  # ours: ahead on CIFAR-10, level on Fashion-MNIST (docs/adr/0013)
+    least: int = 2  # ours: first-order terms count the last units of a group too low
     tile: int = 0
 
     def __post_init__(self) -> None:
@@ -241,10 +246,12 @@ class EccConfig:
             raise ConfigError(
                 f"warmup {self.warmup} must be at least 0 and ramp {self.ramp} lie in (0, 1]"
             )
-        if self.rounds < 1 or self.tile < 0:
+        if self.rounds < 1 or self.least < 1 or self.tile < 0:
             raise ConfigError(
-                f"rounds {self.rounds} must be at least 1 and tile {self.tile} at least 0"
+                f"rounds {self.rounds} and least {self.least} must be at least 1, tile {self.tile} at least 0"
             )
+        if not 0.0 <= self.level <= 1.0:
+            raise ConfigError(f"level {self.level} must lie in [0, 1]")
         if not 0.0 <= self.importance_decay < 1.0:
             raise ConfigError(f"importance_decay {self.importance_decay} must lie in [0, 1)")
 

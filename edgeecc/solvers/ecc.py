@@ -1,7 +1,8 @@
 """ECC (CVPR 2019): ADMM over weights and widths, in the scale-free form (default) and as published.
 
-Scale-free, `metric="taylor"` (ours): importance in units of loss, costs divided by their bounds, and an explicit
-schedule. A training step moves the weights by Adam on the distillation loss; every few steps a round follows:
+Scale-free, `metric="taylor"` (ours): importance from units of loss, levelled between groups (`levels`), costs divided
+by their bounds, and an explicit schedule. A training step moves the weights by Adam on the distillation loss; every
+few steps a round follows:
 
 1. s: `widthstep.solve` finds the bounds of this round's targets and a dual z for each limit; of every cost what can
    be reduced falls geometrically to its limit (`target`). `ladder` fills what whole channels leave of a target. y
@@ -33,7 +34,8 @@ from edgeecc.solvers.course import Course
 from edgeecc.solvers.ecc_published import PublishedHooks
 from edgeecc.solvers.feasibility import check_feasible
 from edgeecc.solvers.importance import Importance
-from edgeecc.solvers.ladder import integer_widths, widths_around, widths_by_tiles
+from edgeecc.solvers.ladder import Ladder, integer_widths, widths_around, widths_by_tiles
+from edgeecc.solvers.levels import floors, levels
 from edgeecc.solvers.living import Living
 from edgeecc.solvers.prox import kept_mask
 from edgeecc.solvers.uniform import norm_shares
@@ -87,9 +89,11 @@ class ScaleFreeHooks:
         )  # fmt: skip
         dense = self.living.widths()
         self._dense_widths = dense
+        self._least = floors(problem, config.least)
         self._s = dense
         self._y = np.zeros_like(dense)
         self._z = np.zeros(len(problem.limits))
+        self._levels = np.zeros_like(dense)  # not known yet
         self._moved = 0.0
         self.course = Course([group.name for group in problem.spec.prunable])
 
@@ -128,7 +132,7 @@ class ScaleFreeHooks:
         self._importance.settle(self.living.alive)
         if share <= 0.0:
             return
-        importance = self._importance.as_they_go(self.living.alive)
+        importance = self._levelled(self._importance.as_they_go(self.living.alive))
         if share >= 1.0:
             self._land(importance)
             return
@@ -137,8 +141,10 @@ class ScaleFreeHooks:
         ranked = [np.sort(a * scale)[::-1] for a in live]
         before = self._s
         targets = self._targets(share)
-        near, self._z = solve(ranked, targets.limits, start=before, duals=self._z)
-        rungs = self.living.ladders(importance, max(1, self._config.tile))
+        near, self._z = solve(
+            ranked, targets.limits, start=before, duals=self._z, least=self._least
+        )
+        rungs = self._ladders(importance, max(1, self._config.tile))
         self._s = widths_around(targets, rungs, near)
         self._moved = float(np.max((before - self._s) / self._dense_widths))
         self._y = np.array([values[int(s) - 1] / 2.0 for values, s in zip(ranked, self._s)])
@@ -146,11 +152,17 @@ class ScaleFreeHooks:
             [
                 # A tie with y stays out beyond s.
                 kept_mask(
-                    np.where(alive, a * scale, -1.0), s, y * (1.0 + 1e-12), rho1=self._config.rho1
+                    np.where(living, a * scale, -1.0), s, y * (1.0 + 1e-12), rho1=self._config.rho1
                 )
-                for alive, a, s, y in zip(self.living.alive, importance, self._s, self._y)
+                for living, a, s, y in zip(self.living.alive, importance, self._s, self._y)
             ]
         )
+
+    def _levelled(self, importance: List[FloatArray]) -> List[FloatArray]:
+        """Return importance on the levels of the first round, in which every unit lives."""
+        if not self._levels.any():
+            self._levels = levels(importance, self._config.level)
+        return [factor * values for factor, values in zip(self._levels, importance)]
 
     def _land(self, importance: List[FloatArray]) -> None:
         """Go to integer widths within the limits."""
@@ -159,17 +171,22 @@ class ScaleFreeHooks:
 
     def _landing(self, importance: List[FloatArray]) -> FloatArray:
         """Return integer widths within the limits: multiples of what is set, or else by the tiles of the costs."""
-        start, single = self.living.widths(), self.living.ladders(importance)
+        start, single = self.living.widths(), self._ladders(importance)
         if self._config.tile:
-            tiled = self.living.ladders(importance, self._config.tile)
+            tiled = self._ladders(importance, self._config.tile)
             widths = integer_widths(self._problem, tiled, start)
             if self._problem.fits(widths):
                 return widths
         tile = max(limit.cost.tile for limit in self._problem.limits)
         if tile == 1:
             return integer_widths(self._problem, single, start)
-        tiled = self.living.ladders(importance, tile, below=True)
+        tiled = self._ladders(importance, tile, below=True)
         return widths_by_tiles(self._problem, tiled, single, start)
+
+    def _ladders(
+        self, importance: List[FloatArray], tile: int = 1, *, below: bool = False
+    ) -> List[Ladder]:
+        return self.living.ladders(importance, tile, below=below, least=self._least)
 
     def _prune(self, alive: Alive) -> None:
         before = self.living.alive
@@ -204,7 +221,9 @@ class ScaleFreeHooks:
 
     def state(self) -> Dict[str, torch.Tensor]:
         """Return what must survive a kill."""
-        arrays = {"s": self._s, "y": self._y, "z": self._z, "moved": np.array([self._moved])}
+        arrays = {
+            "s": self._s, "y": self._y, "z": self._z, "levels": self._levels, "moved": np.array([self._moved]),
+        }  # fmt: skip
         return {
             **{name: torch.from_numpy(value) for name, value in arrays.items()},
             **{f"importance.{name}": value for name, value in self._importance.state().items()},
@@ -214,7 +233,9 @@ class ScaleFreeHooks:
 
     def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
         """Take back what `state` returned."""
-        self._s, self._y, self._z = (state[name].numpy().copy() for name in ("s", "y", "z"))
+        self._s, self._y, self._z, self._levels = (
+            state[name].numpy().copy() for name in ("s", "y", "z", "levels")
+        )
         self._moved = float(state["moved"])
         mine = "importance."
         self._importance.load_state(

@@ -35,7 +35,9 @@ class Ladder:
     kept: FloatArray
 
 
-def ladder(importance: FloatArray, tile: int = 1, dense: int = 0, *, below: bool = False) -> Ladder:
+def ladder(
+    importance: FloatArray, tile: int = 1, dense: int = 0, *, below: bool = False, least: int = 1
+) -> Ladder:  # fmt: skip
     """Return the ladder of a group: the multiples of `tile`, and its dense width.
 
     Args:
@@ -43,6 +45,7 @@ def ladder(importance: FloatArray, tile: int = 1, dense: int = 0, *, below: bool
         tile: channels that the device rounds a width up to, at least 1.
         dense: width of the group; where all its units may stay, they are a rung too.
         below: whether every width below a tile is a rung too.
+        least: units that stay at least, where there are so many.
     Returns: without `below`, and fewer than a tile left, the only rung is all of them.
     Raises: ConfigError for a tile below 1.
     """
@@ -52,7 +55,7 @@ def ladder(importance: FloatArray, tile: int = 1, dense: int = 0, *, below: bool
     rungs = [*range(1, min(tile, count + 1) if below else 1), *range(tile, count + 1, tile)]
     if not rungs or (count == dense and count % tile and count not in rungs):
         rungs.append(count)
-    widths = np.array(rungs, dtype=np.int64)
+    widths = np.array([width for width in rungs if width >= min(least, count)], dtype=np.int64)
     total = np.cumsum(np.sort(importance)[::-1])
     return Ladder(widths, np.asarray(total[widths - 1], dtype=np.float64))
 

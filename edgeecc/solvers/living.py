@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Dict, List, Mapping
+from typing import Dict, List, Mapping, Optional
 
 import numpy as np
 import torch
@@ -47,11 +47,19 @@ class Living:
         return [a[living] for living, a in zip(self.alive, importance)]
 
     def ladders(
-        self, importance: List[FloatArray], tile: int = 1, *, below: bool = False
-    ) -> List[Ladder]:
-        """Return the widths that living units allow, per group; see `ladder`."""
-        dense = [len(living) for living in self.alive]
-        return [ladder(a, tile, width, below=below) for a, width in zip(self.of(importance), dense)]
+        self, importance: List[FloatArray], tile: int = 1, *, below: bool = False,
+        least: Optional[FloatArray] = None,
+    ) -> List[Ladder]:  # fmt: skip
+        """Return the widths that living units allow, per group; see `ladder`.
+
+        Args:
+            least: (G,), widths that are kept at least; None is 1.
+        """
+        floor = np.ones(len(self.alive)) if least is None else least
+        return [
+            ladder(a, tile, len(living), below=below, least=int(width))
+            for a, living, width in zip(self.of(importance), self.alive, floor)
+        ]
 
     def chosen(self, importance: List[FloatArray], widths: FloatArray) -> Alive:
         """Return the `widths` most important living units of each group."""

@@ -12,7 +12,7 @@ away, a width may grow again when what it costs has fallen with its neighbours.
 from __future__ import annotations
 
 import math
-from typing import List, Sequence, Tuple
+from typing import List, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -28,8 +28,9 @@ ROUNDS = 4
 
 
 def solve(
-    ranked: Sequence[FloatArray], limits: Sequence[Limit], *, start: FloatArray, duals: FloatArray
-) -> Tuple[FloatArray, FloatArray]:
+    ranked: Sequence[FloatArray], limits: Sequence[Limit], *, start: FloatArray, duals: FloatArray,
+    least: Optional[FloatArray] = None,
+) -> Tuple[FloatArray, FloatArray]:  # fmt: skip
     """Return integer widths (G,) and duals (M,), importance per share of the bound.
 
     Args:
@@ -37,31 +38,34 @@ def solve(
         limits: their bounds are the targets of this step.
         start: (G,), widths to start from; more than may stay is less.
         duals: (M,), where the search for the duals starts.
-    Returns: widths within the targets, at least 1, up to what the search leaves of a target by its tolerance; where
-        widths of 1 are too much, those, with infinite duals.
+        least: (G,), widths that are kept at least; None is 1.
+    Returns: widths within the targets, at least `least`, up to what the search leaves of a target by its tolerance;
+        where these are too much, these, with infinite duals.
     """
     halves = [values / 2.0 for values in ranked]
     most = np.array([len(values) for values in ranked], dtype=np.float64)
-    widths = np.minimum(start, most)
+    floor = np.ones_like(most) if least is None else np.minimum(least, most)
+    widths = np.clip(start, floor, most)
     z = duals.copy()
     for turn in range(ROUNDS if len(limits) > 1 else 1):
         before = z.copy()
         for place in range(len(limits)):
-            widths = _raise_dual_(halves, limits, z, place, widths)
+            widths = _raise_dual_(halves, limits, z, place, widths, floor)
         if turn and np.allclose(before, z, rtol=1e-3):
             break
     return widths, z
 
 
 def _raise_dual_(
-    halves: Sequence[FloatArray], limits: Sequence[Limit], z: FloatArray, place: int, start: FloatArray
+    halves: Sequence[FloatArray], limits: Sequence[Limit], z: FloatArray, place: int, start: FloatArray,
+    floor: FloatArray,
 ) -> FloatArray:  # fmt: skip
     """Set z[place] to the smallest value that holds its limit, the others fixed; return the widths there."""
     limit = limits[place]
 
     def at(value: float, near: FloatArray) -> FloatArray:
         z[place] = value
-        return descend(halves, limits, z, near)
+        return descend(halves, limits, z, near, floor)
 
     free = at(0.0, np.array([len(values) for values in halves], dtype=np.float64))
     if limit.cost.predict(free) <= limit.bound:
@@ -69,7 +73,7 @@ def _raise_dual_(
     low, high = 0.0, max(z[place], _scale(halves, limit, start))
     widths = at(high, start)
     while limit.cost.predict(widths) > limit.bound:
-        if (widths <= 1.0).all():
+        if (widths <= floor).all():
             z[place] = math.inf
             return widths
         low, high = high, 4.0 * high
@@ -86,8 +90,8 @@ def _raise_dual_(
 
 
 def descend(
-    halves: Sequence[FloatArray], limits: Sequence[Limit], z: FloatArray, start: FloatArray
-) -> FloatArray:
+    halves: Sequence[FloatArray], limits: Sequence[Limit], z: FloatArray, start: FloatArray, floor: FloatArray
+) -> FloatArray:  # fmt: skip
     """Return integer widths (G,) that no change of one group betters: coordinate descent from `start`.
 
     Args:
@@ -95,6 +99,7 @@ def descend(
         limits: the costs, in shares of their bounds.
         z: (M,), price of a whole bound.
         start: (G,).
+        floor: (G,), the least widths.
     """
     widths: FloatArray = start.copy()
     for _ in range(SWEEPS):
@@ -106,7 +111,7 @@ def descend(
                 if value > 0.0
             )
             widths[group] = max(
-                1, len(values) - int(np.searchsorted(values[::-1], price, side="right"))
+                floor[group], len(values) - int(np.searchsorted(values[::-1], price, side="right"))
             )
         if (widths == before).all():
             break

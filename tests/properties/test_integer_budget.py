@@ -150,3 +150,7 @@ def test_rungs_below_a_tile_are_single_channels() -> None:
     assert ladder(np.ones(3), 4, 10, below=True).widths.tolist() == [1, 2, 3]
     assert ladder(np.ones(4), 4, 4, below=True).widths.tolist() == [1, 2, 3, 4]
     assert ladder(np.ones(5), 1, 5, below=True).widths.tolist() == [1, 2, 3, 4, 5]
+    assert ladder(np.ones(10), 4, 10, below=True, least=3).widths.tolist() == [3, 4, 8, 10]
+    assert ladder(np.ones(2), 1, 10, least=3).widths.tolist() == [2]
+    kept = ladder(np.array([1.0, 3.0, 2.0]), least=2)
+    assert (kept.widths.tolist(), kept.kept.tolist()) == ([2, 3], [5.0, 6.0])

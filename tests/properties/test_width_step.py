@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
-from typing import List, Tuple
+from typing import List, Optional, Tuple
 
 import numpy as np
 import pytest
@@ -91,7 +91,7 @@ def test_the_dual_is_the_smallest_that_holds(drawn: tuple) -> None:
         assert z[0] != 0.0 or (widths == [len(values) for values in ranked]).all()
         return
     halves = [values / 2.0 for values in ranked]
-    looser = descend(halves, limits, z * (1.0 - 2e-3), widths)
+    looser = descend(halves, limits, z * (1.0 - 2e-3), widths, np.ones(len(widths)))
     # A slightly smaller dual breaks the limit, or the bisection stopped within its tolerance of one that does.
     assert limits[0].cost.predict(looser) >= limits[0].cost.predict(widths)
 
@@ -132,11 +132,36 @@ def test_the_unit_of_a_cost_does_not_matter(seed: int) -> None:
     assert results[0][1] == pytest.approx(results[1][1])
 
 
-def test_a_limit_below_the_least_widths_gives_those() -> None:
+@pytest.mark.parametrize("least", [None, np.array([2.0, 1.0])])
+def test_a_limit_below_the_least_widths_gives_those(least: Optional[np.ndarray]) -> None:
     limit = Limit(Linear((1.0, 1.0), (3, 3)), 1.0)
-    widths, z = run([np.ones(3), np.ones(3)], [limit])
-    assert widths.tolist() == [1.0, 1.0]
+    start = np.array([3.0, 3.0])
+    widths, z = solve([np.ones(3)] * 2, [limit], start=start, duals=np.zeros(1), least=least)
+    assert widths.tolist() == ([1.0, 1.0] if least is None else [2.0, 1.0])
     assert np.isinf(z).all()
+
+
+@given(knapsacks(1), st.integers(1, 4))
+def test_among_widths_that_keep_the_least_the_lagrangian_is_least(drawn: tuple, least: int) -> None:
+    ranked, limits = drawn
+    most = np.array([len(values) for values in ranked], dtype=float)
+    floor = np.minimum(float(least), most)
+    widths, z = solve(
+        ranked, limits, start=most, duals=np.zeros(1), least=np.full(len(most), least)
+    )
+    assert (widths >= floor).all()
+    if not np.isfinite(z).all():
+        assert widths.tolist() == floor.tolist()
+        return
+    assert limits[0].cost.predict(widths) <= limits[0].bound * (1 + 1e-12)
+
+    def lagrangian(choice: tuple) -> float:
+        return (
+            lost(ranked, choice) + z[0] * limits[0].cost.predict(np.array(choice)) / limits[0].bound
+        )
+
+    choices = itertools.product(*(range(int(f), int(m) + 1) for f, m in zip(floor, most)))
+    assert lagrangian(tuple(widths)) <= min(map(lagrangian, choices)) + 1e-9
 
 
 def test_widths_grow_again_when_their_neighbour_shrinks() -> None:

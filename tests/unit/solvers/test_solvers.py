@@ -22,6 +22,7 @@ from edgeecc.solvers import table
 from edgeecc.solvers.base import Limit, Problem
 from edgeecc.solvers.ecc import needed, target
 from edgeecc.solvers.finetune import FixedPattern
+from edgeecc.solvers.levels import floors
 from edgeecc.solvers.table import make_solver
 from edgeecc.solvers.uniform import uniform_widths
 from edgeecc.solvers.units import UnitTable, keep_of
@@ -352,6 +353,10 @@ def test_unknown_methods_and_settings_are_refused() -> None:
         {"importance_decay": 1.0},
         {"ramp": 0.0},
         {"warmup": -1},
+        {"least": 0},
+        {"level": -0.1},
+        {"level": 1.1},
+        {"level": float("nan")},
     ):
         with pytest.raises(ConfigError):
             EccConfig(**wrong)
@@ -384,6 +389,23 @@ def test_several_limits_hold_together_each_with_its_dual(setting: tuple) -> None
     assert all(np.array_equal(alone.keep[name], both.keep[name]) for name in alone.keep)
     with pytest.raises(ConfigError, match="one budget, not 2"):
         solve(setting, problem, metric="adam")
+
+
+@pytest.mark.parametrize("least", [1, 2, 3])
+def test_every_group_keeps_its_least_units_where_the_budget_allows(
+    setting: tuple, least: int
+) -> None:
+    model, spec, split = setting
+    problem = problem_of(spec, 0.3)
+    loop = TorchTrainer(copy.deepcopy(model), split, split, config=TrainConfig(batch_size=16))
+    config = EccConfig(level=0.0, least=least, warmup=2, ramp=1.0)
+    solution = make_solver("ecc", config).solve(problem, loop, 20)
+    widths = spec.vector({name: len(units) for name, units in solution.keep.items()})
+    assert problem.fits(widths)
+    floor = floors(problem, least)
+    assert (widths >= floor).all()
+    assert int(floor.max()) == int(widths.min()) == least
+    assert all((np.array(row) >= floor).all() for row in solution.course["s"])
 
 
 def test_the_last_widths_are_whole_tiles_where_the_budget_allows(setting: tuple) -> None:
