@@ -39,12 +39,12 @@ class Variant:
     """ECC with one part another.
 
     Args:
-        config: its settings.
+        settings: that differ, NAME=VALUE each.
         rise: of the learning rate, see `TrainConfig`.
         parts: place in the library -> what stands there while the variant runs.
     """
 
-    config: EccConfig = field(default_factory=EccConfig)
+    settings: Tuple[str, ...] = ()
     rise: float = TrainConfig.rise
     parts: Dict[str, Any] = field(default_factory=dict)
 
@@ -201,11 +201,11 @@ _GROWS = f"{_IMPORTANCE}.Importance._grow"
 #: Name -> ECC with one part another; the first is ECC as it is.
 VARIANTS: Dict[str, Variant] = {
     "ECC": Variant(),
-    "importance in units of loss": Variant(EccConfig(level=0.0)),
-    "importance as shares of a group's": Variant(EccConfig(level=1.0)),
-    "importance by norms": Variant(EccConfig(level=0.0), parts={f"{_ECC}.Importance": ByNorm}),
-    "groups may fall to one unit": Variant(EccConfig(least=1)),
-    "no stand-ins": Variant(EccConfig(stand_in=False)),
+    "importance in units of loss": Variant(("level=0",)),
+    "importance as shares of a group's": Variant(("level=1",)),
+    "importance by norms": Variant(("level=0",), parts={f"{_ECC}.Importance": ByNorm}),
+    "groups may fall to one unit": Variant(("least=1",)),
+    "no stand-ins": Variant(("stand_in=false",)),
     "stand-ins in importance only": Variant(parts={f"{_IMPORTANCE}.stand_in_": _nothing}),
     "stand-ins in weights only": Variant(
         parts={
@@ -216,13 +216,13 @@ VARIANTS: Dict[str, Variant] = {
     ),
     "gradient flow for the exact width step": Variant(parts={f"{_ECC}.solve": _flow_step}),
     "no swaps": Variant(parts={"edgeecc.solvers.ladder._Climb.swap": _nothing}),
-    "10 rounds": Variant(EccConfig(rounds=10)),
-    "1 round": Variant(EccConfig(rounds=1)),
+    "10 rounds": Variant(("rounds=10",)),
+    "1 round": Variant(("rounds=1",)),
     "the whole cost falls geometrically": Variant(parts={f"{_ECC}.target": _whole_cost}),
-    "ramp of a quarter of the steps": Variant(EccConfig(ramp=0.25)),
-    "ramp of all steps": Variant(EccConfig(ramp=1.0)),
+    "ramp of a quarter of the steps": Variant(("ramp=0.25",)),
+    "ramp of all steps": Variant(("ramp=1",)),
     "rate does not rise": Variant(rise=0.0),
     "revival": Variant(parts={f"{_ECC}.Living": Reviving}),
     "features distilled": Variant(parts={f"{_ECC}.ScaleFreeHooks": DistillingFeatures}),
-    "whole tiles of 8": Variant(EccConfig(tile=8)),
+    "whole tiles of 8": Variant(("tile=8",)),
 }

@@ -2,9 +2,11 @@
 
 Network, data, energy, steps and dense networks are those of a case of `methods.py`; the learning rate is one for all.
 Differences are taken seed by seed. Results are kept in benchmarks/results as they come, a second call goes on;
-calls with other --seeds may run beside each other once the dense networks are there.
+calls with other --seeds may run beside each other once the dense networks are there. `--set` varies the ECC that all
+are held against.
 
     python benchmarks/ecc_ablation.py --case fashion --lr 4e-2 --budget 20% --out runs/methods
+    python benchmarks/ecc_ablation.py --case fashion --lr 4e-2 --budget 12% --set level=0 least=1
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any, Dict, List, get_args
@@ -22,7 +24,8 @@ import torch
 from ablations import VARIANTS
 from methods import CASES, RESULTS, request_of
 
-from edgeecc.config import Precision
+from edgeecc.config import EccConfig, Precision
+from edgeecc.peer_config import with_settings
 from edgeecc.prune import prune
 from edgeecc.run_request import PruneRequest
 from edgeecc.units import Metric, parse_budget
@@ -39,7 +42,7 @@ def run(name: str, template: PruneRequest, seed: int, *, lr: float, folder: Path
         run=folder,
         force=True,
         pruning=replace(template.pruning, checkpoint_s=1e9),
-        ecc=variant.config,
+        ecc=with_settings(template.ecc, variant.settings),
         training=replace(template.training, lr=lr, seed=seed, rise=variant.rise),
     )
     with variant.running():
@@ -94,6 +97,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/methods"))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=list(VARIANTS))
+    parser.add_argument(
+        "--set", nargs="+", default=[], metavar="NAME=VALUE", help="of ECC as it is"
+    )
     parser.add_argument("--precision", choices=get_args(Precision), default="fp32")
     parser.add_argument("--kept", type=Path, default=RESULTS, help="folder of what has finished")
     args = parser.parse_args()
@@ -102,8 +108,9 @@ def main() -> None:
     template = replace(
         request_of(CASES[args.case], args.data, out, args.seeds, args.precision),
         budget=parse_budget(args.budget, Metric.ENERGY),
+        ecc=with_settings(EccConfig(), args.set),
     )
-    settings = [args.budget, args.lr, args.precision]
+    settings = [args.budget, args.lr, args.precision, asdict(template.ecc)]
     kept.keep_dense(out, args.kept / args.case)
     results = args.kept / args.case / "ablation.jsonl"
 
