@@ -77,7 +77,10 @@ class Quick:
 
 
 def bounded(folder: Path, device: str, share: float) -> None:
-    """Bound the run's energy on the device at a share of what it takes, so that the verdict is known."""
+    """Bound the run's energy on the device at a share of what it takes, so that the verdict is known.
+
+    Far from 1: the stand-in's energy goes by the clock, and a busy machine takes several times as long.
+    """
     path = folder / "result.json"
     document = load_json(path)
     told = run_json("export", folder, "--trt", "--device", device, code=0)["engine"]
@@ -208,7 +211,7 @@ def test_what_is_priced_on_a_device_is_built_and_measured_once(
     trt, _ = install(monkeypatch, "10")
     monkeypatch.setattr(importlib.util, "find_spec", without_torch(importlib.util.find_spec))
     folder = RunFolder(copied(pruned, tmp_path / "priced"))
-    bounded(folder.path, f"{A40}:fp32", 2.0)
+    bounded(folder.path, f"{A40}:fp32", 50.0)
     shutil.rmtree(folder.path / "cache")
     trt.calls.clear()
     quick = verify.Measuring(Quick.energy, Quick.energy)
@@ -252,7 +255,7 @@ def test_a_missed_budget_exits_with_three_and_tells_the_interval(
     kept = (pruned / "result.json").read_text()
     try:
         monkeypatch.setattr(importlib.util, "find_spec", without_torch(importlib.util.find_spec))
-        bounded(pruned, f"{A40}:fp32", 0.2)
+        bounded(pruned, f"{A40}:fp32", 0.02)
         told = run_json("export", pruned, "--trt", code=3)["engine"]
         assert told["device"] == f"{A40}:fp32", "the run's own"
         assert told["within_budget"] is False
