@@ -217,7 +217,7 @@ class EccConfig:
         stand_in: whether channels that stay take over what they can of those that go ("taylor").
         level: power of its group's mean before pruning that importance is divided by ("taylor"), in [0, 1]: 0 is in
             units of loss, 1 makes groups alike.
-        least: units that every group keeps ("taylor"), where the budget allows, see `levels.floors`.
+        least: units that every group keeps ("taylor"), where the budget allows, see `widths.floors`.
         tile: channels that the last widths are multiples of where the budget allows; 0: as the cost model's tiles make
             it worth.
     """

@@ -35,11 +35,12 @@ from edgeecc.solvers.ecc_published import PublishedHooks
 from edgeecc.solvers.feasibility import check_feasible
 from edgeecc.solvers.importance import Importance
 from edgeecc.solvers.ladder import Ladder, integer_widths, widths_around, widths_by_tiles
-from edgeecc.solvers.levels import floors, levels
+from edgeecc.solvers.levels import levels
 from edgeecc.solvers.living import Living
 from edgeecc.solvers.prox import kept_mask
 from edgeecc.solvers.uniform import norm_shares
 from edgeecc.solvers.units import Alive, UnitTable, keep_of
+from edgeecc.solvers.widths import floors
 from edgeecc.solvers.widthstep import solve
 
 

@@ -12,7 +12,6 @@ from typing import Sequence
 import numpy as np
 
 from edgeecc.graph.spec import FloatArray
-from edgeecc.solvers.base import Problem
 
 
 def levels(importance: Sequence[FloatArray], power: float) -> FloatArray:
@@ -26,25 +25,3 @@ def levels(importance: Sequence[FloatArray], power: float) -> FloatArray:
     """
     means = np.array([values.mean() for values in importance], dtype=np.float64)
     return np.asarray((means + 1e-300) ** -power, dtype=np.float64)
-
-
-def floors(problem: Problem, least: int) -> FloatArray:
-    """Return the least widths of a solve, (G,): `least` units of every group, or fewer where a budget is that low.
-
-    They take at most half of what a limit leaves above width 1, so that there is something to choose.
-
-    Args:
-        problem: whose limits hold at width 1.
-        least: at least 1; narrower groups keep all their units.
-    """
-    spec = problem.spec
-    thinnest = spec.vector(spec.least_widths())
-    dense = spec.vector(spec.dense_widths())
-    for count in range(least, 1, -1):
-        widths = np.minimum(dense, float(count))
-        if all(
-            limit.cost.predict(widths) <= 0.5 * (limit.cost.predict(thinnest) + limit.bound)
-            for limit in problem.limits
-        ):
-            return widths
-    return thinnest

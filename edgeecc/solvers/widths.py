@@ -1,4 +1,4 @@
-"""Integer widths that hold a target: of one group, of all groups together, and filled up to what still fits."""
+"""Integer widths that hold a target: of one group, of all together, filled up to what fits, and the least ones."""
 
 from __future__ import annotations
 
@@ -85,3 +85,23 @@ def filled(
         elif widths[best] >= most[best]:
             closed[best] = True
     return widths
+
+
+def floors(problem: Problem, least: int) -> FloatArray:
+    """Return the least widths of a solve, (G,): `least` units of every group, or fewer where a budget is that low.
+
+    They take at most half of what a limit leaves above width 1, so that there is something to choose.
+
+    Args:
+        problem: whose limits hold at width 1.
+        least: at least 1; narrower groups keep all their units.
+    """
+    spec = problem.spec
+    thinnest = spec.vector(spec.least_widths())
+    dense = spec.vector(spec.dense_widths())
+    rooms = [0.5 * (limit.cost.predict(thinnest) + limit.bound) for limit in problem.limits]
+    for count in range(least, 1, -1):
+        widths = np.minimum(dense, float(count))
+        if all(limit.cost.predict(widths) <= room for limit, room in zip(problem.limits, rooms)):
+            return widths
+    return thinnest

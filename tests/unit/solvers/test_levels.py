@@ -1,4 +1,4 @@
-"""Importance between units of loss and shares of a group's own, and the least widths of a solve."""
+"""Importance between units of loss and shares of a group's own."""
 
 from __future__ import annotations
 
@@ -7,13 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeecc.cost.exact import mac_cost, size_cost
-from edgeecc.graph.spec import NetworkSpec
-from edgeecc.graph.trace import trace
-from edgeecc.solvers.base import Limit, Problem
-from edgeecc.solvers.levels import floors, levels
+from edgeecc.solvers.base import Limit
+from edgeecc.solvers.levels import levels
 from edgeecc.solvers.widthstep import solve
-from tests import zoo
 from tests.unit.cost.test_cost import chain
 
 
@@ -56,42 +52,3 @@ def test_a_group_that_is_worth_nothing_stays_so() -> None:
     found = levels([np.zeros(3), np.ones(2)], 0.5)
     assert np.isfinite(found).all()
     assert found[1] == 1.0
-
-
-@pytest.fixture(scope="module")
-def spec() -> NetworkSpec:
-    model, inputs = zoo.build("residual")
-    return trace(model, inputs, network="residual")
-
-
-@pytest.mark.parametrize("share", [0.01, 0.05, 0.1, 0.2, 0.5])
-@pytest.mark.parametrize("least", [1, 2, 3, 1000])
-def test_floors_leave_something_to_choose(spec: NetworkSpec, share: float, least: int) -> None:
-    thinnest, dense = spec.vector(spec.least_widths()), spec.vector(spec.dense_widths())
-    limits = tuple(
-        Limit(cost, cost.predict(thinnest) + share * (cost.predict(dense) - cost.predict(thinnest)))
-        for cost in (mac_cost(spec), size_cost(spec))
-    )
-    problem = Problem(spec, limits, 0)
-    found = floors(problem, least)
-    count = int(found.max())
-    assert 1 <= count <= least
-    assert found.tolist() == np.minimum(dense, float(count)).tolist()
-    loads = [
-        (limit.cost.predict(found) - limit.cost.predict(thinnest))
-        / (limit.bound - limit.cost.predict(thinnest))
-        for limit in limits
-    ]
-    assert max(loads) <= 0.5 + 1e-12
-    if count < min(least, int(dense.max())):
-        one_more = np.minimum(dense, count + 1.0)
-        assert any(
-            limit.cost.predict(one_more) > 0.5 * (limit.cost.predict(thinnest) + limit.bound)
-            for limit in limits
-        )
-
-
-def test_at_the_lowest_budget_one_unit_may_be_all(spec: NetworkSpec) -> None:
-    cost, thinnest = mac_cost(spec), spec.vector(spec.least_widths())
-    lowest = Problem(spec, (Limit(cost, cost.predict(thinnest)),), 0)
-    assert floors(lowest, 2).tolist() == thinnest.tolist()

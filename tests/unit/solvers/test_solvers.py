@@ -22,10 +22,10 @@ from edgeecc.solvers import table
 from edgeecc.solvers.base import Limit, Problem
 from edgeecc.solvers.ecc import needed, target
 from edgeecc.solvers.finetune import FixedPattern
-from edgeecc.solvers.levels import floors
 from edgeecc.solvers.table import make_solver
 from edgeecc.solvers.uniform import uniform_widths
 from edgeecc.solvers.units import UnitTable, keep_of
+from edgeecc.solvers.widths import floors
 from edgeecc.training.loop import Checkpointing, TorchTrainer
 from tests import zoo
 
