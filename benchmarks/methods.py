@@ -117,7 +117,7 @@ CASES: Dict[str, Case] = {
     "cifar-resnet56": replace(_RESNET, network="nets:resnet56", start=_public(56)),
     "camvid-erfnet": Case(
         network="nets:narrow_erfnet", data="camvid:{data}/camvid", shape=(3, 360, 480),
-        budgets=("60%", "35%"), steps=150, finetune_steps=250, rates=(5e-4, 1e-3, 2e-3, 4e-3), search=("35%",),
+        budgets=("60%", "35%"), steps=150, finetune_steps=250, rates=(5e-4, 1e-3, 2e-3, 4e-3, 8e-3), search=("35%",),
         passes=25, dense_lr=2e-3, batch=4, methods=("ecc", "uniform", "netadapt"),
     ),
 }  # fmt: skip
