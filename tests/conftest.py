@@ -9,7 +9,7 @@ import os
 import re
 import tempfile
 from pathlib import Path
-from typing import Optional
+from typing import Iterator, Optional
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -49,6 +49,18 @@ def exporter_operators() -> None:
 
         apis = _registration.onnxscript_apis
         apis.get_torchlib_ops = functools.lru_cache(maxsize=None)(apis.get_torchlib_ops)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def thrift() -> Iterator[None]:
+    """Spare time that no test needs, see `tests.thrift`."""
+    if HAS_TORCH:
+        from tests.thrift import spared
+
+        with spared():
+            yield
+    else:
+        yield
 
 
 @pytest.fixture

@@ -268,6 +268,8 @@ def test_a_latency_budget_takes_a_measured_profile() -> None:
         "25",
         "--tolerance",
         "0.2",
+        "--window-s",
+        "0.01",
     )
     assert {
         "profile",
