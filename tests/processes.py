@@ -11,7 +11,7 @@ from edgeecc.training.parallel import World, job
 
 #: A server that has imported all this forks the processes, so that each starts at once.
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["tests.parallel_work", "torch._dynamo"])
+CONTEXT.set_forkserver_preload(["tests.parallel_work", "torch._dynamo", "tests.warm"])
 #: Seconds that a job may take.
 PATIENCE = 100.0
 

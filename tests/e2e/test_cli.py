@@ -32,6 +32,7 @@ from edgeecc.networks.table import build
 from edgeecc.training.dense import initialise_
 from edgeecc.training.evaluate import top1
 from tests.cli_runs import complaint, run, run_json
+from tests.commands import Command
 from tests.report_runs import Page, check_page
 from tests.trained import on_digits
 
@@ -346,11 +347,6 @@ def test_calibrate_resumes_and_needs_no_torch(home: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
-KILLED = (
-    "from edgeecc.cli.main import main; import sys; sys.argv = ['edgeecc', *{arguments!r}]; main()"
-)
-
-
 def _done(checkpoint: Path) -> int:
     try:
         return int(read_tensors(checkpoint)[1]["done"])
@@ -366,24 +362,18 @@ def test_kill_nine_during_prune_then_resume(home: Path) -> None:
         "--data",
         "digits",
         "--steps",
-        "80",
+        "48",
         "--finetune-steps",
-        "40",
+        "24",
     ]
     arguments += ["--batch-size", "32", "--budget", "40%", "--of", "macs", "--json"]
-    environment = ENVIRONMENT
 
-    def start(folder: str) -> subprocess.Popen:
-        script = KILLED.format(arguments=[*arguments, "--run", folder, "--checkpoint-s", "0.05"])
-        return subprocess.Popen(
-            [sys.executable, "-c", script],
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
+    def start(folder: str) -> Command:
+        return Command([*arguments, "--run", folder, "--checkpoint-s", "0.05"], home)
 
-    straight = start("runs/straight")
-    expected = json.loads(straight.communicate()[0])
+    code, told, errors = start("runs/straight").ended()
+    assert code == 0, errors
+    expected = json.loads(told)
     folder = home / "runs/killed"
     checkpoint, pattern = folder / "checkpoint.safetensors", folder / "keep.json"
     # Early and late in pruning, then in fine-tuning; a fast machine may finish before the last.
@@ -394,17 +384,18 @@ def test_kill_nine_during_prune_then_resume(home: Path) -> None:
     ]
     killed = 0
     for moment in moments:
-        process = start("runs/killed")
-        while process.poll() is None and not moment():
-            time.sleep(0.005)
-        if process.poll() is None:
-            process.send_signal(signal.SIGKILL)
-            killed += 1
-        process.communicate()
+        command = start("runs/killed")
+        while command.running and not moment():
+            time.sleep(0.03)
+        command.send(signal.SIGKILL)
+        code, _, errors = command.ended()
+        assert code in (0, -signal.SIGKILL), errors
+        killed += code != 0
         assert all(load_json(path) for path in folder.glob("*.json"))
     assert killed >= 1
     if not (folder / "result.json").exists():
-        start("runs/killed").communicate()
+        code, _, errors = start("runs/killed").ended()
+        assert code == 0, errors
     found = load_json(home / "runs/killed/result.json")
     assert found["widths"] == expected["widths"]
     assert found["accuracy"] == expected["accuracy"]
@@ -434,18 +425,15 @@ def test_ctrl_c_exits_with_130_and_keeps_the_samples(home: Path) -> None:
         "--workspace",
         "interrupted",
     ]
-    # A shell that starts its jobs in the background has them ignore Ctrl-C; this one shall hear it.
-    hear = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
-    command = [sys.executable, "-c", hear + KILLED.format(arguments=arguments)]
-    process = subprocess.Popen(command, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True)
+    command = Command(arguments, home)
     database = home / "interrupted/calibration/virtual-tx2/net/samples.db"
     for _ in range(600):
         time.sleep(0.05)
         if database.exists() and _count(database) > 100:
             break
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130, errors
+    command.send(signal.SIGINT)
+    code, _, errors = command.ended()
+    assert code == 130, errors
     assert "interrupted; what was saved is kept" in errors
     assert "Traceback" not in errors
     resumed = run_json("calibrate", *FACTORY, "--samples", "60", "--workspace", "interrupted")
@@ -664,10 +652,9 @@ def test_bad_profiles(home: Path) -> None:
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_a_full_disk_while_printing_is_one_line() -> None:
-    code = KILLED.format(arguments=["doctor", "--json"])
     with open("/dev/full", "w") as full:
         done = subprocess.run(
-            [sys.executable, "-c", code],
+            [sys.executable, "-m", "edgeecc", "doctor", "--json"],
             env=ENVIRONMENT,
             stdout=full,
             stderr=subprocess.PIPE,
@@ -1050,14 +1037,12 @@ def test_a_killed_sparse_run_goes_on_exactly(
     common = [word for word in common if word != "--input-mask"] + options
     whole, killed = (home / f"runs/{kind}-{phase}{len(options)}" for kind in ("whole", "killed"))
     run(*common, "--run", whole)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "edgeecc.cli.main", "-q", *common, "--run", str(killed)],
-        env={**ENVIRONMENT, "PYTHONPATH": f"{ROOT}{os.pathsep}{home}"},
-    )
-    while process.poll() is None and not _at(killed / "checkpoint.safetensors", phase, steps):
-        time.sleep(0.002)
-    process.kill()
-    process.wait()
+    command = Command(["-q", *common, "--run", killed], home)
+    while command.running and not _at(killed / "checkpoint.safetensors", phase, steps):
+        time.sleep(0.02)
+    command.send(signal.SIGKILL)
+    code, _, errors = command.ended()
+    assert code == -signal.SIGKILL, errors
     assert not (killed / "result.json").exists()
     run(*common, "--run", killed)
     one, _ = read_tensors(killed / "masked.safetensors")

@@ -1,0 +1,71 @@
+"""Start an `edgeecc` command in a process of its own that can be interrupted and killed.
+
+It is forked from a server that has imported all of edgeecc, so that it is at work at once; from there on it is as one
+that a shell started: its own process group, streams, working directory and signals.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import tempfile
+from pathlib import Path
+from typing import Sequence, Tuple
+
+from tests.processes import CONTEXT
+
+#: Seconds that an answer may take.
+PATIENCE = 100.0
+
+
+class Command:
+    """A command that runs.
+
+    Args:
+        arguments: after the word edgeecc.
+        folder: working directory, where modules of the user's own lie too.
+    """
+
+    def __init__(self, arguments: Sequence[object], folder: Path) -> None:
+        self._streams = tempfile.TemporaryDirectory(prefix="edgeecc-streams-")
+        streams = Path(self._streams.name)
+        words = ["edgeecc", *map(str, arguments)]
+        self._process = CONTEXT.Process(target=_enter, args=(words, folder, streams))
+        self._process.start()
+        self.pid = self._process.pid
+
+    @property
+    def running(self) -> bool:
+        return self._process.is_alive()
+
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal, if it still runs."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self._process.pid, number)
+
+    def ended(self) -> Tuple[int, str, str]:
+        """Wait for its end; return the exit status, negative for a signal, and what it wrote to stdout and stderr."""
+        self._process.join(PATIENCE)
+        if self.running:
+            self._process.kill()
+            self._process.join()
+            raise AssertionError(f"no end after {PATIENCE} s")
+        streams = Path(self._streams.name)
+        told = [(streams / name).read_text() for name in ("stdout", "stderr")]
+        self._streams.cleanup()
+        return self._process.exitcode, told[0], told[1]
+
+
+def _enter(words: Sequence[str], folder: Path, streams: Path) -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        with (streams / name).open("wb") as stream:
+            os.dup2(stream.fileno(), number)
+    os.chdir(folder)
+    sys.path.insert(0, str(folder))
+    sys.argv = list(words)
+    from edgeecc.cli.main import main
+
+    main()
