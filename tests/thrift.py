@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import pickle
+import pickle  # noqa: TID251  # a key is written, nothing is read
 from collections import OrderedDict
 from typing import Any, Callable, Iterator
 
@@ -30,7 +30,9 @@ def once_a_model(export: Callable[..., onnx.ModelProto]) -> Callable[..., onnx.M
             return export(model, inputs)
         try:
             key = pickle.dumps((model, inputs))
-        except Exception:  # a class inside a function, a hook: whether two are the same cannot be told
+        except (
+            Exception
+        ):  # a class inside a function, a hook: whether two are the same cannot be told
             return export(model, inputs)
         if key in held:
             held.move_to_end(key)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-import edgeecc.calibration_job  # noqa: F401
-import edgeecc.cli.main  # noqa: F401
-import edgeecc.export  # noqa: F401
-import edgeecc.prune  # noqa: F401
+import edgeecc.calibration_job
+import edgeecc.cli.main
+import edgeecc.export
+import edgeecc.prune
 import edgeecc.sparsify  # noqa: F401
 from edgeecc.graph.to_onnx import to_onnx
 

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any, Callable, Dict, Sequence
+from typing import Any, Callable, Dict
 
 import pytest
 import torch
@@ -23,8 +21,8 @@ from edgeecc.errors import ArtifactError
 from edgeecc.training.dense import initialise_, train_dense_
 from tests.cells_inside import run_inside
 from tests.cli_runs import complaint, run, run_json
+from tests.commands import Command
 
-ROOT = Path(__file__).resolve().parents[2]
 OWN = """
 import torch
 from torch import nn
@@ -303,19 +301,6 @@ def test_prune_takes_settings_of_its_method() -> None:
     assert "unknown method 'magic'" in complaint(*asked, "--method", "magic", "--set", "slope=1")
 
 
-def started(arguments: Sequence[str], home: Path) -> subprocess.Popen[str]:
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{home}", "OMP_NUM_THREADS": "1"}
-    # A shell that starts its jobs in the background has them ignore Ctrl-C; this one shall hear it.
-    code = (
-        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        f"sys.argv = ['edgeecc', *{list(arguments)!r}]\nfrom edgeecc.cli.main import main; main()"
-    )
-    return subprocess.Popen(
-        [sys.executable, "-c", code], cwd=home, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        text=True,
-    )  # fmt: skip
-
-
 def until(true: Callable[[], Any], seconds: float = 120.0) -> None:
     for _ in range(int(seconds / 0.02)):
         if true():
@@ -333,30 +318,30 @@ def is_free(folder: Path) -> bool:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)  # four processes load torch one after another
+@pytest.mark.timeout(900)  # two processes load torch one after another
 def test_a_comparison_that_is_stopped_and_killed_goes_on_exactly(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Real processes: one that is interrupted and one whose parent is killed; then the work is ended here."""
-    asked = [*DIGITS, "--budget", "40%", "--seeds", "0", "--methods", "ecc", "--steps", "600"]
+    asked = [*DIGITS, "--budget", "40%", "--seeds", "0", "--methods", "ecc", "--steps", "300"]
     asked += ["--checkpoint-s", "0.1", "--out", "stopped", "--json"]
     cell = home / "stopped/cells/ecc-40pct-0"
     checkpoint = cell / "checkpoint.safetensors"
-    process = started(asked, home)
-    until(lambda: checkpoint.exists() or process.poll() is not None)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130, errors
+    command = Command(asked, home)
+    until(lambda: checkpoint.exists() or not command.running)
+    command.send(signal.SIGINT)
+    code, _, errors = command.ended()
+    assert code == 130, errors
     assert "interrupted; what was saved is kept" in errors
     assert "Traceback" not in errors
     assert is_free(cell)
     assert load_json(home / "stopped/results.json")["status"]["missing"] == 1  # type: ignore[index]
     spent = load_json(cell / "cell.json")["spent"]
-    process = started(asked, home)
+    command = Command(asked, home)
     saved = checkpoint.stat().st_mtime_ns
-    until(lambda: checkpoint.stat().st_mtime_ns > saved or process.poll() is not None)
-    process.kill()
-    process.communicate()
+    until(lambda: checkpoint.stat().st_mtime_ns > saved or not command.running)
+    command.send(signal.SIGKILL)
+    assert command.ended()[0] == -signal.SIGKILL
     until(lambda: is_free(cell))  # the cell's process leaves with its parent
     assert not (cell / "result.json").exists()
     run_inside(monkeypatch)
