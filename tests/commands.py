@@ -66,6 +66,9 @@ def _enter(words: Sequence[str], folder: Path, streams: Path) -> None:
     os.chdir(folder)
     sys.path.insert(0, str(folder))
     sys.argv = list(words)
+    import torch
+
+    torch.set_num_threads(1)  # as in the tests' own process: sums come out the same
     from edgeecc.cli.main import main
 
     main()
