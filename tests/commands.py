@@ -1,7 +1,7 @@
 """Start an `edgeecc` command in a process of its own that can be interrupted and killed.
 
-It is forked from a server that has imported all of edgeecc, so that it is at work at once; from there on it is as one
-that a shell started: its own process group, streams, working directory and signals.
+It is forked from a server that has imported all of edgeecc, so that it is at work at once; it has its own streams, working
+directory and signals.
 """
 
 from __future__ import annotations
@@ -34,7 +34,6 @@ class Command:
         words = ["edgeecc", *map(str, arguments)]
         self._process = CONTEXT.Process(target=_enter, args=(words, folder, streams))
         self._process.start()
-        self.pid = self._process.pid
 
     @property
     def running(self) -> bool:
