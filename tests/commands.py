@@ -1,7 +1,7 @@
 """Start an `edgeecc` command in a process of its own that can be interrupted and killed.
 
-It is forked from a server that has imported all of edgeecc, so that it is at work at once; it has its own streams, working
-directory and signals.
+It is forked from a server that has imported all of edgeecc, so that it is at work at once; it has its own streams,
+working directory and signals.
 """
 
 from __future__ import annotations
