@@ -273,7 +273,13 @@ def _quiet() -> Iterator[None]:
 
     logging.getLogger("asyncio").addFilter(_FORGOTTEN)  # stays, see there
     seed = os.environ.get("PYTHONHASHSEED")
-    loggers = [logging.getLogger(name) for name in ("distributed", "tornado", "asyncio")]
+    # Dask gives some of the loggers below these levels of their own, such as tornado.application's: an interrupted wait
+    # that had not begun is told there.
+    loggers = [
+        logging.getLogger(name)
+        for name in {"asyncio", *logging.root.manager.loggerDict}
+        if name.partition(".")[0] in ("distributed", "tornado", "asyncio")
+    ]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.CRITICAL)
