@@ -11,13 +11,11 @@ import os
 import signal
 import sys
 import tempfile
+import time
 from pathlib import Path
-from typing import Sequence, Tuple
+from typing import Callable, Sequence, Tuple
 
-from tests.processes import CONTEXT
-
-#: Seconds that an answer may take.
-PATIENCE = 100.0
+from tests.processes import CONTEXT, PATIENCE
 
 
 class Command:
@@ -38,6 +36,13 @@ class Command:
     @property
     def running(self) -> bool:
         return self._process.is_alive()
+
+    def until(self, true: Callable[[], object]) -> None:
+        """Wait until something is true, or the command has ended."""
+        deadline = time.monotonic() + PATIENCE
+        while self.running and not true():
+            assert time.monotonic() < deadline, "waited in vain"
+            time.sleep(0.02)
 
     def send(self, number: signal.Signals) -> None:
         """Send a signal, if it still runs."""

@@ -22,17 +22,16 @@ WINDOW_S = 0.01
 
 def once_a_model(export: Callable[..., onnx.ModelProto]) -> Callable[..., onnx.ModelProto]:
     """Let torch export a model once: another of the same classes, attributes and weights is given the same graph."""
-    held: OrderedDict[bytes, bytes] = OrderedDict()
+    held: OrderedDict[Any, bytes] = OrderedDict()
 
     @functools.wraps(export)
     def exported(model: nn.Module, inputs: Any) -> onnx.ModelProto:
         if sum(value.numel() for value in model.state_dict().values()) > VALUES:
             return export(model, inputs)
         try:
-            key = pickle.dumps((model, inputs))
-        except (
-            Exception
-        ):  # a class inside a function, a hook: whether two are the same cannot be told
+            key = pickle.dumps((model, inputs)), tuple(map(type, model.modules()))
+        except Exception:
+            # A class inside a function, a hook: whether two are the same cannot be told.
             return export(model, inputs)
         if key in held:
             held.move_to_end(key)

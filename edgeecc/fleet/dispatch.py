@@ -277,7 +277,7 @@ def _quiet() -> Iterator[None]:
     # that had not begun is told there.
     loggers = [
         logging.getLogger(name)
-        for name in {"asyncio", *logging.root.manager.loggerDict}
+        for name in list(logging.root.manager.loggerDict)
         if name.partition(".")[0] in ("distributed", "tornado", "asyncio")
     ]
     levels = [logger.level for logger in loggers]

@@ -12,7 +12,6 @@ import sqlite3
 import stat
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any, Iterator
 
@@ -385,8 +384,7 @@ def test_kill_nine_during_prune_then_resume(home: Path) -> None:
     killed = 0
     for moment in moments:
         command = start("runs/killed")
-        while command.running and not moment():
-            time.sleep(0.03)
+        command.until(moment)
         command.send(signal.SIGKILL)
         code, _, errors = command.ended()
         assert code in (0, -signal.SIGKILL), errors
@@ -427,10 +425,7 @@ def test_ctrl_c_exits_with_130_and_keeps_the_samples(home: Path) -> None:
     ]
     command = Command(arguments, home)
     database = home / "interrupted/calibration/virtual-tx2/net/samples.db"
-    for _ in range(600):
-        time.sleep(0.05)
-        if database.exists() and _count(database) > 100:
-            break
+    command.until(lambda: database.exists() and _count(database) > 100)
     command.send(signal.SIGINT)
     code, _, errors = command.ended()
     assert code == 130, errors
@@ -1038,8 +1033,7 @@ def test_a_killed_sparse_run_goes_on_exactly(
     whole, killed = (home / f"runs/{kind}-{phase}{len(options)}" for kind in ("whole", "killed"))
     run(*common, "--run", whole)
     command = Command(["-q", *common, "--run", killed], home)
-    while command.running and not _at(killed / "checkpoint.safetensors", phase, steps):
-        time.sleep(0.02)
+    command.until(lambda: _at(killed / "checkpoint.safetensors", phase, steps))
     command.send(signal.SIGKILL)
     code, _, errors = command.ended()
     assert code == -signal.SIGKILL, errors

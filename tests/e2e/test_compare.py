@@ -328,7 +328,7 @@ def test_a_comparison_that_is_stopped_and_killed_goes_on_exactly(
     cell = home / "stopped/cells/ecc-40pct-0"
     checkpoint = cell / "checkpoint.safetensors"
     command = Command(asked, home)
-    until(lambda: checkpoint.exists() or not command.running)
+    command.until(checkpoint.exists)
     command.send(signal.SIGINT)
     code, _, errors = command.ended()
     assert code == 130, errors
@@ -339,7 +339,7 @@ def test_a_comparison_that_is_stopped_and_killed_goes_on_exactly(
     spent = load_json(cell / "cell.json")["spent"]
     command = Command(asked, home)
     saved = checkpoint.stat().st_mtime_ns
-    until(lambda: checkpoint.stat().st_mtime_ns > saved or not command.running)
+    command.until(lambda: checkpoint.stat().st_mtime_ns > saved)
     command.send(signal.SIGKILL)
     assert command.ended()[0] == -signal.SIGKILL
     until(lambda: is_free(cell))  # the cell's process leaves with its parent
