@@ -17,6 +17,7 @@ from typing import Any, Dict, Iterator, List
 
 from edgeecc.artifacts import read_json, write_bytes, write_json
 from edgeecc.comparison.cells import CELL_FILE, CELL_SCHEMA
+from edgeecc.comparison.rates import Trial
 from edgeecc.run_folder import RESULT_SCHEMA, RUN_SCHEMA
 
 DENSE = "dense*.safetensors"
@@ -66,6 +67,23 @@ def keep(out: Path, kept: Path, data: str) -> None:
         lines.setdefault(line["folder"], {**line, "asked": asked})
     text = "".join(json.dumps(lines[name], sort_keys=True) + "\n" for name in sorted(lines))
     write_bytes(kept / "cells.jsonl", text.encode())
+
+
+def trials(kept: Path) -> List[Trial]:
+    """Return the trials of learning rates that have finished."""
+    return [
+        Trial(
+            method=line["asked"]["method"],
+            budget=line["asked"]["budget"],
+            lr=line["asked"]["training"]["lr"],
+            status="finished",
+            judged_score=line["result"]["judged_score"],
+            seconds=line["spent"]["seconds"],
+            error=None,
+        )
+        for line in _lines(kept / "cells.jsonl")
+        if line["folder"].startswith("search/")
+    ]
 
 
 def restore_dense(kept: Path, out: Path) -> None:

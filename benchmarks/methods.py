@@ -29,7 +29,7 @@ from torch import nn
 
 from edgeecc.artifacts import write_tensors
 from edgeecc.compare import compare
-from edgeecc.comparison.rates import RateSearch
+from edgeecc.comparison.rates import Rates, RateSearch, chosen_rates, spread_over
 from edgeecc.comparison.request import CompareRequest, settings_by_method
 from edgeecc.config import ComputeConfig, Precision, PruneConfig, TrainConfig
 from edgeecc.cost.exact import mac_cost
@@ -46,7 +46,7 @@ from edgeecc.solvers.table import METHODS
 from edgeecc.sources import open_network, trace_source
 from edgeecc.training.compute import compute_of
 from edgeecc.training.dense import initialise_, train_dense_
-from edgeecc.units import Metric, parse_budget
+from edgeecc.units import Budget, Metric, parse_budget
 
 RESULTS = Path(__file__).resolve().parent / "results"
 #: Seed of the trials, which is not compared.
@@ -67,7 +67,8 @@ class Case:
         steps, finetune_steps: of every run.
         batch: images a step.
         rates: learning rates that are tried for every method.
-        search: budgets of the trials.
+        search: budgets of the trials; none takes the rates that another case found.
+        searched_in: which case that is.
         passes, dense_lr: of the dense training.
         start: makes the network that dense training starts from; None starts from random weights.
         one_dense: whether all seeds share a dense network.
@@ -87,6 +88,7 @@ class Case:
     methods: Tuple[str, ...] = tuple(METHODS)
     start: Optional[Callable[[Path], nn.Module]] = None
     one_dense: bool = True
+    searched_in: Optional[str] = None
 
 
 def _public(depth: int) -> Callable[[Path], nn.Module]:
@@ -114,7 +116,9 @@ CASES: Dict[str, Case] = {
     ),
     "cifar-mobilenet": _CIFAR,
     "cifar-resnet20": replace(_RESNET, network="nets:resnet20", start=_public(20)),
-    "cifar-resnet56": replace(_RESNET, network="nets:resnet56", start=_public(56)),
+    "cifar-resnet56": replace(
+        _RESNET, network="nets:resnet56", start=_public(56), search=(), searched_in="cifar-resnet20"
+    ),
     "camvid-erfnet": Case(
         network="nets:narrow_erfnet", data="camvid:{data}/camvid", shape=(3, 360, 480),
         budgets=("60%", "35%"), steps=150, finetune_steps=250, rates=(5e-4, 1e-3, 2e-3, 4e-3, 8e-3), search=("35%",),
@@ -175,7 +179,7 @@ def request_of(
     energy_profile(trace_source(model, source).spec).save(out / "law.json")
     return PruneRequest(
         weights=weights,
-        budget=parse_budget(case.search[0], Metric.ENERGY),
+        budget=parse_budget(case.budgets[0], Metric.ENERGY),
         data=case.data.format(data=data),
         network=case.network,
         input_shape=case.shape,
@@ -184,6 +188,23 @@ def request_of(
         training=TrainConfig(batch_size=case.batch),
         compute=compute,
     )
+
+
+def found_rates(results: Path, methods: Sequence[str], budgets: Sequence[Budget]) -> Rates:
+    """Return the rates that the kept trials of a case give budgets, by method.
+
+    Raises: SystemExit for a method without trials there.
+    """
+    chosen = chosen_rates(kept.trials(results))
+    for name in methods:
+        if name not in chosen:
+            raise SystemExit(
+                f"{results.name} has no trials of {name}; run --case {results.name} first"
+            )
+    searched = {
+        text: parse_budget(text, Metric.ENERGY).value for found in chosen.values() for text in found
+    }
+    return spread_over(chosen, searched, {budget.text: budget.value for budget in budgets})
 
 
 def main() -> None:
@@ -215,13 +236,17 @@ def main() -> None:
     if results is not None:
         kept.restore(results, out, case.data.format(data=args.data))
     template = request_of(case, args.data, out, [*args.seeds, TRIALS], args.precision)
+    methods = tuple(args.methods or case.methods)
+    budgets = tuple(parse_budget(text, Metric.ENERGY) for text in args.budgets or case.budgets)
     searched = tuple(parse_budget(text, Metric.ENERGY) for text in case.search)
-    search = RateSearch(case.rates, searched, TRIALS)
+    found = found_rates(args.kept / case.searched_in, methods, budgets) if case.searched_in else {}
+    search = RateSearch(case.rates, searched, TRIALS) if searched else None
     request = CompareRequest(
         template,
-        methods=tuple(args.methods or case.methods),
-        budgets=tuple(parse_budget(text, Metric.ENERGY) for text in args.budgets or case.budgets),
+        methods=methods,
+        budgets=budgets,
         seeds=tuple(args.seeds),
+        rates={(name, text): found[name][text] for name in methods for text in found.get(name, ())},
         settings=settings_by_method(args.set),
         search=search,
         out=out / "comparison",

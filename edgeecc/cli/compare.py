@@ -82,9 +82,9 @@ def comparison_options(command: Any) -> Any:
             "--lr",
             "rates",
             multiple=True,
-            metavar="[METHOD=]RATE",
-            help="Learning rate of one method or of all; may be repeated.  [default: 1e-3 for images up to 64x64, "
-            "else 1e-4]",
+            metavar="[METHOD[@BUDGET]=]RATE",
+            help="Learning rate of one method, at one budget, or of all; may be repeated.  [default: 1e-3 for images "
+            "up to 64x64, else 1e-4]",
         ),
         click.option(
             "--seeds", type=ListType(int), default="0,1,2", show_default=True, help="Seeds of the batch order."

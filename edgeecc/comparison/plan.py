@@ -128,7 +128,7 @@ class Planner:
         """Return the learning rates where none are searched for."""
         asked, usual = self._request, self._ground.training.learning_rate
         return {
-            name: {budget.text: asked.rates.get(name, usual) for budget in asked.budgets}
+            name: {budget.text: asked.rate_of(name, budget, usual) for budget in asked.budgets}
             for name in asked.methods
         }
 

@@ -25,7 +25,8 @@ class CompareRequest:
         methods: names in the table of solvers.
         budgets: bounds on one metric.
         seeds: of the batch order, and of the dense networks where the weights hold {seed}.
-        rates: method -> learning rate, where it is not the template's.
+        rates: method and budget as it is written -> learning rate, where it is not the template's; an empty budget is
+            every one that has no rate of its own.
         settings: method -> its settings, name=value each.
         search: of learning rates; None takes them as they are.
         out: folder of everything; None names one after the network.
@@ -36,7 +37,7 @@ class CompareRequest:
     methods: Tuple[str, ...]
     budgets: Tuple[Budget, ...]
     seeds: Tuple[int, ...]
-    rates: Mapping[str, float] = field(default_factory=dict)
+    rates: Mapping[Tuple[str, str], float] = field(default_factory=dict)
     settings: Mapping[str, Tuple[str, ...]] = field(default_factory=dict)
     search: Optional[RateSearch] = None
     out: Optional[Path] = None
@@ -48,9 +49,14 @@ class CompareRequest:
         _check_once("seed", self.seeds)
         for name in self.methods:
             method(name)
-        for name in (*self.rates, *self.settings):
+        for name in (*(name for name, _ in self.rates), *self.settings):
             if name not in self.methods:
                 raise ConfigError(f"{name} is set but not compared; add it to --methods")
+        for _, text in self.rates:
+            if text and text not in [budget.text for budget in self.budgets]:
+                raise ConfigError(
+                    f"a rate is set at {text}, which is not compared; add it with --budget"
+                )
         searched = () if self.search is None else self.search.budgets
         metrics = {budget.metric.value for budget in (*self.budgets, *searched)}
         if len(metrics) > 1:
@@ -61,6 +67,10 @@ class CompareRequest:
             raise ConfigError("--lr and --search-lr both choose learning rates; leave one out")
         if self.jobs < 1:
             raise ConfigError(f"{self.jobs} jobs cannot run; give at least 1")
+
+    def rate_of(self, name: str, budget: Budget, usual: float) -> float:
+        """Return the learning rate of a method at a budget; the usual one where none is set."""
+        return self.rates.get((name, budget.text), self.rates.get((name, ""), usual))
 
     def weights_of(self, seed: int) -> Path:
         """Return the dense weights of a seed."""
@@ -81,26 +91,36 @@ def settings_by_method(texts: Sequence[str]) -> Dict[str, Tuple[str, ...]]:
     return found
 
 
-def rates_by_method(texts: Sequence[str]) -> Tuple[Optional[float], Dict[str, float]]:
-    """Return the rate of all methods, where one is given, and method -> rate, from `RATE` or `METHOD=RATE` each.
+def rates_by_method(texts: Sequence[str]) -> Tuple[Optional[float], Dict[Tuple[str, str], float]]:
+    """Return the rate of all methods, where one is given, and the rates of methods, as `CompareRequest` takes them.
+
+    Args:
+        texts: `RATE`, `METHOD=RATE` or `METHOD@BUDGET=RATE` each.
 
     Raises: ConfigError for a text of another form.
     """
     usual: Optional[float] = None
-    own: Dict[str, float] = {}
+    own: Dict[Tuple[str, str], float] = {}
     for text in texts:
-        name, _, number = text.strip().rpartition("=")
-        try:
-            rate = float(number)
-        except ValueError as error:
+        place, _, number = text.strip().rpartition("=")
+        name, at, budget = place.partition("@")
+        rate = _number(number)
+        if rate is None or bool(at) != bool(name and budget):
             raise ConfigError(
-                f"{text!r} is no learning rate; write METHOD=RATE, as ecc=3e-3, or RATE for all"
-            ) from error
+                f"{text!r} is no learning rate; write METHOD=RATE, as ecc=3e-3, METHOD@BUDGET=RATE, or RATE for all"
+            )
         if name:
-            own[name] = rate
+            own[name, budget] = rate
         else:
             usual = rate
     return usual, own
+
+
+def _number(text: str) -> Optional[float]:
+    try:
+        return float(text)
+    except ValueError:
+        return None
 
 
 def _check_once(what: str, values: Sequence[object]) -> None:

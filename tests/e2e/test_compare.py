@@ -99,7 +99,7 @@ def times(folder: Path) -> Dict[str, int]:
 @pytest.mark.usefixtures("inside")
 def test_methods_budgets_and_seeds_are_compared_and_never_run_twice(home: Path) -> None:
     asked = [*DIGITS, "--budget", "60%", "--budget", "30%", "--out", "all"]
-    asked += ["--lr", "uniform=3e-3", "--set", "ecc.ramp=0.6"]
+    asked += ["--lr", "uniform=3e-3", "--lr", "uniform@30%=2e-3", "--set", "ecc.ramp=0.6"]
     result = run_json(*asked, "--seeds", "0,1")
     assert result["status"] == {"finished": 8, "failed": 0, "missing": 0}
     cells = result["cells"]
@@ -107,7 +107,12 @@ def test_methods_budgets_and_seeds_are_compared_and_never_run_twice(home: Path) 
     assert {cell["steps"] + cell["finetune_steps"] for cell in cells} == {18}
     assert result["equal"]["steps"] == 18
     assert result["equal"]["held_out_images"] == 143
-    assert {(cell["method"], cell["lr"]) for cell in cells} == {("ecc", 1e-3), ("uniform", 3e-3)}
+    assert {(cell["method"], cell["budget"], cell["lr"]) for cell in cells} == {
+        ("ecc", "60%", 1e-3),
+        ("ecc", "30%", 1e-3),
+        ("uniform", "60%", 3e-3),
+        ("uniform", "30%", 2e-3),
+    }
     for cell in cells:
         assert cell["cost"] <= cell["bound"]
         assert cell["meter"] == "exact count"

@@ -29,9 +29,10 @@ FINE = CompareRequest(TEMPLATE, ("ecc", "uniform"), BUDGETS, (0, 1))
         ({"budgets": (BUDGETS[0], BUDGETS[0])}, "budget 50% is given twice"),
         ({"budgets": (BUDGETS[0], parse_budget("1MMAC"))}, "bound energy and macs"),
         ({"seeds": (0, 1, 0)}, "seed 0 is given twice"),
-        ({"rates": {"eap": 1e-3}}, "eap is set but not compared"),
+        ({"rates": {("eap", ""): 1e-3}}, "eap is set but not compared"),
+        ({"rates": {("ecc", "30%"): 1e-3}}, "set at 30%, which is not compared"),
         ({"settings": {"eap": ("a=1",)}}, "eap is set but not compared"),
-        ({"rates": {"ecc": 1e-3}, "search": RateSearch((1e-3, 1e-2))}, "leave one out"),
+        ({"rates": {("ecc", ""): 1e-3}, "search": RateSearch((1e-3, 1e-2))}, "leave one out"),
         (
             {
                 "template": replace(TEMPLATE, training=TrainConfig(lr=1e-3)),
@@ -54,14 +55,18 @@ def test_each_seed_may_have_its_weights() -> None:
 
 
 def test_rates_and_settings_are_read() -> None:
-    assert rates_by_method(["ecc=3e-3", " 1e-2", "eap=1"]) == (1e-2, {"ecc": 3e-3, "eap": 1.0})
+    usual, own = rates_by_method(["ecc=3e-3", " 1e-2", "ecc@20%=1"])
+    assert (usual, own) == (1e-2, {("ecc", ""): 3e-3, ("ecc", "20%"): 1.0})
+    asked = replace(FINE, rates=own)
+    assert [asked.rate_of("ecc", budget, 1e-2) for budget in BUDGETS] == [3e-3, 1.0]
+    assert asked.rate_of("uniform", BUDGETS[0], 1e-2) == 1e-2
     assert settings_by_method(["ecc.ramp=0.6", "a.b=c.d", "ecc.warmup=3"]) == {
         "ecc": ("ramp=0.6", "warmup=3"),
         "a": ("b=c.d",),
     }
 
 
-@pytest.mark.parametrize("text", ["ecc=fast", "", "ecc="])
+@pytest.mark.parametrize("text", ["ecc=fast", "", "ecc=", "@50%=1e-3", "ecc@=1e-3"])
 def test_what_is_no_rate_is_refused(text: str) -> None:
     with pytest.raises(ConfigError, match="write METHOD=RATE"):
         rates_by_method([text])
