@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 import sys
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Callable, Dict, Optional, Sequence, Tuple, get_args
 
@@ -29,7 +30,7 @@ from torch import nn
 
 from edgeecc.artifacts import write_tensors
 from edgeecc.compare import compare
-from edgeecc.comparison.rates import Rates, RateSearch, chosen_rates, spread_over
+from edgeecc.comparison.rates import Rates, RateSearch, chosen_rates, nearest, spread_over
 from edgeecc.comparison.request import CompareRequest, settings_by_method
 from edgeecc.config import ComputeConfig, Precision, PruneConfig, TrainConfig
 from edgeecc.cost.exact import mac_cost
@@ -46,7 +47,7 @@ from edgeecc.solvers.table import METHODS
 from edgeecc.sources import open_network, trace_source
 from edgeecc.training.compute import compute_of
 from edgeecc.training.dense import initialise_, train_dense_
-from edgeecc.units import Budget, Metric, parse_budget
+from edgeecc.units import Metric, parse_budget
 
 RESULTS = Path(__file__).resolve().parent / "results"
 #: Seed of the trials, which is not compared.
@@ -67,8 +68,8 @@ class Case:
         steps, finetune_steps: of every run.
         batch: images a step.
         rates: learning rates that are tried for every method.
-        search: budgets of the trials; none takes the rates that another case found.
-        searched_in: which case that is.
+        search: budgets of the trials; those that no compared budget takes its rate from are left out.
+        searched_in: the case whose trials choose the rates, where this one has none of its own.
         passes, dense_lr: of the dense training.
         start: makes the network that dense training starts from; None starts from random weights.
         one_dense: whether all seeds share a dense network.
@@ -117,7 +118,7 @@ CASES: Dict[str, Case] = {
     "cifar-mobilenet": _CIFAR,
     "cifar-resnet20": replace(_RESNET, network="nets:resnet20", start=_public(20)),
     "cifar-resnet56": replace(
-        _RESNET, network="nets:resnet56", start=_public(56), search=(), searched_in="cifar-resnet20"
+        _RESNET, network="nets:resnet56", start=_public(56), searched_in="cifar-resnet20"
     ),
     "camvid-erfnet": Case(
         network="nets:narrow_erfnet", data="camvid:{data}/camvid", shape=(3, 360, 480),
@@ -190,21 +191,37 @@ def request_of(
     )
 
 
-def found_rates(results: Path, methods: Sequence[str], budgets: Sequence[Budget]) -> Rates:
-    """Return the rates that the kept trials of a case give budgets, by method.
+def shares(budgets: Sequence[str]) -> Dict[str, float]:
+    """Return budgets as shares of the dense energy, by their texts."""
+    return {text: parse_budget(text, Metric.ENERGY).value for text in budgets}
 
-    Raises: SystemExit for a method without trials there.
+
+def search_of(case: Case, budgets: Sequence[str]) -> RateSearch:
+    """Return the search that chooses the rates of budgets."""
+    searched = shares(case.search)
+    taken = {nearest(searched, share) for share in shares(budgets).values()}
+    return RateSearch(
+        case.rates,
+        tuple(parse_budget(text, Metric.ENERGY) for text in case.search if text in taken),
+        TRIALS,
+    )
+
+
+def found_rates(name: str, folder: Path, methods: Sequence[str], budgets: Sequence[str]) -> Rates:
+    """Return the rates that the trials of a case, kept in a folder of cases, choose for budgets, by method.
+
+    Raises: SystemExit where some of these trials are missing.
     """
-    chosen = chosen_rates(kept.trials(results))
-    for name in methods:
-        if name not in chosen:
+    search = search_of(CASES[name], budgets)
+    trials = {(each.method, each.budget, each.lr): each for each in kept.trials(folder / name)}
+    wanted = list(product(methods, (budget.text for budget in search.budgets), search.rates))
+    for method, budget, rate in wanted:
+        if (method, budget, rate) not in trials:
             raise SystemExit(
-                f"{results.name} has no trials of {name}; run --case {results.name} first"
+                f"{method} at {budget} has no trial of {rate:g}; run --case {name} first"
             )
-    searched = {
-        text: parse_budget(text, Metric.ENERGY).value for found in chosen.values() for text in found
-    }
-    return spread_over(chosen, searched, {budget.text: budget.value for budget in budgets})
+    chosen = chosen_rates([trials[place] for place in wanted])
+    return spread_over(chosen, shares(CASES[name].search), shares(budgets))
 
 
 def main() -> None:
@@ -237,16 +254,19 @@ def main() -> None:
         kept.restore(results, out, case.data.format(data=args.data))
     template = request_of(case, args.data, out, [*args.seeds, TRIALS], args.precision)
     methods = tuple(args.methods or case.methods)
-    budgets = tuple(parse_budget(text, Metric.ENERGY) for text in args.budgets or case.budgets)
-    searched = tuple(parse_budget(text, Metric.ENERGY) for text in case.search)
-    found = found_rates(args.kept / case.searched_in, methods, budgets) if case.searched_in else {}
-    search = RateSearch(case.rates, searched, TRIALS) if searched else None
+    budgets = tuple(args.budgets or case.budgets)
+    search: Optional[RateSearch] = None
+    found: Rates = {}
+    if case.searched_in is None:
+        search = search_of(case, budgets)
+    else:
+        found = found_rates(case.searched_in, args.kept, methods, budgets)
     request = CompareRequest(
         template,
         methods=methods,
-        budgets=budgets,
+        budgets=tuple(parse_budget(text, Metric.ENERGY) for text in budgets),
         seeds=tuple(args.seeds),
-        rates={(name, text): found[name][text] for name in methods for text in found.get(name, ())},
+        rates={(name, text): rate for name, own in found.items() for text, rate in own.items()},
         settings=settings_by_method(args.set),
         search=search,
         out=out / "comparison",

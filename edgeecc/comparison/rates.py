@@ -107,21 +107,28 @@ def chosen_rates(trials: Sequence[Trial]) -> Rates:
     return found
 
 
+def nearest(searched: Mapping[str, float], value: float) -> str:
+    """Return the budget that is nearest to a value by ratio, of two the first.
+
+    Args:
+        searched: budgets by their texts, SI or as shares, above 0.
+        value: likewise.
+    """
+    return min(searched, key=lambda text: abs(math.log(searched[text] / value)))
+
+
 def spread_over(chosen: Rates, searched: Mapping[str, float], asked: Mapping[str, float]) -> Rates:
     """Return the rates of the budgets that are asked for: those of the nearest searched budget that has one.
 
     Args:
         chosen: see `chosen_rates`.
-        searched, asked: budgets by their texts, SI, above 0. Nearest is by ratio; of two the first.
+        searched, asked: budgets by their texts, see `nearest`.
     """
-
-    def nearest(found: Mapping[str, float], value: float) -> float:
-        return found[min(found, key=lambda text: abs(math.log(searched[text] / value)))]
-
-    return {
-        method: {text: nearest(found, value) for text, value in asked.items()}
-        for method, found in chosen.items()
-    }
+    rates: Rates = {}
+    for method, found in chosen.items():
+        tried = {text: searched[text] for text in found}
+        rates[method] = {text: found[nearest(tried, value)] for text, value in asked.items()}
+    return rates
 
 
 def at_the_edge(rates: Sequence[float], chosen: Rates) -> List[str]:

@@ -105,7 +105,7 @@ def rates_by_method(texts: Sequence[str]) -> Tuple[Optional[float], Dict[Tuple[s
         place, _, number = text.strip().rpartition("=")
         name, at, budget = place.partition("@")
         rate = _number(number)
-        if rate is None or bool(at) != bool(name and budget):
+        if rate is None or (at and not (name and budget)):
             raise ConfigError(
                 f"{text!r} is no learning rate; write METHOD=RATE, as ecc=3e-3, METHOD@BUDGET=RATE, or RATE for all"
             )
