@@ -14,7 +14,7 @@ from edgeecc.run_folder import HISTORY_SCHEMA, RunFolder
 from edgeecc.run_request import PruneRequest, restore_, tensors_of
 from edgeecc.solvers.base import Hooks, Step
 from edgeecc.solvers.eap import EapHooks, Teacher, sweep_
-from edgeecc.solvers.moments import Sample
+from edgeecc.solvers.sample import Sample
 from edgeecc.solvers.sparse import Ranking
 from edgeecc.solvers.wsp import WspHooks
 from edgeecc.training.loop import TorchTrainer

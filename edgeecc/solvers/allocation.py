@@ -18,8 +18,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from edgeecc.solvers.moments import Sample, mean_squares
+from edgeecc.solvers.moments import mean_squares
 from edgeecc.solvers.projection import FloatArray, Projection, project
+from edgeecc.solvers.sample import Sample
 from edgeecc.solvers.sparse import SparseProblem
 from edgeecc.solvers.unfold import from_matrix, matrix
 

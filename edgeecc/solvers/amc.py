@@ -36,7 +36,7 @@ from edgeecc.solvers.base import Problem, Solution, Step, Trainer, untouched
 from edgeecc.solvers.ddpg import under
 from edgeecc.solvers.feasibility import check_feasible
 from edgeecc.solvers.finetune import FixedPattern
-from edgeecc.solvers.moments import Sample
+from edgeecc.solvers.sample import Sample
 from edgeecc.solvers.thinned import Thinned
 from edgeecc.solvers.units import Alive, copied, keep_of
 from edgeecc.solvers.widths import filled

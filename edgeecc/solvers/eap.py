@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Dict, Mapping, Sequence, Tuple
 
 import torch
@@ -30,7 +31,9 @@ from torch import nn
 from edgeecc.errors import ConfigError
 from edgeecc.solvers.allocation import targets
 from edgeecc.solvers.local_fit import Moments, fit, restore
-from edgeecc.solvers.moments import Sample, moments
+from edgeecc.solvers.moments import moments
+from edgeecc.solvers.reference import Reference
+from edgeecc.solvers.sample import Sample
 from edgeecc.solvers.sparse import SparseProblem
 from edgeecc.solvers.unfold import from_matrix, matrix
 from edgeecc.solvers.units import mask_weights_
@@ -53,6 +56,11 @@ class Teacher:
     sample: Sample
     order: Tuple[str, ...]
 
+    @cached_property
+    def reference(self) -> Reference:
+        """What the layers of the dense network give."""
+        return Reference(self.dense, [name.rpartition(".")[0] for name in self.order], self.sample)
+
 
 def sweep_(
     problem: SparseProblem, model: nn.Module, teacher: Teacher, budget: float
@@ -74,7 +82,7 @@ def sweep_(
     for name in teacher.order:
         layer = name.rpartition(".")[0]
         module = model.get_submodule(layer)
-        found = moments(model, teacher.dense, layer, teacher.sample)
+        found = moments(model, teacher.reference, [layer]).get(layer)
         weight = module.get_parameter("weight").detach()
         if found is None:
             weight.mul_(kept[name].to(weight))

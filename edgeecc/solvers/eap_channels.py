@@ -22,7 +22,8 @@ Deviations:
 from __future__ import annotations
 
 import copy
-from typing import Dict, List, Mapping, Sequence
+from itertools import islice
+from typing import Dict, Iterable, Iterator, List, Mapping, Optional, Sequence
 
 import numpy as np
 import torch
@@ -32,12 +33,21 @@ from edgeecc.graph.spec import FloatArray
 from edgeecc.peer_config import EapChannelsConfig
 from edgeecc.solvers.base import Problem, Solution, Trainer, untouched
 from edgeecc.solvers.channel_budget import allotted, noise, worths
-from edgeecc.solvers.channel_error import chosen, eliminated, kept_shares, quadratic, total
+from edgeecc.solvers.channel_error import (
+    Quadratic,
+    chosen,
+    eliminated,
+    kept_shares,
+    quadratic,
+    total,
+)
 from edgeecc.solvers.feasibility import check_feasible
 from edgeecc.solvers.living import Living
-from edgeecc.solvers.local_fit import fit
-from edgeecc.solvers.moments import Sample
+from edgeecc.solvers.local_fit import Moments, fit
+from edgeecc.solvers.moments import moments_in_turn
 from edgeecc.solvers.readers import Reader, readers
+from edgeecc.solvers.reference import Reference
+from edgeecc.solvers.sample import Sample
 from edgeecc.solvers.sparse import zero_
 from edgeecc.solvers.unfold import from_matrix
 from edgeecc.solvers.units import Alive, UnitTable, keep_of, widths_of
@@ -83,8 +93,9 @@ class Sweeper:
     def __init__(self, problem: Problem, dense: nn.Module, sample: Sample, beyond: float) -> None:
         self.problem = problem
         self.table = UnitTable(problem.spec)
-        self._dense, self._sample, self._beyond = dense, sample, beyond
         self._readers = [readers(problem.spec, group) for group in problem.spec.prunable]
+        layers = [reader.layer for several in self._readers for reader in several]
+        self._reference, self._beyond = Reference(dense, layers, sample), beyond
 
     def sweep_(self, model: nn.Module, alive: Alive, target: float) -> Alive:
         """Prune in place, so that the load is at most `target`; return the units that stay.
@@ -95,7 +106,7 @@ class Sweeper:
             target: at least 1; for 1 the limits hold.
         """
         now = widths_of(alive)
-        worth = [self._worth(model, group, alive) for group in range(len(alive))]
+        worth = self._worths(model, alive)
         widths = allotted(self.problem, now, worth, target)
         alive, masks = list(alive), self.table.masks(alive)
         for group in by_load(self.problem):
@@ -109,21 +120,27 @@ class Sweeper:
             self._fit_(model, reader, masks)
         return alive
 
-    def _worth(self, model: nn.Module, group: int, alive: Alive) -> FloatArray:
-        """Return what each channel of a group is worth, the one that is kept longest first."""
+    def _worths(self, model: nn.Module, alive: Alive) -> List[FloatArray]:
+        """Return per group what each channel is worth, the one that is kept longest first."""
+        found = self._moments(model, [one for several in self._readers for one in several])
+        return [
+            self._worth(model, group, alive, list(islice(found, len(several))))
+            for group, several in enumerate(self._readers)
+        ]
+
+    def _worth(
+        self, model: nn.Module, group: int, alive: Alive, found: Sequence[Optional[Moments]]
+    ) -> FloatArray:
+        """Return what each channel of a group is worth, from the moments of its readers."""
         living, masks = alive[group], self.table.masks(alive)
-        errors, found = [], []
-        for reader in self._readers[group]:
-            moments = reader.moments(model, self._dense, self._sample)
-            units = reader.units(model)
-            errors.append(quadratic(moments, reader.weight(model), units, len(living)))
-            found.append((moments, units, reader.allowed(model, masks)))
+        errors = self._errors(model, group, found)
         order = eliminated(total(errors, len(living)), living, 1)
         ranked = [*np.setdiff1d(np.flatnonzero(living), order), *order[::-1]]
         shares = [
-            error.kept(ranked) if moments is None
-            else kept_shares(moments, units=units, allowed=allowed, ranked=ranked)
-            for error, (moments, units, allowed) in zip(errors, found)
+            error.kept(ranked) if moments is None else kept_shares(
+                moments, units=reader.units(model), allowed=reader.allowed(model, masks), ranked=ranked
+            )
+            for reader, error, moments in zip(self._readers[group], errors, found)
         ]  # fmt: skip
         return worths(noise(shares, len(ranked)))
 
@@ -131,22 +148,34 @@ class Sweeper:
         self, model: nn.Module, group: int, living: np.typing.NDArray[np.bool_], width: int
     ) -> np.typing.NDArray[np.bool_]:
         """Return the channels of a group that stay."""
-        errors = []
-        for reader in self._readers[group]:
-            moments = reader.moments(model, self._dense, self._sample)
-            units = reader.units(model)
-            errors.append(quadratic(moments, reader.weight(model), units, len(living)))
+        errors = self._errors(model, group, self._moments(model, self._readers[group]))
         return chosen(total(errors, len(living)), living, width, beyond=self._beyond)
+
+    def _errors(
+        self, model: nn.Module, group: int, found: Iterable[Optional[Moments]]
+    ) -> List[Quadratic]:
+        """Return the errors of the readers of a group, from their moments."""
+        count = self.problem.spec.prunable[group].width
+        return [
+            quadratic(moments, reader.weight(model), reader.units(model), count)
+            for reader, moments in zip(self._readers[group], found)
+        ]
 
     def _fit_(self, model: nn.Module, reader: Reader, masks: Mapping[str, torch.Tensor]) -> None:
         """Fit the weights of a reader that are not masked, in place."""
-        moments = reader.moments(model, self._dense, self._sample)
+        (moments,) = self._moments(model, [reader])
         if moments is None:
             return
         weight = reader.weight(model)
         support = reader.allowed(model, masks).unsqueeze(1).expand_as(weight)
         fitted = from_matrix(model.get_submodule(reader.layer), fit(moments, weight, support))
         model.get_parameter(reader.parameter).detach().copy_(fitted)
+
+    def _moments(self, model: nn.Module, several: Sequence[Reader]) -> Iterator[Optional[Moments]]:
+        """Yield the moments of readers in turn, None where there are none; see `moments_in_turn`."""
+        layers = [reader.layer for reader in several]
+        for reader, moments in zip(several, moments_in_turn(model, self._reference, layers)):
+            yield moments if reader.is_known(model) else None
 
     def _forward(self) -> List[Reader]:
         """Return every reader once, in forward order."""

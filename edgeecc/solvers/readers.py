@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Dict, List, Mapping, Optional, Tuple
+from typing import Dict, List, Mapping, Tuple
 
 import numpy as np
 import torch
 from torch import nn
 
 from edgeecc.graph.spec import ChannelGroup, NetworkSpec, Slice
-from edgeecc.solvers.local_fit import Moments
-from edgeecc.solvers.moments import Sample, moments
 from edgeecc.solvers.unfold import is_known, matrix
 
 
@@ -64,10 +62,6 @@ class Reader:
     def weight(self, model: nn.Module) -> torch.Tensor:
         """Return the weight as matrices, (g, o, d), float64."""
         return self.matrix(model, model.get_parameter(self.parameter).detach()).double()
-
-    def moments(self, model: nn.Module, dense: nn.Module, sample: Sample) -> Optional[Moments]:
-        """Return the moments of its layer, None where there are none; see `moments`."""
-        return moments(model, dense, self.layer, sample) if self.is_known(model) else None
 
 
 def readers(spec: NetworkSpec, group: ChannelGroup) -> Tuple[Reader, ...]:

@@ -17,8 +17,9 @@ import torch
 from torch import nn
 
 from edgeecc.graph.spec import FloatArray, IntArray, NetworkSpec
-from edgeecc.solvers.moments import Sample, grams
+from edgeecc.solvers.moments import grams
 from edgeecc.solvers.refit import Nested, refitted
+from edgeecc.solvers.sample import Sample
 from edgeecc.solvers.unfold import from_matrix, matrix
 from edgeecc.solvers.units import Alive, UnitTable, widths_of
 

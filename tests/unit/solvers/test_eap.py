@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from pathlib import Path
+from typing import Sequence
 
 import numpy as np
 import pytest
@@ -17,8 +18,10 @@ from edgeecc.errors import ConfigError
 from edgeecc.solvers import allocation, eap, moments
 from edgeecc.solvers.allocation import targets
 from edgeecc.solvers.eap import EapHooks, Teacher, pruned, sweep_
-from edgeecc.solvers.moments import Sample, mean_squares
+from edgeecc.solvers.moments import mean_squares
 from edgeecc.solvers.projection import LayerCost
+from edgeecc.solvers.reference import Reference
+from edgeecc.solvers.sample import Sample
 from edgeecc.solvers.sparse import FixedWeights, SparseLayer, SparseProblem
 from edgeecc.solvers.unfold import columns, matrix, outputs
 from edgeecc.training.loop import Checkpointing, TorchTrainer
@@ -155,10 +158,11 @@ def test_layers_go_in_order_and_see_what_went_before(
     model, problem = copy.deepcopy(dense), problem_of(dense, 0.4)
     order, untouched, honest = ORDER[::-1], [], moments.moments
 
-    def spy(model: nn.Module, reference: nn.Module, name: str, sample: Sample) -> object:
+    def spy(model: nn.Module, reference: Reference, layers: Sequence[str]) -> object:
         now = zeros(model)
+        (name,) = layers
         untouched.append((f"{name}.weight", [key for key in order if not now[key].any()]))
-        return honest(model, reference, name, sample)
+        return honest(model, reference, layers)
 
     monkeypatch.setattr(eap, "moments", spy)
     sweep_(problem, model, Teacher(dense, Sample(images, 0), order), problem.bound)
@@ -172,7 +176,7 @@ def test_local_fit_lessens_the_error_of_the_output(
     sample, problem = Sample(images, 0), problem_of(dense, 0.3)
     target = targets(problem, dense, sample, problem.bound)[f"{name}.weight"]
     module = dense.get_submodule(name)
-    found = moments.moments(dense, dense, name, sample)
+    found = moments.moments(dense, Reference(dense, [name], sample), [name])[name]
     weight = matrix(module, module.weight.detach()).double()
     count = matrix(module, target).sum(2)
     rank = weight.abs().argsort(dim=2, descending=True).argsort(dim=2)
@@ -255,8 +259,8 @@ def test_hooks_are_gone_after_an_error(dense: nn.Module) -> None:
 def test_moments_are_the_sums_over_all_positions(
     dense: nn.Module, images: torch.Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(moments, "POSITIONS", 64)
-    monkeypatch.setattr(moments, "IMAGES", 30)
+    monkeypatch.setattr("edgeecc.solvers.sample.POSITIONS", 64)
+    monkeypatch.setattr("edgeecc.solvers.sample.IMAGES", 30)
     model = copy.deepcopy(dense)
     with torch.no_grad():
         model.c1.weight.mul_(0.5)
@@ -265,7 +269,7 @@ def test_moments_are_the_sums_over_all_positions(
         for key, net in (("now", model), ("then", dense)):
             x = torch.relu(net.bn(net.dw(torch.relu(net.c1(images)))))
             inside[key] = (x, net.c2(x))
-    found = moments.moments(model, dense, "c2", Sample(images, 0))
+    found = moments.moments(model, Reference(dense, ["c2"], Sample(images, 0)), ["c2"])["c2"]
     x = columns(model.c2, inside["now"][0]).double()
     y = outputs(model.c2, inside["then"][1]).double() - model.c2.bias.detach()
     torch.testing.assert_close(found.gram, x.mT @ x, rtol=1e-5, atol=1e-3)
@@ -318,7 +322,7 @@ def test_what_makes_no_sense_is_refused(dense: nn.Module, images: torch.Tensor) 
     other.c1.stride = (2, 2)
     other.c2.stride = (1, 1)
     with pytest.raises(ConfigError, match=r"c1 gives .* in the dense network; give its copy"):
-        moments.moments(dense, other, "c1", Sample(images, 0))
+        moments.moments(dense, Reference(other, ["c1"], Sample(images, 0)), ["c1"])
 
 
 def test_the_state_says_what_stays(dense: nn.Module, images: torch.Tensor) -> None:

@@ -26,8 +26,8 @@ from edgeecc.solvers.channel_error import (
 )
 from edgeecc.solvers.eap_channels import EapChannelsSolver, Sweeper, by_load
 from edgeecc.solvers.local_fit import RIDGE, Moments
-from edgeecc.solvers.moments import Sample
 from edgeecc.solvers.readers import readers
+from edgeecc.solvers.sample import Sample
 from edgeecc.solvers.units import UnitTable
 from edgeecc.training.loop import Checkpointing
 from tests.peers import (

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Dict, List, Sequence
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 
 from edgeecc.graph.surgery import mask_tensors
 from edgeecc.graph.trace import trace
 from edgeecc.solvers.local_fit import RIDGE
-from edgeecc.solvers.moments import Sample, grams, recorded
+from edgeecc.solvers.moments import grams
+from edgeecc.solvers.recording import Seer, recorded
 from edgeecc.solvers.refit import Nested, refitted
+from edgeecc.solvers.sample import Sample
 from edgeecc.solvers.thinned import Thinned
 from edgeecc.solvers.unfold import columns, matrix
 from edgeecc.solvers.units import keep_of
@@ -88,13 +93,25 @@ def thinned(name: str, share: float = 0.5) -> tuple:
     return model, spec, images, network, widths
 
 
+def reads(
+    model: nn.Module, layers: Sequence[str], images: torch.Tensor
+) -> Dict[str, List[torch.Tensor]]:
+    found: Dict[str, List[torch.Tensor]] = {name: [] for name in layers}
+
+    def seer(name: str) -> Seer:
+        return lambda x, y: found[name].append(x.clone())
+
+    with recorded(model, {name: seer(name) for name in layers}) as recorder:
+        recorder.run(images, {})
+    return found
+
+
 @pytest.mark.parametrize("name", KINDS)
 def test_every_kind_of_layer_is_fitted(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edgeecc.solvers.moments.POSITIONS", 10_000)  # all, as the errors below
+    monkeypatch.setattr("edgeecc.solvers.sample.POSITIONS", 10_000)  # all, as the errors below
     model, spec, images, network, widths = thinned(name)
     before = {key: value.clone() for key, value in model.state_dict().items()}
-    with recorded(model, [layer.name for layer in spec.layers]) as calls, torch.no_grad():
-        model(images)
+    calls = reads(model, [layer.name for layer in spec.layers], images)
     network.apply_(widths)
     masks = mask_tensors(spec, keep_of(spec, network.alive(widths)))
     state = model.state_dict()
@@ -105,7 +122,7 @@ def test_every_kind_of_layer_is_fitted(name: str, monkeypatch: pytest.MonkeyPatc
         assert not (value * (1 - masks[key])).any()
         layer = key.rpartition(".")[0]
         module = model.get_submodule(layer)
-        x = torch.cat([columns(module, read).double() for read, _ in calls[layer]], 1)
+        x = torch.cat([columns(module, read).double() for read in calls[layer]], 1)
         lost = [
             matrix(module, (before[key] - now).double())
             for now in (before[key] * masks[key], value)
@@ -154,8 +171,6 @@ def test_moments_of_all_layers_in_one_pass_are_those_of_the_rows() -> None:
     model, inputs = zoo.build("residual")
     images = torch.randn(5, *inputs[0].shape[1:], generator=torch.Generator().manual_seed(0))
     found = grams(model, ["c2", "fc"], Sample(images, 0))
-    with recorded(model, ["fc"]) as calls, torch.no_grad():
-        model(images)
-    x = columns(model.fc, calls["fc"][0][0]).double()
+    x = columns(model.fc, reads(model, ["fc"], images)["fc"][0]).double()
     torch.testing.assert_close(found["fc"], x.mT @ x)
     assert found["c2"].shape[1:] == (model.c2.weight[0].numel(),) * 2
