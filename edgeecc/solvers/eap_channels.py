@@ -122,17 +122,22 @@ class Sweeper:
 
     def _worths(self, model: nn.Module, alive: Alive) -> List[FloatArray]:
         """Return per group what each channel is worth, the one that is kept longest first."""
+        masks = self.table.masks(alive)
         found = self._moments(model, [one for several in self._readers for one in several])
         return [
-            self._worth(model, group, alive, list(islice(found, len(several))))
+            self._worth(model, group, alive[group], masks, list(islice(found, len(several))))
             for group, several in enumerate(self._readers)
         ]
 
     def _worth(
-        self, model: nn.Module, group: int, alive: Alive, found: Sequence[Optional[Moments]]
+        self,
+        model: nn.Module,
+        group: int,
+        living: np.typing.NDArray[np.bool_],
+        masks: Mapping[str, torch.Tensor],
+        found: Sequence[Optional[Moments]],
     ) -> FloatArray:
         """Return what each channel of a group is worth, from the moments of its readers."""
-        living, masks = alive[group], self.table.masks(alive)
         errors = self._errors(model, group, found)
         order = eliminated(total(errors, len(living)), living, 1)
         ranked = [*np.setdiff1d(np.flatnonzero(living), order), *order[::-1]]
