@@ -77,14 +77,15 @@ class _Runner:
     def run(self, cells: Sequence[Cell]) -> None:
         """Run what has not finished.
 
-        Raises: ArtifactError when one of the cells was made with other settings, before any runs.
+        Raises: before any runs, ArtifactError when one of the cells was made with other settings; what `Cell.placed`
+            raises where this machine lacks what is to train.
         """
         for cell in cells:
             check_same(cell)
         for cell in cells:
             if cell.is_finished():
                 self._count(cell)
-        waiting = [cell for cell in cells if not cell.is_finished()]
+        waiting = [cell.placed() for cell in cells if not cell.is_finished()]
         run_cells(waiting, self._request.jobs, self._move, self._hear)
 
     def _move(self, cell: Cell, ended: bool) -> None:

@@ -11,7 +11,14 @@ from edgeecc.cli.boundary import EXIT_ERROR
 from edgeecc.cli.budgets import parse_budget_options
 from edgeecc.cli.completing import device_names, methods_list
 from edgeecc.cli.config_file import config_option
-from edgeecc.cli.options import json_option, margin_options, network_options, workspace_option
+from edgeecc.cli.options import (
+    compute_of_options,
+    compute_options,
+    json_option,
+    margin_options,
+    network_options,
+    workspace_option,
+)
 from edgeecc.cli.output import emit_json, print_table
 from edgeecc.cli.progress import ProgressDisplay
 from edgeecc.cli.prune import training_options
@@ -133,6 +140,7 @@ def comparison_options(command: Any) -> Any:
 )
 @margin_options
 @training_options
+@compute_options
 @click.option(
     "--out", type=click.Path(path_type=Path), help="Folder of all runs and results.  [default: runs/compare-NETWORK]"
 )  # fmt: skip
@@ -188,6 +196,7 @@ def _request(model: Path, budgets: Tuple[Any, ...], of: str, options: Dict[str, 
         normalisation=options["normalise"] and parse_normalisation(options["normalise"]),
         pruning=_pruning(options),
         training=_training(options, usual),
+        compute=compute_of_options(options),
         **{
             name: options[name]
             for name in (

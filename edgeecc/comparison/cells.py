@@ -7,14 +7,16 @@ its peak memory, and why it failed. A cell is finished when its run has a result
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Dict, List, Mapping, Optional, cast
 
 from edgeecc.artifacts import read_json, write_json
 from edgeecc.comparison.figures import Row, Status
+from edgeecc.config import Accelerator
 from edgeecc.errors import ArtifactError
 from edgeecc.run_folder import RESULT_SCHEMA, RUN_SCHEMA, RunFolder, differing
 from edgeecc.run_request import PruneRequest
+from edgeecc.training.compute import compute_of
 
 CELL_SCHEMA = "edgeecc/cell/1"
 CELL_FILE = "cell.json"
@@ -62,6 +64,17 @@ class Cell:
         """Return whether the run came to its end."""
         return self.folder.has("result.json")
 
+    def placed(self) -> Cell:
+        """Return the cell with the accelerator that trains it on this machine in place of "auto".
+
+        Raises: RuntimeUnavailableError without the GPU that is asked for; ConfigError for a precision that the
+            accelerator does not have.
+        """
+        compute = self.request.compute
+        found = cast("Accelerator", compute_of(compute).device.type)
+        request = replace(self.request, compute=replace(compute, accelerator=found))
+        return replace(self, request=request)
+
 
 @dataclass(frozen=True)
 class Spent:
@@ -72,6 +85,7 @@ class Spent:
         parts: how many processes worked on it.
         peak_memory_bytes, cuda_peak_bytes: the most of any of them.
         threads: of the last.
+        accelerator: of the last, "cpu" or "cuda"; None where an earlier version ran it, which did not tell.
         error: why the last one failed.
     """
 
@@ -80,6 +94,7 @@ class Spent:
     peak_memory_bytes: int = 0
     cuda_peak_bytes: int = 0
     threads: int = 0
+    accelerator: Optional[str] = None
     error: Optional[str] = None
 
 
@@ -180,4 +195,5 @@ def _row(
         peak_memory_bytes=spent.peak_memory_bytes,
         cuda_peak_bytes=spent.cuda_peak_bytes,
         threads=spent.threads,
+        accelerator=spent.accelerator,
     )

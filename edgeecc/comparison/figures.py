@@ -36,6 +36,7 @@ class Row:
         peak_memory_bytes: most resident memory of its process, the interpreter and its libraries included.
         cuda_peak_bytes: most memory allocated on GPUs, 0 where none was used.
         threads: of its process.
+        accelerator: that trained, "cpu" or "cuda"; None where that is not known.
     """
 
     method: str
@@ -62,6 +63,7 @@ class Row:
     peak_memory_bytes: Optional[int] = None
     cuda_peak_bytes: Optional[int] = None
     threads: Optional[int] = None
+    accelerator: Optional[str] = None
 
 
 @dataclass(frozen=True)

@@ -169,6 +169,10 @@ def _notes(findings: Findings) -> List[str]:
         notes.append(
             f"- {again} cells were interrupted: their seconds hold what was done twice after the last checkpoint\n"
         )
+    accelerators = sorted({row.accelerator for row in findings.rows if row.accelerator is not None})
+    if len(accelerators) > 1:
+        told = " and ".join(accelerators)
+        notes.append(f"- cells trained on {told}: their seconds and peak memory do not compare\n")
     threads = sorted({row.threads for row in findings.rows if row.threads is not None})
     if len(threads) > 1:
         told = " and ".join(map(str, threads))

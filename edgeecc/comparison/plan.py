@@ -166,7 +166,7 @@ class Planner:
         return Cell(request, self._asked(request))
 
     def _asked(self, request: PruneRequest) -> Dict[str, object]:
-        """Return everything that the result depends on."""
+        """Return everything that the result depends on; accelerator and layout compute the same up to rounding."""
         ground = self._ground
         pruning = asdict(request.pruning)
         for name in ("method", "checkpoint_s"):

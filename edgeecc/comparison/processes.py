@@ -86,6 +86,7 @@ class Clock:
             peak_memory_bytes=max(before.peak_memory_bytes, peak_memory()),
             cuda_peak_bytes=max(before.cuda_peak_bytes, cuda_peak_memory()),
             threads=self._threads,
+            accelerator=self._cell.request.compute.accelerator,
             error=error,
         )
         write_spent(self._cell.folder, self._cell.asked, spent)

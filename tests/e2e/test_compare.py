@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib.util
 import json
 import signal
 import sys
@@ -56,6 +57,8 @@ def wrong():
 """
 NETWORK = ["--network", "compared_nets:small", "--input", "1x8x8"]
 QUICK = ["--steps", "12", "--finetune-steps", "6", "--batch-size", "64", "--of", "macs"]
+HAS_MATPLOTLIB = importlib.util.find_spec("matplotlib") is not None
+KEPT = Path(__file__).resolve().parents[2] / "benchmarks" / "results"
 COMMON = ["compare", "dense-{seed}.pth", *NETWORK, *QUICK]
 DIGITS = [*COMMON, "--data", "digits"]
 
@@ -165,6 +168,42 @@ def test_methods_budgets_and_seeds_are_compared_and_never_run_twice(home: Path) 
     assert "±" in shown
     assert "what it took" in shown
     assert ("behind the best, points" in shown) is bool(result["leads"])
+
+
+@pytest.mark.usefixtures("inside")
+def test_every_cell_trains_as_asked(home: Path) -> None:
+    asked = [*DIGITS, "--budget", "60%", "--seeds", "0,1", "--methods", "uniform"]
+    asked += ["--accelerator", "cpu", "--out", "halves"]
+    result = run_json(*asked, "--precision", "bf16", "--no-channels-last")
+    assert result["status"]["finished"] == 2
+    for seed in (0, 1):
+        folder = home / f"halves/cells/uniform-60pct-{seed}"
+        assert load_json(folder / "result.json")["compute"] == {
+            "accelerator": "cpu", "precision": "bf16", "channels_last": False, "processes": 1,
+        }  # fmt: skip
+        assert load_json(folder / "cell.json")["spent"]["accelerator"] == "cpu"  # type: ignore[index]
+    assert {cell["accelerator"] for cell in result["cells"]} == {"cpu"}
+    assert "was made with precision bf16 (now fp32)" in complaint(*asked)
+    again = run_json(*asked, "--precision", "bf16", "--channels-last")
+    assert again["cells"] == result["cells"]
+    refused = complaint(*asked, "--out", "refused", "--precision", "fp16")
+    assert "fp16 needs a GPU" in refused
+    assert not list(home.glob("refused/cells/*"))
+
+
+@pytest.mark.usefixtures("inside")
+def test_what_cells_are_compared_by_is_what_kept_ones_tell(home: Path) -> None:
+    """One more name, and every finished cell would be refused."""
+    run(*DIGITS, "--budget", "60%", "--seeds", "0", "--methods", "uniform", "--out", "names")
+    asked = load_json(home / "names/cells/uniform-60pct-0/cell.json")["asked"]
+    kept = [
+        json.loads(path.read_text().splitlines()[0])["asked"] for path in KEPT.glob("*/cells.jsonl")
+    ]
+    assert kept
+    for one in kept:
+        assert set(one) == set(asked)
+        for name in ("pruning", "training", "price"):
+            assert set(one[name]) == set(asked[name]), name
 
 
 @pytest.mark.usefixtures("inside")

@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import time
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import List, Tuple
@@ -15,10 +16,11 @@ from typing import List, Tuple
 import pytest
 import torch
 
-from edgeecc.artifacts import write_bytes, write_json
+from edgeecc.artifacts import load_json, write_bytes, write_json
 from edgeecc.comparison import processes
 from edgeecc.comparison.cells import (
     CELL_FILE,
+    CELL_SCHEMA,
     Cell,
     Spent,
     check_same,
@@ -36,7 +38,8 @@ from edgeecc.comparison.processes import (
     threads_each,
 )
 from edgeecc.comparison.voice import Voice
-from edgeecc.errors import ArtifactError, ConfigError
+from edgeecc.config import ComputeConfig
+from edgeecc.errors import ArtifactError, ConfigError, RuntimeUnavailableError
 from edgeecc.progress import Load, Progress, Score
 from edgeecc.run_folder import RESULT_SCHEMA, RUN_SCHEMA
 from edgeecc.run_request import PruneRequest
@@ -83,6 +86,38 @@ def test_the_time_of_all_parts_counts(tmp_path: Path, monkeypatch: pytest.Monkey
     spent = read_spent(one.folder)
     assert (spent.seconds, spent.parts, spent.threads, spent.error) == (9.0, 2, 1, "failed")
     assert spent.peak_memory_bytes >= 2**20
+
+
+def test_what_trained_is_told_where_it_is_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    one = cell(tmp_path)
+    assert one.request.compute.accelerator == "auto"
+    assert one.placed().request.compute.accelerator == "cpu"
+    assert one.placed().asked == one.asked
+    Clock(Job(one.placed(), 1, 0))
+    document = load_json(tmp_path / CELL_FILE)
+    assert document["spent"]["accelerator"] == read_spent(one.folder).accelerator == "cpu"
+    del document["spent"]["accelerator"]  # as an earlier version wrote it
+    write_json(
+        tmp_path / CELL_FILE, CELL_SCHEMA, {name: document[name] for name in ("asked", "spent")}
+    )
+    assert read_spent(one.folder).accelerator is None
+    check_same(one)
+
+
+def test_what_this_machine_lacks_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    for compute, error, said in (
+        (ComputeConfig(accelerator="cuda"), RuntimeUnavailableError, "finds 0 GPUs"),
+        (ComputeConfig(precision="fp16"), ConfigError, "fp16 needs a GPU"),
+    ):
+        one = cell(tmp_path)
+        with pytest.raises(error, match=said):
+            replace(one, request=replace(one.request, compute=compute)).placed()
 
 
 def test_damaged_cells_are_told(tmp_path: Path) -> None:

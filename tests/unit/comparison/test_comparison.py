@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from dataclasses import replace
 from typing import List, Optional
 
 import numpy as np
@@ -91,9 +92,11 @@ def test_the_table_has_dense_on_top_and_the_best_bold() -> None:
 
 def test_csv_has_a_line_for_every_cell() -> None:
     rows = [row("a", "50%", 0, 0.8, widths={"c1": (3, 8), "c2": (1, 4)}), row("b", "50%", 0, None)]
+    rows[0] = replace(rows[0], threads=2, accelerator="cuda")
     first, second = csv.DictReader(io.StringIO(csv_text(rows)))
     assert first["widths"] == "c1:3/8 c2:1/4"
     assert float(first["accuracy"]) == 0.8
+    assert (first["threads"], first["accelerator"]) == ("2", "cuda")
     assert (second["status"], second["accuracy"]) == ("failed", "")
     assert second["error"] == "too little memory"
 

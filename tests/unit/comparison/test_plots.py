@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Optional
 
 import pytest
 
@@ -66,6 +69,24 @@ def test_the_same_findings_give_the_same_files(tmp_path: Path) -> None:
     assert "cells ran with 1 and 2 threads" in text
     assert "halp 50% seed 0 failed: the loss is nan" in text
     assert "9 training images were held out" in text
+
+
+def test_what_trained_is_told_where_it_differs(tmp_path: Path) -> None:
+    found = findings(tmp_path)
+
+    def told(*accelerators: Optional[str]) -> str:
+        names = itertools.cycle(accelerators)
+        rows = [replace(row, accelerator=next(names)) for row in found.rows]
+        written = write_findings(replace(found, rows=rows))
+        assert [cell["accelerator"] for cell in written["cells"]] == [
+            row.accelerator for row in rows
+        ]
+        return (tmp_path / "table.md").read_text()
+
+    note = "cells trained on cpu and cuda: their seconds and peak memory do not compare"
+    assert note in told("cuda", "cpu", None)
+    for same in (["cpu"], ["cuda", None], [None]):
+        assert "trained on" not in told(*same)
 
 
 def test_a_chart_may_be_png_too(tmp_path: Path) -> None:
