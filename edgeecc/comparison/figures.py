@@ -83,7 +83,7 @@ class Summary:
         method, budget: which.
         asked: seeds asked for; every spread tells how many of them are in it.
         accuracy, pruned_accuracy, dense_accuracy, cost, seconds: None where no cell has finished.
-        peak_memory_bytes: the largest.
+        peak_memory_bytes, cuda_peak_bytes: the largest.
         best: whether its mean accuracy is the highest of its budget, see `best_method`.
     """
 
@@ -96,6 +96,7 @@ class Summary:
     cost: Optional[Spread] = None
     seconds: Optional[Spread] = None
     peak_memory_bytes: Optional[int] = None
+    cuda_peak_bytes: Optional[int] = None
     best: bool = False
 
 
@@ -171,6 +172,7 @@ def _accuracies(rows: Sequence[Row]) -> List[Optional[float]]:
 def _summary(key: Key, rows: Sequence[Row], best: bool) -> Summary:
     method, budget = key
     memory = [row.peak_memory_bytes for row in rows if row.peak_memory_bytes is not None]
+    on_gpus = [row.cuda_peak_bytes for row in rows if row.cuda_peak_bytes is not None]
 
     def of(figure: Callable[[Row], Optional[float]]) -> Optional[Spread]:
         values = (figure(row) for row in rows if row.status == "finished")
@@ -186,5 +188,6 @@ def _summary(key: Key, rows: Sequence[Row], best: bool) -> Summary:
         cost=of(lambda row: row.cost),
         seconds=of(lambda row: row.seconds),
         peak_memory_bytes=max(memory, default=None),
+        cuda_peak_bytes=max(on_gpus, default=None),
         best=best,
     )

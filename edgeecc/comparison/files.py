@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, cast
 
 from edgeecc.artifacts import write_bytes, write_json
-from edgeecc.comparison.figures import Row, Summary, summaries
+from edgeecc.comparison.figures import Row, Spread, Summary, summaries
 from edgeecc.comparison.leads import leads
 from edgeecc.comparison.plots import Chart, Point, draw
 from edgeecc.comparison.text import accuracy_table, cost_table, csv_text, lead_table, markdown
@@ -114,7 +115,12 @@ def chart(findings: Findings, means: Sequence[Summary]) -> Optional[Chart]:
     for one in means:
         if one.accuracy is None or one.cost is None:
             continue
-        point = Point(one.cost.mean / factor, one.accuracy.mean, one.accuracy.deviation)
+        point = Point(
+            one.cost.mean / factor,
+            one.accuracy.mean,
+            one.accuracy.deviation,
+            _level_bar(one.cost, factor),
+        )
         lines[one.method] = tuple(
             sorted((*lines.get(one.method, ()), point), key=lambda point: point.x)
         )
@@ -131,6 +137,13 @@ def chart(findings: Findings, means: Sequence[Summary]) -> Optional[Chart]:
         lines=lines,
         dense=dense,
     )
+
+
+def _level_bar(cost: Spread, factor: float) -> Optional[float]:
+    """Return half the length of the bar for the spread of a cost, None where all seeds cost the same."""
+    if cost.deviation is None or math.isclose(cost.mean + cost.deviation, cost.mean):
+        return None  # the mean of equal costs may be off by a rounding
+    return cost.deviation / factor
 
 
 def _behind(lines: Lines) -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Mapping, Optional, Tuple
+from typing import List, Mapping, Optional, Sequence, Tuple
 
 from edgeecc.artifacts import atomic_path
 from edgeecc.errors import RuntimeUnavailableError
@@ -20,12 +21,14 @@ class Point:
     Args:
         x: cost, in the unit of the axis.
         y: mean.
-        deviation: half the length of its bar; None has none.
+        deviation: half the length of its upright bar; None has none.
+        x_deviation: half the length of its level bar, in the unit of the axis; None has none.
     """
 
     x: float
     y: float
     deviation: Optional[float] = None
+    x_deviation: Optional[float] = None
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,7 @@ def draw(chart: Chart, path: Path) -> None:
             axes.errorbar(
                 [point.x for point in points],
                 [point.y for point in points],
+                xerr=_level_bars(points),
                 yerr=[point.deviation or 0.0 for point in points],
                 label=name,
                 marker=_MARKERS[place % len(_MARKERS)],
@@ -84,3 +88,11 @@ def draw(chart: Chart, path: Path) -> None:
             figure.savefig(
                 temporary, format=kind, metadata={"Date": None} if kind == "svg" else None
             )
+
+
+def _level_bars(points: Sequence[Point]) -> Optional[List[float]]:
+    """Return half the lengths of the level bars, None where no point has one; one that has none is not a number."""
+    if all(point.x_deviation is None for point in points):
+        return None
+    # A bar of no length would still have its two ends drawn.
+    return [math.nan if point.x_deviation is None else point.x_deviation for point in points]

@@ -66,13 +66,16 @@ def lead_table(summaries: Sequence[Summary], leads: Sequence[Lead]) -> List[Tupl
 
 
 def cost_table(summaries: Sequence[Summary], metric: Metric) -> List[Tuple[str, ...]]:
-    """Return what each method and budget came to and took; the first line is the head."""
+    """Return what each method and budget came to and took; the first line is the head.
+
+    Memory of GPUs has a column where any was used.
+    """
     head = (
         "method", "budget", metric.value, "before fine-tuning", "after fine-tuning", "seconds", "peak memory",
     )  # fmt: skip
-    lines: List[Tuple[str, ...]] = [head]
+    on_gpus = any(one.cuda_peak_bytes for one in summaries)
+    lines: List[Tuple[str, ...]] = [(*head, *(["peak GPU memory"] if on_gpus else []))]
     for one in summaries:
-        memory = one.peak_memory_bytes
         lines.append(
             (
                 one.method,
@@ -81,7 +84,8 @@ def cost_table(summaries: Sequence[Summary], metric: Metric) -> List[Tuple[str, 
                 spread_text(one.pruned_accuracy),
                 spread_text(one.accuracy),
                 spread_text(one.seconds, digits=1),
-                "" if memory is None else format_quantity(memory, Metric.SIZE, 3),
+                _memory(one.peak_memory_bytes),
+                *([_memory(one.cuda_peak_bytes)] if on_gpus else []),
             )
         )
     return lines
@@ -100,6 +104,10 @@ def spread_text(spread: Optional[Spread], digits: int = 4) -> str:
         return "-"
     deviation = "" if spread.deviation is None else f" ± {spread.deviation:.{digits}f}"
     return f"{spread.mean:.{digits}f}{deviation}"
+
+
+def _memory(size: Optional[int]) -> str:
+    return "" if size is None else format_quantity(size, Metric.SIZE, 3)
 
 
 def _lead(lead: Lead) -> str:

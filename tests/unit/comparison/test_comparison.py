@@ -90,6 +90,16 @@ def test_the_table_has_dense_on_top_and_the_best_bold() -> None:
     assert costs[-1][2:] == ("", "-", "-", "-", "")
 
 
+def test_memory_of_gpus_has_a_column_where_any_was_used() -> None:
+    cells = [row("a", "50%", seed, 0.8, cuda_peak_bytes=seed * 2_000_000) for seed in range(3)]
+    cells += [row("b", "50%", 0, 0.8, cuda_peak_bytes=0), row("c", "50%", 0, None)]
+    head, a, b, c = cost_table(summaries(cells), Metric.ENERGY)
+    assert head[-2:] == ("peak memory", "peak GPU memory")
+    assert (a[-1], b[-1], c[-1]) == ("4 MB", "0 B", "")
+    assert {len(line) for line in (head, a, b, c)} == {8}
+    assert cost_table(summaries(cells[3:]), Metric.ENERGY)[0] == head[:-1]
+
+
 def test_csv_has_a_line_for_every_cell() -> None:
     rows = [row("a", "50%", 0, 0.8, widths={"c1": (3, 8), "c2": (1, 4)}), row("b", "50%", 0, None)]
     rows[0] = replace(rows[0], threads=2, accelerator="cuda")

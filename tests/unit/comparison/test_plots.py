@@ -49,6 +49,38 @@ def test_the_axes_name_unit_and_meter(tmp_path: Path) -> None:
     assert drawn.dense.x == pytest.approx(2.4)
 
 
+def test_the_spread_of_cost_has_bars_where_there_is_one(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    found = findings(tmp_path)
+    third = 0.1 + 0.2  # the mean of three of it is another number
+    apart = {("ecc", "50%", 1): 1.4e-3}
+    rows = [
+        replace(row, cost=apart.get((row.method, row.budget, row.seed), row.cost))
+        for row in found.rows
+    ]
+    rows += [replace(rows[0], method="amc", seed=seed, cost=third) for seed in range(3)]
+    drawn = {}
+    for name, own in (("level", rows), ("none", [*found.rows, *rows[-3:]])):
+        wanted = chart(found, summaries(own))
+        assert wanted is not None
+        path = tmp_path / f"{name}.svg"
+        draw(wanted, path)
+        axes, _ = path.read_text().split('<g id="legend_1">')
+        drawn[name] = wanted, axes
+    lines, level = drawn["level"][0].lines, drawn["level"][1]
+    assert [point.x_deviation for point in lines["ecc"]] == [
+        None, pytest.approx(0.2 / 2**0.5),
+    ]  # fmt: skip
+    assert all(point.x_deviation is None for name in ("uniform", "amc") for point in lines[name])
+    none = drawn["none"][1]
+    assert all(
+        point.x_deviation is None for own in drawn["none"][0].lines.values() for point in own
+    )
+    assert level.count('<g id="LineCollection_') == none.count('<g id="LineCollection_') + 1
+    assert level.count("<use") == none.count("<use") + 2  # the ends of one bar
+    assert "nan" not in level
+
+
 def test_nothing_finished_gives_no_chart(tmp_path: Path) -> None:
     rows = [Row("halp", "50%", 0, "missing")]
     found = Findings(tmp_path, findings(tmp_path).head, rows, Metric.ENERGY, 1.0)
