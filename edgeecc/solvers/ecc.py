@@ -12,7 +12,8 @@ few steps a round follows:
 3. Removed units stay removed: weights and optimiser moments are masked after every step.
 
 The last round lands on the bounds themselves: `ladder` goes to integer widths (whole tiles of the device, where it
-has some) that hold every limit, and swaps units between groups until no swap keeps more importance.
+has some) that hold every limit, and swaps units between groups until no swap keeps more importance. A solve has
+converged where the residuals of that round are small (`residuals`).
 
 As published, `metric="adam"`: see `ecc_published`.
 """
@@ -21,7 +22,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import ContextManager, Dict, List, Mapping, Optional
+from typing import ContextManager, Dict, List, Mapping, Optional, Tuple
 
 import numpy as np
 import torch
@@ -38,6 +39,7 @@ from edgeecc.solvers.ladder import Ladder, integer_widths, widths_around, widths
 from edgeecc.solvers.levels import levels
 from edgeecc.solvers.living import Living
 from edgeecc.solvers.prox import kept_mask
+from edgeecc.solvers.residuals import Residuals, dual_residual, price_gap, primal_residual
 from edgeecc.solvers.uniform import norm_shares
 from edgeecc.solvers.units import Alive, UnitTable, keep_of
 from edgeecc.solvers.widths import floors
@@ -95,7 +97,7 @@ class ScaleFreeHooks:
         self._y = np.zeros_like(dense)
         self._z = np.zeros(len(problem.limits))
         self._levels = np.zeros_like(dense)  # not known yet
-        self._moved = 0.0
+        self._dual, self._gap = 0.0, 0.0  # residuals of the last round
         self.course = Course([group.name for group in problem.spec.prunable])
 
     def watching(self) -> ContextManager[None]:
@@ -124,9 +126,14 @@ class ScaleFreeHooks:
     def finish(self) -> str:
         """Make sure of the limits (a phase of no steps has made no round); return how it ended."""
         if self.living.fits():
-            return "converged"
+            return "converged" if self.residuals().are_small else "landed_in_large_steps"
         self._land(norm_shares(self._model, self._problem))
         return "cut_without_training"
+
+    def residuals(self) -> Residuals:
+        """Return how far the present widths are from a solution."""
+        primal = primal_residual(self._problem, self.living.widths(), self._s, self._dense_widths)
+        return Residuals(primal, self._dual, self._gap)
 
     def _round(self, share: float) -> None:
         """Move towards the limits: `share` 0 settles importance only, 1 lands on them."""
@@ -137,18 +144,13 @@ class ScaleFreeHooks:
         if share >= 1.0:
             self._land(importance)
             return
-        live = self.living.of(importance)
-        scale = 1.0 / (np.mean(np.concatenate(live)) + 1e-300)
-        ranked = [np.sort(a * scale)[::-1] for a in live]
-        before = self._s
         targets = self._targets(share)
+        ranked, scale = self._ranked(importance)
         near, self._z = solve(
-            ranked, targets.limits, start=before, duals=self._z, least=self._least
+            ranked, targets.limits, start=self._s, duals=self._z, least=self._least
         )
         rungs = self._ladders(importance, max(1, self._config.tile))
-        self._s = widths_around(targets, rungs, near)
-        self._moved = float(np.max((before - self._s) / self._dense_widths))
-        self._y = np.array([values[int(s) - 1] / 2.0 for values, s in zip(ranked, self._s)])
+        self._move(widths_around(targets, rungs, near), ranked, targets)
         self._prune(
             [
                 # A tie with y stays out beyond s.
@@ -159,6 +161,20 @@ class ScaleFreeHooks:
             ]
         )
 
+    def _ranked(self, importance: List[FloatArray]) -> Tuple[List[FloatArray], float]:
+        """Return the importance of living units over its mean, falling, and what it was multiplied by."""
+        live = self.living.of(importance)
+        scale = float(1.0 / (np.mean(np.concatenate(live)) + 1e-300))
+        return [np.sort(a * scale)[::-1] for a in live], scale
+
+    def _move(self, bounds: FloatArray, ranked: List[FloatArray], targets: Problem) -> None:
+        """Set s, and y at its trim; tell what moved, and what the widths leave at the prices of these targets."""
+        grain = max(1, self._config.tile, *(limit.cost.tile for limit in targets.limits))
+        self._dual = dual_residual(self._s, bounds, self._dense_widths, grain=grain)
+        self._gap = price_gap(ranked, targets.limits, bounds, self._z, least=self._least)
+        self._s = bounds
+        self._y = np.array([values[int(s) - 1] / 2.0 for values, s in zip(ranked, bounds)])
+
     def _levelled(self, importance: List[FloatArray]) -> List[FloatArray]:
         """Return importance on the levels of the first round, in which every unit lives."""
         if not self._levels.any():
@@ -167,7 +183,12 @@ class ScaleFreeHooks:
 
     def _land(self, importance: List[FloatArray]) -> None:
         """Go to integer widths within the limits."""
-        self._s = widths = self._landing(importance)
+        widths = self._landing(importance)
+        ranked, _ = self._ranked(importance)
+        _, self._z = solve(
+            ranked, self._problem.limits, start=self._s, duals=self._z, least=self._least
+        )
+        self._move(widths, ranked, self._problem)
         self._prune(self.living.chosen(importance, widths))
 
     def _landing(self, importance: List[FloatArray]) -> FloatArray:
@@ -203,18 +224,12 @@ class ScaleFreeHooks:
         return replace(self._problem, limits=tuple(limits))
 
     def _numbers(self) -> Mapping[str, float]:
-        """Return the cost, the duals (y as the largest), the sum of the bounds, and the residuals.
-
-        "primal" is the largest excess of a width over its bound, "dual" the largest move of a bound in the last
-        round, both as shares of dense widths.
-        """
-        excess = (self.living.widths() - self._s) / self._dense_widths
+        """Return the cost, the duals (y as the largest), the sum of the bounds, and the residuals."""
         numbers = {
             "cost": self.living.cost(),
             "y": float(self._y.max(initial=0.0)),
             "s": float(self._s.sum()),
-            "primal": float(np.max(excess, initial=0.0)),
-            "dual": self._moved,
+            **self.residuals().to_numbers(),
         }
         for limit, z in zip(self._problem.limits, self._z):
             numbers[f"z.{limit.cost.metric.value}"] = float(z)
@@ -223,7 +238,8 @@ class ScaleFreeHooks:
     def state(self) -> Dict[str, torch.Tensor]:
         """Return what must survive a kill."""
         arrays = {
-            "s": self._s, "y": self._y, "z": self._z, "levels": self._levels, "moved": np.array([self._moved]),
+            "s": self._s, "y": self._y, "z": self._z, "levels": self._levels,
+            "residuals": np.array([self._dual, self._gap]),
         }  # fmt: skip
         return {
             **{name: torch.from_numpy(value) for name, value in arrays.items()},
@@ -237,7 +253,8 @@ class ScaleFreeHooks:
         self._s, self._y, self._z, self._levels = (
             state[name].numpy().copy() for name in ("s", "y", "z", "levels")
         )
-        self._moved = float(state["moved"])
+        if "residuals" in state:  # checkpoints of earlier versions keep none
+            self._dual, self._gap = (float(value) for value in state["residuals"])
         mine = "importance."
         self._importance.load_state(
             {name[len(mine) :]: value for name, value in state.items() if name.startswith(mine)}

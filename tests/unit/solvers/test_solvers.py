@@ -20,8 +20,9 @@ from edgeecc.graph.surgery import mask_tensors
 from edgeecc.graph.trace import trace
 from edgeecc.solvers import table
 from edgeecc.solvers.base import Limit, Problem
-from edgeecc.solvers.ecc import needed, target
+from edgeecc.solvers.ecc import EccSolver, needed, target
 from edgeecc.solvers.finetune import FixedPattern
+from edgeecc.solvers.residuals import TOLERANCE
 from edgeecc.solvers.table import make_solver
 from edgeecc.solvers.uniform import uniform_widths
 from edgeecc.solvers.units import UnitTable, keep_of
@@ -379,7 +380,9 @@ def test_several_limits_hold_together_each_with_its_dual(setting: tuple) -> None
     last = solution.history[-1].values
     assert {"z.macs", "z.size", "load.macs", "load.size"} <= set(last)
     assert max(last["load.macs"], last["load.size"]) <= 1.0
-    assert last["primal"] == 0.0
+    residuals = [step.values["primal"] for step in solution.history]
+    assert residuals[0] > 0.5
+    assert residuals[-1] == 0.0
     assert max(step.values["z.size"] for step in solution.history) > 0.0
     loose = Problem(
         spec, (limits[0], Limit(limits[1].cost, 2.0 * limits[1].cost.predict(dense))), 0
@@ -389,6 +392,23 @@ def test_several_limits_hold_together_each_with_its_dual(setting: tuple) -> None
     assert all(np.array_equal(alone.keep[name], both.keep[name]) for name in alone.keep)
     with pytest.raises(ConfigError, match="one budget, not 2"):
         solve(setting, problem, metric="adam")
+
+
+def test_a_solve_has_converged_where_its_last_round_moved_little(setting: tuple) -> None:
+    problem = problem_of(setting[1], 0.5)
+    ends = {}
+    for rounds in (1, 100):
+        loop = TorchTrainer(
+            copy.deepcopy(setting[0]), setting[2], setting[2], config=TrainConfig(batch_size=16)
+        )
+        solver = EccSolver(EccConfig(rounds=rounds, warmup=5, ramp=1.0))
+        ends[rounds] = solver.solve(problem, loop, 60)
+    at_once, in_rounds = (ends[rounds].history[-1].values for rounds in (1, 100))
+    assert ends[1].status == "landed_in_large_steps"
+    assert at_once["primal"] == 0.0
+    assert at_once["dual"] > TOLERANCE
+    assert ends[100].status == "converged"
+    assert max(in_rounds["dual"], in_rounds["gap"]) <= TOLERANCE
 
 
 @pytest.mark.parametrize("least", [1, 2, 3])
