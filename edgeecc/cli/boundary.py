@@ -8,12 +8,21 @@ from typing import Any, NoReturn
 
 import click
 
-from edgeecc.errors import EdgeeccError, FailedElsewhereError, ParallelError, one_line
-from edgeecc.launch import rank
+from edgeecc.errors import (
+    ConfigError,
+    EdgeeccError,
+    FailedElsewhereError,
+    ParallelError,
+    one_line,
+)
+from edgeecc.launch import processes, rank
 
 EXIT_ERROR = 1
 EXIT_BUDGET_MISSED = 3
 EXIT_INTERRUPTED = 130
+
+#: Commands whose work the processes of a job share.
+_JOINING = ("prune",)
 
 #: Packages of the host tier: a board does without them, and says which command cannot.
 _HOST_PACKAGES = ("torch", "torch_pruning", "onnxscript", "sklearn", "PIL")
@@ -58,6 +67,24 @@ class EdgeeccGroup(click.Group):
             where = f" {error.filename}" if error.filename else ""
             message = f"{error.strerror}{where}; {_OS_HINTS[error.errno]}"
             raise click.ClickException(one_line(message)) from error
+
+
+def refuse_job(ctx: click.Context) -> None:
+    """End a command that works in one process where torchrun started several.
+
+    The first process says so. The others leave without an error: torchrun ends all when one fails, and would end the
+    first before it has spoken.
+
+    Raises: ConfigError in the first process.
+    """
+    if processes() == 1 or ctx.invoked_subcommand in _JOINING:
+        return
+    if rank():
+        ctx.exit(0)
+    raise ConfigError(
+        f"{ctx.invoked_subcommand} works in one process, and torchrun started {processes()}; give the command without "
+        f"torchrun, which is for {' and '.join(_JOINING)}"
+    )
 
 
 def _fail(error: EdgeeccError, ctx: click.Context) -> NoReturn:

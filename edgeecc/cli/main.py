@@ -7,7 +7,7 @@ import logging
 import click
 
 from edgeecc import __version__
-from edgeecc.cli.boundary import EdgeeccGroup
+from edgeecc.cli.boundary import EdgeeccGroup, refuse_job
 from edgeecc.cli.calibrate import calibrate
 from edgeecc.cli.compare import compare
 from edgeecc.cli.completion import completion
@@ -52,6 +52,7 @@ def cli(ctx: click.Context, verbose: int, quiet: bool) -> None:
         level=level, format="%(levelname)s %(name)s: %(message)s", handlers=[StderrHandler()]
     )
     ctx.obj = {"quiet": quiet}
+    refuse_job(ctx)
     if DEFAULT_FILE.is_file():
         ctx.default_map = {**file_defaults(DEFAULT_FILE, cli), **(ctx.default_map or {})}
 

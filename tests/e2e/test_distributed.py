@@ -115,6 +115,17 @@ def test_a_process_that_fails_ends_the_job_in_one_line() -> None:
     assert line.endswith("; give all processes the same files and options")
 
 
+@pytest.mark.slow
+def test_a_command_that_does_not_join_is_refused_in_one_line() -> None:
+    process = start("compare", "net.pth", "--budget", "50%", "--data", "digits", "--out", "refused")
+    out, errors = process.communicate()
+    assert process.returncode == 1
+    assert out == ""
+    (line,) = [line for line in errors.splitlines() if line.startswith("Error: ")]
+    assert line.startswith("Error: compare works in one process, and torchrun started 2; ")
+    assert not Path("refused").exists()
+
+
 def test_precision_belongs_to_the_run_and_the_number_of_processes_does_not() -> None:
     prune = ["prune", "net.pth", *QUICK, "--steps", "2", "--run", "precise", "--precision"]
     run(*prune, "bf16")
