@@ -16,6 +16,10 @@ from edgeecc.solvers.widthstep import descend, solve
 from edgeecc.units import Metric
 from tests.unit.cost.test_cost import chain
 
+#: How far a dual may stay from the smallest that holds its limit when two have settled: each then moves by little a
+#: turn, and may have some way to go.
+SETTLED = 0.01
+
 
 @dataclass(frozen=True)
 class Linear:
@@ -94,6 +98,59 @@ def test_the_dual_is_the_smallest_that_holds(drawn: tuple) -> None:
     looser = descend(halves, limits, z * (1.0 - 2e-3), widths, np.ones(len(widths)))
     # A slightly smaller dual breaks the limit, or the bisection stopped within its tolerance of one that does.
     assert limits[0].cost.predict(looser) >= limits[0].cost.predict(widths)
+
+
+def smallest(ranked: list, limits: list, z: np.ndarray, place: int) -> float:
+    """Return the smallest dual with which a limit of linear costs holds, the other duals as they are.
+
+    A unit goes where half its importance is no more than its price, so only the prices at which one goes count.
+    """
+    shares = [np.array(limit.cost.prices) / limit.bound for limit in limits]
+    others = sum(z[m] * shares[m] for m in range(len(limits)) if m != place)
+
+    def cost(price: np.ndarray) -> float:
+        stay = [max(1, int((values / 2.0 > each).sum())) for values, each in zip(ranked, price)]
+        return float(limits[place].cost.predict(np.array(stay)))
+
+    turns = [
+        (value / 2.0 - other) / share
+        for values, other, share in zip(ranked, others, shares[place])
+        for value in values
+    ]
+    # What rounding makes of a price at which a unit goes must not keep it.
+    duals = [0.0, *(turn * (1.0 + 1e-9) for turn in sorted(turns) if turn > 0.0)]
+    return next(
+        dual for dual in duals if cost(others + dual * shares[place]) <= limits[place].bound
+    )
+
+
+@given(knapsacks(2))
+def test_of_two_limits_the_last_dual_is_the_smallest_and_the_first_no_smaller(
+    drawn: tuple,
+) -> None:
+    """A few rounds over two duals may leave the first, found before the second, above the smallest."""
+    ranked, limits = drawn
+    _, z = run(ranked, limits)
+    least = [smallest(ranked, limits, z, place) for place in range(2)]
+    assert z[1] == pytest.approx(least[1], rel=2e-3, abs=5e-3)
+    assert z[0] >= least[0] * (1.0 - 1e-8)
+
+
+@given(knapsacks(2))
+def test_each_of_two_duals_is_the_smallest_that_holds_once_they_have_settled(drawn: tuple) -> None:
+    """Rounds of ECC start from the duals of the last, and so they settle there too."""
+    ranked, limits = drawn
+    start, z = np.array([len(values) for values in ranked], dtype=float), np.zeros(2)
+    for _ in range(40):
+        before = z
+        widths, z = solve(ranked, limits, start=start, duals=z)
+        if np.allclose(before, z, rtol=1e-4, atol=1e-9):
+            break
+    assert all(limit.cost.predict(widths) <= limit.bound * (1 + 1e-12) for limit in limits)
+    for place in range(2):
+        assert z[place] == pytest.approx(
+            smallest(ranked, limits, z, place), rel=SETTLED, abs=SETTLED
+        )
 
 
 @given(st.integers(0, 10_000), st.floats(0.05, 0.95))
