@@ -2,7 +2,8 @@
 
 Each kind of training runs in a process of its own on images of noise. In ECC's the time inside the solver is taken
 by itself: watching what layers read, importance, width step, proximal step, stand-ins and masks. A round is held
-every --every steps. Memory is the most that the process held at once (on a GPU, that torch held).
+every --every steps. Freed memory is kept, as `edgeecc prune` keeps it. Memory is the most that the process held at once
+(on a GPU, that torch held).
 
     python benchmarks/solver_cost.py --network mobilenet_v1 --batch 128
 """
@@ -30,6 +31,7 @@ from edgeecc.networks.table import build, info
 from edgeecc.solvers import ecc, importance
 from edgeecc.solvers.base import Limit, Problem
 from edgeecc.solvers.finetune import FixedMasks
+from edgeecc.training.allocator import freed_memory_kept
 from edgeecc.training.compute import compute_of
 from edgeecc.training.dense import initialise_
 from edgeecc.training.loop import TorchTrainer
@@ -119,11 +121,12 @@ def child(kind: str, args: argparse.Namespace) -> None:
             clock.wrap_(ecc.ScaleFreeHooks, name)
         clock.wrap_(importance.Watched, "look")
         hooks = Timed(solver, clock)
-        with solver.watching():
+        with freed_memory_kept(compute.device), solver.watching():
             trainer.train("prune", args.steps, hooks)
     else:
         hooks = Timed(FixedMasks({}, dense), clock)
-        trainer.train("plain", args.steps, hooks)
+        with freed_memory_kept(compute.device):
+            trainer.train("plain", args.steps, hooks)
     if compute.device.type == "cuda":
         peak = torch.cuda.max_memory_allocated()
     else:
