@@ -201,6 +201,7 @@ _GROWS = f"{_IMPORTANCE}.Importance._grow"
 #: Name -> ECC with one part another; the first is ECC as it is.
 VARIANTS: Dict[str, Variant] = {
     "ECC": Variant(),
+    "as published": Variant(("metric=adam",)),
     "importance in units of loss": Variant(("level=0",)),
     "importance as shares of a group's": Variant(("level=1",)),
     "importance by norms": Variant(("level=0",), parts={f"{_ECC}.Importance": ByNorm}),
