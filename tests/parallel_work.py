@@ -5,13 +5,15 @@ from __future__ import annotations
 import copy
 import os
 from pathlib import Path
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Sequence
 
 import torch
+import torch.distributed as dist
 from torch import nn
 
-from edgeecc.config import EccConfig, TrainConfig
+from edgeecc.config import EccConfig, Precision, TrainConfig
 from edgeecc.cost.exact import mac_cost
+from edgeecc.data.sources import load
 from edgeecc.data.splits import TensorSplit
 from edgeecc.errors import ConfigError
 from edgeecc.graph.trace import trace
@@ -23,7 +25,7 @@ from edgeecc.solvers.table import make_solver
 from edgeecc.training import evaluate as evaluation
 from edgeecc.training import parallel
 from edgeecc.training.classification import Classification
-from edgeecc.training.compute import PLAIN
+from edgeecc.training.compute import PLAIN, Compute
 from edgeecc.training.dense import initialise_
 from edgeecc.training.evaluate import evaluate
 from edgeecc.training.loop import Checkpointing, TorchTrainer, zeros_digest
@@ -56,8 +58,21 @@ def split() -> TensorSplit:
     return TensorSplit((patterns[labels] + 0.5 * noise).double(), labels)
 
 
+def place(device: str, world: World) -> torch.device:
+    """Return the device of a process: the CPU of all, or a GPU of its own."""
+    return torch.device("cuda", world.rank) if device == "cuda" else torch.device("cpu")
+
+
+def halved_macs(model: nn.Module, share: float = 0.5) -> Problem:
+    """Return the problem of a network of digits in float32 that may keep a share of its MACs."""
+    spec = trace(copy.deepcopy(model), (torch.zeros(1, 1, 8, 8),), network="digits")
+    cost = mac_cost(spec)
+    bound = share * cost.predict(spec.vector(spec.dense_widths()))
+    return Problem(spec, (Limit(cost, bound),), 0)
+
+
 def pruned(
-    world: World, folder: Optional[Path] = None, batch: int = 32, kill_at: int = 0
+    world: World, folder: Optional[Path] = None, batch: int = 32, kill_at: int = 0, device: str = "cpu"
 ) -> Dict[str, Any]:  # fmt: skip
     """Prune and fine-tune in few steps; return what came out."""
     torch.set_num_threads(1)
@@ -68,30 +83,70 @@ def pruned(
         if phase == "prune" and step.step == kill_at:
             raise Killed
 
-    model = network()
-    spec = trace(network().float(), (torch.zeros(1, 1, 8, 8),), network="digits")
-    cost = mac_cost(spec)
-    bound = 0.4 * cost.predict(spec.vector(spec.dense_widths()))
-    problem = Problem(spec, (Limit(cost, bound),), 0)
+    model, problem = network(), halved_macs(network().float(), 0.4)
     saving = None if folder is None else Checkpointing(folder / "phase", 1e-9, folder / "journal")
     config = TrainConfig(batch_size=batch, lr=2e-3)
     trainer = TorchTrainer(
         model, split(), split(), config=config, checkpointing=saving, held_out=20, on_step=hear,
-        world=world,
+        compute=Compute(place(device, world)), world=world,
     )  # fmt: skip
-    settings = EccConfig(ramp=1.0)
-    solution = make_solver("ecc", settings).solve(problem, trainer, STEPS)
+    solution = make_solver("ecc", EccConfig(ramp=1.0)).solve(problem, trainer, STEPS)
     history = trainer.train("finetune", 3, FixedPattern(problem, solution.keep))
     return {
         "widths": {name: len(units) for name, units in solution.keep.items()},
         "keep": {name: units.tolist() for name, units in solution.keep.items()},
-        "weights": {name: value.numpy() for name, value in model.state_dict().items()},
+        "weights": arrays_of(model),
         "losses": told,
         "last": history[-1].loss,
         "scores": trainer.scores(),
         "held_out": trainer.held_out(),
         "dense": trainer.dense_scores(),
     }
+
+
+def arrays_of(model: nn.Module) -> Dict[str, Any]:
+    return {name: value.cpu().numpy() for name, value in model.state_dict().items()}
+
+
+def plain_network() -> nn.Module:
+    """Return three convolutions with batch norm and a linear layer, which learn the digits in two hundred steps."""
+    body: List[nn.Module] = []
+    for inputs, outputs in ((1, 16), (16, 32), (32, 64)):
+        body += [nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()]  # fmt: skip
+        body += [nn.MaxPool2d(2)] if outputs > 16 else []
+    return nn.Sequential(*body, nn.Flatten(), nn.Linear(256, 10))
+
+
+def trained_pruned(
+    world: World, weights: Path, seeds: Sequence[int], precision: Precision = "fp32", device: str = "cpu"
+) -> List[Dict[str, Any]]:  # fmt: skip
+    """Prune the plain network with such weights to half its MACs, once for each seed; return what came out of each."""
+    torch.set_num_threads(1)
+    digits = load("digits", input_shape=(1, 8, 8))
+    found = []
+    for seed in seeds:
+        model = plain_network()
+        model.load_state_dict(torch.load(weights, weights_only=True))
+        problem = halved_macs(model)
+        trainer = TorchTrainer(
+            model, digits.train, digits.val, config=TrainConfig(batch_size=32, lr=2e-3, seed=seed),
+            compute=Compute(place(device, world), precision), world=world,
+        )  # fmt: skip
+        solution = make_solver("ecc", EccConfig(ramp=1.0)).solve(problem, trainer, 2 * STEPS)
+        history = trainer.train("finetune", STEPS, FixedPattern(problem, solution.keep))
+        widths = {name: len(units) for name, units in solution.keep.items()}
+        found.append(
+            {
+                "widths": widths,
+                "keep": {name: units.tolist() for name, units in solution.keep.items()},
+                "fits": problem.fits(problem.spec.vector(widths)),
+                "weights": arrays_of(model),
+                "losses": [step.loss for step in (*solution.history, *history)],
+                "score": trainer.evaluate(),
+                "dense": next(iter(trainer.dense_scores().values())),
+            }
+        )
+    return found
 
 
 class Rough(nn.BatchNorm2d):
@@ -249,7 +304,7 @@ def fail(world: World, who: str) -> None:
     world.barrier()
 
 
-def shared(world: World) -> Dict[str, Any]:
+def shared(world: World, device: str = "cpu") -> Dict[str, Any]:
     """Return what collectives give, and gradients where a parameter has no part in the result."""
 
     class Headed(nn.Module):
@@ -261,9 +316,12 @@ def shared(world: World) -> Dict[str, Any]:
             x = x.flatten(1)
             return self.body(x), self.aside(x)
 
-    own = torch.tensor([float(world.rank), 1.0])
-    model = Headed().double()
-    stepper = Stepper(model, copy.deepcopy(model), Classification(), compute=PLAIN, world=world)
+    here = place(device, world)
+    own = torch.tensor([float(world.rank), 1.0], device=here)
+    model = Headed().double().to(here)
+    stepper = Stepper(
+        model, copy.deepcopy(model), Classification(), compute=Compute(here), world=world
+    )
     data = split()
     stepper.start(data.images[:1])
     for _ in range(2):
@@ -274,6 +332,44 @@ def shared(world: World) -> Dict[str, Any]:
         "sum": world.all_reduce(own).tolist(),
         "max": world.all_reduce(own, "max").tolist(),
         "first": world.broadcast(own).tolist(),
+        "mask": world.broadcast(own > 0.0).tolist(),
         "unused": model.aside.weight.grad is None,
-        "gradient": model.body.weight.grad.numpy(),
+        "gradient": model.body.weight.grad.cpu().numpy(),
+        "backends": dist.get_backend_config(),
     }
+
+
+def alone_in_a_job(world: World, device: str = "cpu") -> Dict[str, Any]:
+    """Return what a job of one sends to itself and gets back, with what it makes of a batch without sending.
+
+    A process that is alone leaves collectives out. Here it takes itself for the first of two, whom nobody answers.
+    """
+    assert world == ALONE
+    talking, here = World(0, 2), place(device, world)
+    own = torch.tensor([3.0, -1.0], device=here)
+    model = network().to(here)
+    with torch.no_grad():
+        model.get_parameter("stem.conv.weight")[0] = 0.0
+    talking.check_alike(zeros_digest(model), "weights that are zero")
+    talking.barrier()
+    plain = copy.deepcopy(model)
+    images = split().images.to(here)
+    plain(images).square().mean().backward()
+    sharing = talking.sharing(model, unused=False)
+    with global_batch_norm(model, talking):
+        loss = sharing(images).square().mean()
+    with parallel.reducing():
+        loss.backward()
+    return {
+        "sum": talking.all_reduce(own).tolist(),
+        "max": talking.all_reduce(own, "max").tolist(),
+        "first": talking.broadcast(own).tolist(),
+        "mask": talking.broadcast(own > 0.0).tolist(),
+        "backends": dist.get_backend_config(),
+        "model": {**arrays_of(model), **gradients_of(model)},
+        "plain": {**arrays_of(plain), **gradients_of(plain)},
+    }
+
+
+def gradients_of(model: nn.Module) -> Dict[str, Any]:
+    return {f"{name}.grad": value.grad.cpu().numpy() for name, value in model.named_parameters()}

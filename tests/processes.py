@@ -20,19 +20,28 @@ class JobFailedError(Exception):
     """What a process raised, in words."""
 
 
-def run_job(work: Callable[..., Any], folder: Path, *arguments: Any, size: int = 2) -> List[Any]:
+def run_job(
+    work: Callable[..., Any], folder: Path, *arguments: Any, size: int = 2, device: str = "cpu"
+) -> List[Any]:
     """Return what `work(world, *arguments)` returned in each process.
 
+    Args:
+        work: a function of a module.
+        folder: where processes meet.
+        arguments: can be pickled.
+        size: number of processes.
+        device: that they use; a process with a GPU starts from nothing, for a forked one may not have it.
     Raises: JobFailedError with the errors of all processes, one a line, when one fails.
     """
     folder.mkdir(parents=True, exist_ok=True)
     meeting = folder / "meeting"
     meeting.unlink(missing_ok=True)
+    context = CONTEXT if device == "cpu" else multiprocessing.get_context("spawn")
     inboxes, processes = [], []
     for rank in range(size):
-        inbox, outbox = CONTEXT.Pipe(duplex=False)
+        inbox, outbox = context.Pipe(duplex=False)
         url = f"file://{meeting}?rank={rank}&world_size={size}"
-        process = CONTEXT.Process(target=_enter, args=(outbox, url, work, arguments))
+        process = context.Process(target=_enter, args=(outbox, url, work, arguments))
         process.start()
         outbox.close()
         inboxes.append(inbox)

@@ -18,6 +18,7 @@ from edgeecc.artifacts import load_json
 from edgeecc.data.sources import load
 from edgeecc.networks.table import build
 from tests.cli_runs import complaint, run, run_json
+from tests.gpus import TWO_GPUS
 from tests.trained import on_digits
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -67,8 +68,10 @@ def start(*arguments: object) -> subprocess.Popen[str]:
 
 
 @pytest.mark.slow
-def test_two_processes_give_one_result(home: Path) -> None:
-    process = start("prune", "net.pth", *QUICK, "--steps", "8", "--run", "two", "--json")
+@pytest.mark.parametrize("accelerator", ["cpu", TWO_GPUS])
+def test_two_processes_give_one_result(accelerator: str, home: Path) -> None:
+    prune = ["prune", "net.pth", *QUICK, "--accelerator", accelerator, "--steps", "8", "--run"]
+    process = start(*prune, f"{accelerator}-two", "--json")
     out, errors = process.communicate()
     assert process.returncode == 0, errors
     # With the half of the pruning steps that was left.
@@ -76,11 +79,11 @@ def test_two_processes_give_one_result(home: Path) -> None:
     assert "Warning" not in errors
     result: Any = json.loads(out)  # one object, from one process
     assert result["compute"] == {
-        "accelerator": "cpu", "precision": "fp32", "channels_last": True, "processes": 2,
+        "accelerator": accelerator, "precision": "fp32", "channels_last": True, "processes": 2,
     }  # fmt: skip
-    assert load_json(home / "two/result.json")["widths"] == result["widths"]
+    assert load_json(home / f"{accelerator}-two/result.json")["widths"] == result["widths"]
     assert result["cost"] <= result["budget"]["value"]
-    alone = run_json("prune", "net.pth", *QUICK, "--steps", "8", "--run", "alone")
+    alone = run_json(*prune, f"{accelerator}-alone")
     assert result["accuracy"] == pytest.approx(alone["accuracy"], abs=0.1)
     for (kept, dense), (other, _) in zip(result["widths"].values(), alone["widths"].values()):
         assert abs(kept - other) <= 1 + 0.1 * dense

@@ -30,12 +30,9 @@ from edgeecc.training.compute import PLAIN, Compute, compute_of
 from edgeecc.training.dense import initialise_, train_dense_
 from edgeecc.training.evaluate import top1
 from edgeecc.training.loop import Checkpointing, TorchTrainer
+from tests.gpus import GPU
 
 CPU = torch.device("cpu")
-GPU = pytest.param(
-    "cuda",
-    marks=[pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")],
-)
 
 
 def small() -> nn.Module:
