@@ -3,10 +3,11 @@
     argmin_s  sum_g (importance of the units beyond s_g) / 2   subject to   E_m(s) <= target_m for every limit m
 
 With duals z_m >= 0 the Lagrangian falls apart into groups once the other widths are fixed: the r-th unit of a group
-stays where half its importance is above sum_m z_m dE_m/ds_g, which is ECC's proximal rule with y_g at its trim. Going
-through the groups until nothing changes is coordinate descent on the Lagrangian. Each z_m is the smallest that holds
-its limit, found by bisection; a limit that holds anyway has z_m = 0. Unlike the flow of `sstep`, which only takes
-away, a width may grow again when what it costs has fallen with its neighbours.
+stays where half its importance is above sum_m z_m dE_m/ds_g, which is ECC's proximal rule with y_g at its trim.
+Going through the groups until nothing changes is coordinate descent on the Lagrangian. Each z_m is the smallest
+that holds its limit, found by bisection; a limit that holds anyway, alone or by another's price, has z_m = 0.
+Unlike the flow of `sstep`, which only takes away, a width may grow again when what it costs has fallen with its
+neighbours.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ from edgeecc.solvers.base import Limit
 SWEEPS = 8
 #: Halvings of a bracket of a dual, to about a thousandth of it.
 HALVINGS = 12
-#: Rounds over the duals at most; one limit needs one.
-ROUNDS = 4
+#: Rounds over several duals at most, where no limit holds the others too; few are needed but where costs are alike.
+ROUNDS = 64
 
 
 def solve(
@@ -46,12 +47,18 @@ def solve(
     most = np.array([len(values) for values in ranked], dtype=np.float64)
     floor = np.ones_like(most) if least is None else np.minimum(least, most)
     widths = np.clip(start, floor, most)
+    for place in range(len(limits)):
+        z = np.zeros_like(duals)
+        z[place] = duals[place]  # where the search starts
+        alone = _raise_dual_(halves, limits, z, place, widths, floor)
+        if all(limit.cost.predict(alone) <= limit.bound for limit in limits):
+            return alone, z
     z = duals.copy()
-    for turn in range(ROUNDS if len(limits) > 1 else 1):
+    for _ in range(ROUNDS):
         before = z.copy()
         for place in range(len(limits)):
             widths = _raise_dual_(halves, limits, z, place, widths, floor)
-        if turn and np.allclose(before, z, rtol=1e-3):
+        if np.allclose(before, z, rtol=1e-3):
             break
     return widths, z
 

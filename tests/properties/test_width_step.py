@@ -132,6 +132,18 @@ def test_of_two_limits_the_last_dual_is_the_smallest_and_the_first_no_smaller(
 
 
 @given(knapsacks(2))
+def test_what_one_price_holds_has_no_second(drawn: tuple) -> None:
+    ranked, limits = drawn
+    _, z = run(ranked, limits)
+    for place, limit in enumerate(limits):
+        alone, _ = run(ranked, [limit])
+        if limits[1 - place].cost.predict(alone) <= limits[1 - place].bound:
+            assert z.min() == 0.0
+            return
+    assert z.min() > 0.0
+
+
+@given(knapsacks(2))
 def test_each_of_two_duals_is_the_smallest_that_holds_once_they_have_settled(drawn: tuple) -> None:
     """Rounds of ECC start from the duals of the last, and so they settle there too."""
     ranked, limits = drawn
