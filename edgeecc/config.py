@@ -187,10 +187,8 @@ class ComputeConfig:
     """
 
     accelerator: Accelerator = "auto"
-    precision: Precision = "fp32"  # ours: bf16 was slower on a CPU without its instructions
-    channels_last: Optional[bool] = (
-        None  # ours: 8 to 15 % faster on a CPU (benchmarks/precision.py)
-    )
+    precision: Precision = "fp32"  # ours: on a CPU bf16 gains little (docs/benchmarks/README.md)
+    channels_last: Optional[bool] = None  # ours: 21 to 28 % less time on a CPU, there too
 
     def __post_init__(self) -> None:
         for value, kinds in ((self.accelerator, Accelerator), (self.precision, Precision)):

@@ -102,7 +102,9 @@ class Watched:
     def term(self, weight: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
         """Return the term of each unit, (n,), float64; 0 where it is dead."""
         total = torch.zeros(len(self.reading.columns), dtype=torch.float64, device=weight.device)
-        w, g = self.reading.of(weight)[self.live], self.reading.of(gradient)[self.live]
+        w, g = self.reading.of(weight), self.reading.of(gradient)
+        if len(self.live) < len(w):
+            w, g = w[self.live], g[self.live]
         if self.inverse is None:
             total[self.live] = (w * g).sum(1).double()
         else:

@@ -66,7 +66,14 @@ class Reading:
     def of(self, weight: torch.Tensor) -> torch.Tensor:
         """Return a tensor of the weight's shape by units, (n, b * rest)."""
         moved = weight.movedim(self.piece.axis, 0)
+        if self._is_whole(len(moved)):
+            return moved.reshape(len(moved), -1)
         return moved[self.columns.to(weight.device)].reshape(len(self.columns), -1)
+
+    def _is_whole(self, inputs: int) -> bool:
+        """Whether the units are the inputs of the layer, all and in order: then nothing needs to be gathered."""
+        piece = self.piece
+        return self.columns.shape == (inputs, 1) and (piece.start, piece.step) == (0, 1)
 
     def add_(self, weight: torch.Tensor, units: torch.Tensor, change: torch.Tensor) -> None:
         """Add to the weights of some units, (m,), what `of` would give of the change, (m, b * rest)."""
@@ -82,9 +89,12 @@ class Reading:
             axis: of its channels.
             each: rows of an image; at least one is taken, and one for each of a unit's columns.
         """
-        columns = self.columns.to(x.device)
         x = _thinned(x.detach().movedim(axis, -1), each)
-        rows = x[..., columns].movedim(-2, -1).reshape(-1, len(columns))
+        if self._is_whole(x.shape[-1]):
+            rows = x.reshape(-1, x.shape[-1])
+        else:
+            columns = self.columns.to(x.device)
+            rows = x[..., columns].movedim(-2, -1).reshape(-1, len(columns))
         return rows.to(torch.promote_types(rows.dtype, torch.float32))
 
 
