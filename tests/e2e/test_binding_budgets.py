@@ -38,7 +38,7 @@ def net():
     )
 """
 FACTORY = ["--network", "binding_net:net", "--input", "1x32x32"]
-#: A budget that binds is used up but for what whole channels leave; a slack one is further away than that.
+#: Where two bind, neither alone holds the other. A budget that binds is used up but for what whole channels leave; a slack one is further away than that.
 USED = 0.97
 
 
@@ -80,8 +80,8 @@ def latency_profile(energy: Profile, spec: NetworkSpec, samples: Path) -> Profil
     [
         ("95%", "100%", "100%", {"energy"}),
         ("100%", "70%", "100%", {"latency"}),
-        ("92.5%", "100%", "25%", {"energy", "size"}),
-        ("100%", "76%", "25%", {"latency", "size"}),
+        ("91.5%", "100%", "25%", {"energy", "size"}),
+        ("100%", "74%", "25%", {"latency", "size"}),
     ],
 )
 def test_budgets_that_bind_have_duals_and_slack_ones_none(
