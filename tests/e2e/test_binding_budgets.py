@@ -38,7 +38,8 @@ def net():
     )
 """
 FACTORY = ["--network", "binding_net:net", "--input", "1x32x32"]
-#: Where two bind, neither alone holds the other. A budget that binds is used up but for what whole channels leave; a slack one is further away than that.
+#: A budget that binds is used up but for what whole channels leave; a slack one is further away than that. Where two
+#: bind, neither alone holds the other.
 USED = 0.97
 
 
