@@ -21,7 +21,7 @@ As published, `metric="adam"`: see `ecc_published`.
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import ContextManager, Dict, List, Mapping, Optional, Tuple
 
 import numpy as np
@@ -146,9 +146,7 @@ class ScaleFreeHooks:
             return
         targets = self._targets(share)
         ranked, scale = self._ranked(importance)
-        near, self._z = solve(
-            ranked, targets.limits, start=self._s, duals=self._z, least=self._least
-        )
+        near = self._width_step(ranked, targets)
         rungs = self._ladders(importance, max(1, self._config.tile))
         self._move(widths_around(targets, rungs, near), ranked, targets)
         self._prune(
@@ -166,6 +164,13 @@ class ScaleFreeHooks:
         live = self.living.of(importance)
         scale = float(1.0 / (np.mean(np.concatenate(live)) + 1e-300))
         return [np.sort(a * scale)[::-1] for a in live], scale
+
+    def _width_step(self, ranked: List[FloatArray], targets: Problem) -> FloatArray:
+        """Set z to the prices of these targets; return the widths that they ask for."""
+        near, self._z = solve(
+            ranked, targets.limits, start=self._s, duals=self._z, least=self._least
+        )
+        return near
 
     def _move(self, bounds: FloatArray, ranked: List[FloatArray], targets: Problem) -> None:
         """Set s, and y at its trim; tell what moved, and what the widths leave at the prices of these targets."""
@@ -185,9 +190,7 @@ class ScaleFreeHooks:
         """Go to integer widths within the limits."""
         widths = self._landing(importance)
         ranked, _ = self._ranked(importance)
-        _, self._z = solve(
-            ranked, self._problem.limits, start=self._s, duals=self._z, least=self._least
-        )
+        self._width_step(ranked, self._problem)
         self._move(widths, ranked, self._problem)
         self._prune(self.living.chosen(importance, widths))
 
@@ -229,7 +232,7 @@ class ScaleFreeHooks:
             "cost": self.living.cost(),
             "y": float(self._y.max(initial=0.0)),
             "s": float(self._s.sum()),
-            **self.residuals().to_numbers(),
+            **asdict(self.residuals()),
         }
         for limit, z in zip(self._problem.limits, self._z):
             numbers[f"z.{limit.cost.metric.value}"] = float(z)

@@ -9,7 +9,7 @@ against their own prices.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Mapping, Sequence
+from typing import Sequence
 
 import numpy as np
 
@@ -39,10 +39,6 @@ class Residuals:
     def are_small(self) -> bool:
         """Whether the constraints hold, and the round that made them hold was one of small moves."""
         return self.primal <= 0.0 and max(self.dual, self.gap) <= TOLERANCE
-
-    def to_numbers(self) -> Mapping[str, float]:
-        """Return them by their names."""
-        return {"primal": self.primal, "dual": self.dual, "gap": self.gap}
 
 
 def primal_residual(
