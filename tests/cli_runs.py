@@ -25,11 +25,16 @@ def net():
 """
 
 
-def wide_network(folder: Path, module: str) -> Any:
-    """Write MODULE.py with a network of 8x8 images into a folder, make it importable, and return the network."""
-    (folder / f"{module}.py").write_text(_WIDE)
+def own_module(folder: Path, module: str, code: str) -> Any:
+    """Write MODULE.py with code of the user's own into a folder, make it importable, and return the module."""
+    (folder / f"{module}.py").write_text(code)
     sys.path.insert(0, str(folder))
-    return importlib.import_module(module).net()
+    return importlib.import_module(module)
+
+
+def wide_network(folder: Path, module: str) -> Any:
+    """Return a network of 8x8 images, of a module that is written as `own_module` does."""
+    return own_module(folder, module, _WIDE).net()
 
 
 def _runner() -> CliRunner:

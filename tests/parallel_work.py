@@ -12,14 +12,13 @@ import torch.distributed as dist
 from torch import nn
 
 from edgeecc.config import EccConfig, Precision, TrainConfig
-from edgeecc.cost.exact import mac_cost
 from edgeecc.data.sources import load
 from edgeecc.data.splits import TensorSplit
 from edgeecc.errors import ConfigError
 from edgeecc.graph.trace import trace
 from edgeecc.networks.table import build
 from edgeecc.run_folder import RunFolder
-from edgeecc.solvers.base import Limit, Problem, Step
+from edgeecc.solvers.base import Problem, Step
 from edgeecc.solvers.finetune import FixedMasks, FixedPattern
 from edgeecc.solvers.table import make_solver
 from edgeecc.training import evaluate as evaluation
@@ -33,6 +32,7 @@ from edgeecc.training.parallel import ALONE, World
 from edgeecc.training.segmentation import Segmentation
 from edgeecc.training.step import Stepper
 from edgeecc.training.sync_norm import global_batch_norm, statistics
+from tests.peers import problem_of
 
 #: Of pruning.
 STEPS = 10
@@ -63,12 +63,11 @@ def place(device: str, world: World) -> torch.device:
     return torch.device("cuda", world.rank) if device == "cuda" else torch.device("cpu")
 
 
-def halved_macs(model: nn.Module, share: float = 0.5) -> Problem:
+def macs_of_digits(model: nn.Module, share: float) -> Problem:
     """Return the problem of a network of digits in float32 that may keep a share of its MACs."""
-    spec = trace(copy.deepcopy(model), (torch.zeros(1, 1, 8, 8),), network="digits")
-    cost = mac_cost(spec)
-    bound = share * cost.predict(spec.vector(spec.dense_widths()))
-    return Problem(spec, (Limit(cost, bound),), 0)
+    return problem_of(
+        trace(copy.deepcopy(model), (torch.zeros(1, 1, 8, 8),), network="digits"), share
+    )
 
 
 def pruned(
@@ -83,7 +82,7 @@ def pruned(
         if phase == "prune" and step.step == kill_at:
             raise Killed
 
-    model, problem = network(), halved_macs(network().float(), 0.4)
+    model, problem = network(), macs_of_digits(network().float(), 0.4)
     saving = None if folder is None else Checkpointing(folder / "phase", 1e-9, folder / "journal")
     config = TrainConfig(batch_size=batch, lr=2e-3)
     trainer = TorchTrainer(
@@ -127,7 +126,7 @@ def trained_pruned(
     for seed in seeds:
         model = plain_network()
         model.load_state_dict(torch.load(weights, weights_only=True))
-        problem = halved_macs(model)
+        problem = macs_of_digits(model, 0.5)
         trainer = TorchTrainer(
             model, digits.train, digits.val, config=TrainConfig(batch_size=32, lr=2e-3, seed=seed),
             compute=Compute(place(device, world), precision), world=world,

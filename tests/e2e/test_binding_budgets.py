@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Dict, Set
@@ -24,7 +23,7 @@ from edgeecc.report.course import course_of
 from edgeecc.report.run_files import read_run_files
 from edgeecc.run_folder import RunFolder
 from edgeecc.units import Metric
-from tests.cli_runs import run, run_json
+from tests.cli_runs import own_module, run, run_json
 from tests.trained import on_digits
 
 #: Convolutions read large images and the linear layer has most weights, so that budgets want different widths.
@@ -47,10 +46,7 @@ USED = 0.97
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with a network, its energy profile on the virtual device, and its latency profile there."""
     folder = tmp_path_factory.mktemp("binding")
-    (folder / "binding_net.py").write_text(NETWORK)
-    sys.path.insert(0, str(folder))
-    import binding_net  # type: ignore[import-not-found]
-
+    binding_net = own_module(folder, "binding_net", NETWORK)
     model = binding_net.net()
     on_digits(model, load("digits", input_shape=(1, 32, 32)), steps=5, lr=3e-3)
     torch.save(model.state_dict(), folder / "net.pth")

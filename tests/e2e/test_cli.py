@@ -30,7 +30,7 @@ from edgeecc.errors import ArtifactError, ConfigError
 from edgeecc.networks.table import build
 from edgeecc.training.dense import initialise_
 from edgeecc.training.evaluate import top1
-from tests.cli_runs import complaint, run, run_json
+from tests.cli_runs import complaint, own_module, run, run_json
 from tests.commands import Command
 from tests.report_runs import Page, check_page
 from tests.trained import on_digits
@@ -102,10 +102,7 @@ QUICK = ["--data", "digits", "--steps", "24", "--finetune-steps", "12", "--batch
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with a trained network of the user's own."""
     folder = tmp_path_factory.mktemp("home")
-    (folder / "own_nets.py").write_text(OWN)
-    sys.path.insert(0, str(folder))
-    import own_nets
-
+    own_nets = own_module(folder, "own_nets", OWN)
     data = load("digits", input_shape=(1, 8, 8))
     model = on_digits(own_nets.net(), data, steps=60, lr=3e-3)
     assert top1(model, data.val) > 0.8

@@ -6,7 +6,6 @@ import csv
 import importlib.util
 import json
 import signal
-import sys
 import time
 from pathlib import Path
 from typing import Any, Callable, Dict
@@ -21,7 +20,7 @@ from edgeecc.data.sources import load
 from edgeecc.errors import ArtifactError
 from edgeecc.training.dense import initialise_, train_dense_
 from tests.cells_inside import run_inside
-from tests.cli_runs import complaint, run, run_json
+from tests.cli_runs import complaint, own_module, run, run_json
 from tests.commands import Command
 
 OWN = """
@@ -67,10 +66,7 @@ DIGITS = [*COMMON, "--data", "digits"]
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with a network of the user's own and trained weights of it for three seeds."""
     folder = tmp_path_factory.mktemp("compared")
-    (folder / "compared_nets.py").write_text(OWN)
-    sys.path.insert(0, str(folder))
-    import compared_nets
-
+    compared_nets = own_module(folder, "compared_nets", OWN)
     data = load("digits", input_shape=(1, 8, 8))
     for seed in range(3):
         model = compared_nets.small()

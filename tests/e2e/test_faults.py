@@ -9,7 +9,6 @@ import re
 import resource
 import shutil
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Tuple
@@ -28,7 +27,7 @@ from edgeecc.run_folder import FIT_SCHEMA, RunFolder, differing, latest_run
 from edgeecc.sources import trace_source
 from edgeecc.training.dense import initialise_
 from edgeecc.training.loop import TorchTrainer
-from tests.cli_runs import complaint, run, run_json
+from tests.cli_runs import complaint, own_module, run, run_json
 
 OWN = """
 from torch import nn
@@ -77,10 +76,7 @@ def stopped_at(phase: str, index: int) -> Iterator[None]:
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with a network, images, a whole run, and one that was stopped in fine-tuning."""
     folder = tmp_path_factory.mktemp("made")
-    (folder / "faulty_nets.py").write_text(OWN)
-    sys.path.insert(0, str(folder))
-    import faulty_nets
-
+    faulty_nets = own_module(folder, "faulty_nets", OWN)
     write_images(folder / "images")
     model = faulty_nets.net()
     initialise_(model, 0)

@@ -6,7 +6,6 @@ where grey leaves it open 255. The network tells them at half the resolution, in
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any, Tuple
 
@@ -25,7 +24,7 @@ from edgeecc.sources import NetworkSource
 from edgeecc.training.dense import initialise_, train_dense_
 from edgeecc.training.evaluate import evaluate
 from edgeecc.training.segmentation import Segmentation
-from tests.cli_runs import complaint, run, run_json
+from tests.cli_runs import complaint, own_module, run, run_json
 
 OWN = """
 import torch
@@ -90,10 +89,7 @@ BUDGET = ["--budget", "60%", "--of", "macs"]
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with a trained network and its data."""
     folder = tmp_path_factory.mktemp("segmentation")
-    (folder / "own_segmentation.py").write_text(OWN)
-    sys.path.insert(0, str(folder))
-    import own_segmentation
-
+    own_segmentation = own_module(folder, "own_segmentation", OWN)
     model = own_segmentation.net()
     initialise_(model, 0)
     data = load("own_segmentation:data", input_shape=(1, 16, 16))
