@@ -16,7 +16,7 @@ from torch import nn
 
 from edgeecc.config import EccConfig, TrainConfig
 from edgeecc.graph.spec import FloatArray, NetworkSpec
-from edgeecc.solvers import ecc, importance
+from edgeecc.solvers import ecc, importance, schedule
 from edgeecc.solvers.base import Limit, Problem, Trainer
 from edgeecc.solvers.importance import Importance, Watched
 from edgeecc.solvers.living import Living
@@ -174,7 +174,7 @@ def _flow_step(
 
 
 def _whole_cost(limit: Limit, dense_widths: FloatArray, share: float) -> float:
-    """Stand in for `ecc.target`: the whole cost falls geometrically, what is fixed too."""
+    """Stand in for `schedule.target`: the whole cost falls geometrically, what is fixed too."""
     dense = limit.cost.predict(dense_widths)
     return limit.bound if dense <= limit.bound else dense * (limit.bound / dense) ** share
 
@@ -219,7 +219,9 @@ VARIANTS: Dict[str, Variant] = {
     "no swaps": Variant(parts={"edgeecc.solvers.ladder._Climb.swap": _nothing}),
     "10 rounds": Variant(("rounds=10",)),
     "1 round": Variant(("rounds=1",)),
-    "the whole cost falls geometrically": Variant(parts={f"{_ECC}.target": _whole_cost}),
+    "the whole cost falls geometrically": Variant(
+        parts={f"{schedule.__name__}.target": _whole_cost}
+    ),
     "ramp of a quarter of the steps": Variant(("ramp=0.25",)),
     "ramp of all steps": Variant(("ramp=1",)),
     "rate does not rise": Variant(rise=0.0),

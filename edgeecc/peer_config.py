@@ -167,6 +167,8 @@ class NetAdaptConfig:
         select: the candidate of a round that stays, "score": of the highest score, or "ratio": that loses the
             least score per load saved.
         rate: factor on the learning rate in the training of candidates.
+        recalibrate: batches of training images whose statistics a candidate's batch norms have when it is scored; 0
+            leaves those of its training, as published.
     """
 
     decay: float = 0.96  # ECC section 4.2 and its published code (bdecay)
@@ -178,6 +180,7 @@ class NetAdaptConfig:
     )
     select: Select = "score"  # ECC's published code; NetAdapt's has "ratio"
     rate: float = 1.0  # ECC's published code trains candidates and the final network alike
+    recalibrate: int = 4  # ours, as LcP's: candidates train a few steps or none
 
     def __post_init__(self) -> None:
         if not 0.0 < self.decay < 1.0:
@@ -186,6 +189,8 @@ class NetAdaptConfig:
             raise ConfigError(f"least_steps {self.least_steps} must be at least 1")
         if not 0.0 < self.rate < math.inf:
             raise ConfigError(f"rate {self.rate} must be positive")
+        if self.recalibrate < 0:
+            raise ConfigError(f"recalibrate {self.recalibrate} must be at least 0")
         if self.scarce not in ("screen", "coarsen"):
             raise ConfigError(f"unknown scarce {self.scarce!r}; known are screen, coarsen")
         if self.select not in ("score", "ratio"):

@@ -2,10 +2,10 @@
 
 Source: AMC (ECCV 2018) for the search; for its use under an energy budget ECC (CVPR 2019, section 4): 400 walks, and
 pruning and training alternate four times within the training steps that every method gets. The j-th of J
-alternations prunes to a load that falls geometrically from the dense network's to the budget's, then trains for
-1/J of the steps, the last time in fine-tuning; AMC gives each of its rounds a search of its own at a target of its own,
-and ECC counts 400 walks in all, so each alternation has a fresh agent and 1/J of the walks and of the warm-up (ours
-where neither says).
+alternations goes j/J of the way to the limits (`schedule`: of every cost what can be reduced falls geometrically), then
+trains for 1/J of the steps, the last time in fine-tuning; AMC gives each of its rounds a search of its own at a target
+of its own, and ECC counts 400 walks in all, so each alternation has a fresh agent and 1/J of the walks and of the
+warm-up (ours where neither says).
 
 Deviations:
 - A step is a channel group, not a layer: what is read together shrinks together, also where layers share it.
@@ -37,6 +37,7 @@ from edgeecc.solvers.ddpg import under
 from edgeecc.solvers.feasibility import check_feasible
 from edgeecc.solvers.finetune import FixedPattern
 from edgeecc.solvers.sample import Sample
+from edgeecc.solvers.schedule import on_the_way
 from edgeecc.solvers.thinned import Thinned
 from edgeecc.solvers.units import Alive, copied, keep_of
 from edgeecc.solvers.widths import filled
@@ -114,10 +115,7 @@ class _Run:
 
     def problem(self, alternation: int) -> Problem:
         """Return what the alternation prunes to: in the last one the problem itself."""
-        spec = self._problem.spec
-        dense = self._problem.load(spec.vector(spec.dense_widths()))
-        left = self._config.alternations - alternation - 1
-        return self._problem.eased(dense ** (left / self._config.alternations)) if left else self._problem  # fmt: skip
+        return on_the_way(self._problem, (alternation + 1) / self._config.alternations)
 
     def _prepared(self, problem: Problem) -> Tuple[Thinned, Search]:
         spec, config = problem.spec, self._config

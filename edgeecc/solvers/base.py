@@ -164,12 +164,14 @@ class Trainer(Protocol):
     def evaluate(self) -> float:
         """Return the task's deciding score on the validation data, 0..1, more is better; not to choose by."""
 
-    def held_out(self, keep: Optional[Keep] = None) -> float:
+    def held_out(self, keep: Optional[Keep] = None, renew: Optional[torch.Tensor] = None) -> float:
         """Return the deciding score on the training images that are held out of training, to choose by.
 
         Args:
             keep: units that stay where nothing reads the others. The score is the same, of a slim copy where the
                 trainer can make one: less to compute.
+            renew: images, (N, C, H, W), whose statistics the batch norms have in what is scored; the network itself
+                does not change. None scores with the statistics that it has.
         Raises: ConfigError where none are held out.
         """
 

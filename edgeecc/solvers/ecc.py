@@ -5,7 +5,7 @@ by their bounds, and an explicit schedule. A training step moves the weights by 
 few steps a round follows:
 
 1. s: `widthstep.solve` finds the bounds of this round's targets and a dual z for each limit; of every cost what can
-   be reduced falls geometrically to its limit (`target`). `ladder` fills what whole channels leave of a target. y
+   be reduced falls geometrically to its limit (`schedule`). `ladder` fills what whole channels leave of a target. y
    stands at its trim, half the importance of the last unit inside s.
 2. W: the proximal step of `prox` keeps the units within their bounds. Before the others go, those that stay take
    over what can be told from them (`standin`), a primal step in closed form.
@@ -21,7 +21,7 @@ As published, `metric="adam"`: see `ecc_published`.
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import ContextManager, Dict, List, Mapping, Optional, Tuple
 
 import numpy as np
@@ -30,7 +30,7 @@ from torch import nn
 
 from edgeecc.config import EccConfig
 from edgeecc.graph.spec import FloatArray
-from edgeecc.solvers.base import Limit, Problem, Solution, Trainer, untouched
+from edgeecc.solvers.base import Problem, Solution, Trainer, untouched
 from edgeecc.solvers.course import Course
 from edgeecc.solvers.ecc_published import PublishedHooks
 from edgeecc.solvers.feasibility import check_feasible
@@ -40,6 +40,7 @@ from edgeecc.solvers.levels import levels
 from edgeecc.solvers.living import Living
 from edgeecc.solvers.prox import kept_mask
 from edgeecc.solvers.residuals import Residuals, dual_residual, price_gap, primal_residual
+from edgeecc.solvers.schedule import depth, on_the_way
 from edgeecc.solvers.uniform import norm_shares
 from edgeecc.solvers.units import Alive, UnitTable, keep_of
 from edgeecc.solvers.widths import floors
@@ -144,7 +145,7 @@ class ScaleFreeHooks:
         if share >= 1.0:
             self._land(importance)
             return
-        targets = self._targets(share)
+        targets = on_the_way(self._problem, share)
         ranked, scale = self._ranked(importance)
         near = self._width_step(ranked, targets)
         rungs = self._ladders(importance, max(1, self._config.tile))
@@ -218,14 +219,6 @@ class ScaleFreeHooks:
         self.living.let_die(alive)
         self._importance.let_go_(self._model, before, self.living.alive)
 
-    def _targets(self, share: float) -> Problem:
-        """Return the problem of a round."""
-        limits = [
-            Limit(limit.cost, target(limit, self._dense_widths, share))
-            for limit in self._problem.limits
-        ]
-        return replace(self._problem, limits=tuple(limits))
-
     def _numbers(self) -> Mapping[str, float]:
         """Return the cost, the duals (y as the largest), the sum of the bounds, and the residuals."""
         numbers = {
@@ -266,35 +259,6 @@ class ScaleFreeHooks:
         self.course.load_state(state)
 
 
-def target(limit: Limit, dense_widths: FloatArray, share: float) -> float:
-    """Return what a cost shall come to `share` of the way from dense (0) to its limit (1), SI.
-
-    What can be reduced falls geometrically, so that every round takes the same part of what is left; if the whole
-    cost did, the last rounds would have to take most of it where much of a cost is fixed (ours).
-
-    Args:
-        limit: at least the cost of widths of 1.
-        dense_widths: (G,).
-        share: in [0, 1].
-    """
-    if limit.cost.predict(dense_widths) <= limit.bound:
-        return limit.bound
-    fixed = _fixed(limit, dense_widths)
-    return fixed + (limit.bound - fixed) * math.exp(depth(limit, dense_widths) * (1.0 - share))
-
-
-def depth(limit: Limit, dense_widths: FloatArray) -> float:
-    """Return how far what can be reduced of a cost has to fall to its limit, as the logarithm of the ratio, at least 0.
-
-    Args: see `target`.
-    """
-    dense = limit.cost.predict(dense_widths)
-    if dense <= limit.bound:
-        return 0.0
-    fixed = _fixed(limit, dense_widths)
-    return math.log((dense - fixed) / (limit.bound - fixed))
-
-
 def needed(problem: Problem, steps: int, config: EccConfig) -> int:
     """Return the steps in which a budget is reached: the further it is, the more, so that rounds take alike (ours).
 
@@ -310,12 +274,6 @@ def needed(problem: Problem, steps: int, config: EccConfig) -> int:
     furthest = max(depth(limit, dense) for limit in problem.limits) / math.log(10.0)
     most = steps * config.ramp
     return math.ceil(min(most, max(most * furthest, config.warmup)))
-
-
-def _fixed(limit: Limit, dense_widths: FloatArray) -> float:
-    """Return what cannot be reduced of a cost: less than the thinnest network's, so that limits stay above it."""
-    least = np.ones_like(dense_widths)
-    return limit.cost.predict(least) - float(limit.cost.gradient(least).max())
 
 
 def round_share(config: EccConfig, step: int, steps: int) -> Optional[float]:

@@ -22,7 +22,6 @@ from edgeecc.solvers.evolution import Tried, proposed
 from edgeecc.solvers.feasibility import check_feasible
 from edgeecc.solvers.finetune import FixedMasks
 from edgeecc.solvers.ranking import Ranking, filter_norms
-from edgeecc.solvers.recalibration import recalibrate_
 from edgeecc.solvers.units import UnitTable, copied, keep_of
 
 #: Under which the search is remembered, and how its progress is called.
@@ -98,9 +97,8 @@ class _Search:
         hooks = self.masks_(widths)
         if self._tau:
             self._trainer.train(f"{NAME}-{turn}", self._tau, hooks, reported=False)
-        if self._images is not None:
-            recalibrate_(self._trainer.model, self._images)
-        return self._trainer.held_out(keep_of(self._problem.spec, self.ranking.alive(widths)))
+        keep = keep_of(self._problem.spec, self.ranking.alive(widths))
+        return self._trainer.held_out(keep, self._images)
 
     def _report(self, tried: Tried, widths: FloatArray) -> None:
         score, count = float(tried.scores[-1]), len(tried.scores)

@@ -3,8 +3,7 @@
 Each round has a target for the load, the largest cost over its bound. For every group the largest width is found
 that holds the target alone; the units that stay are those whose readers have the largest norm. Each such
 candidate is trained for a few steps from the same weights on the same batches, and scored on images held out of
-training, with the running statistics of its batch norms as that training left them. The best goes on with the
-weights it was trained to.
+training. The best goes on with the weights it was trained to.
 
 Two forms are published. ECC's comparison (CVPR 2019), the default: targets are the dense load times 0.96^k, the
 best has the highest score. The official code: the best loses least score per load saved (`select="ratio"`).
@@ -15,6 +14,8 @@ Deviations, each so that the method ends within the bound or is not starved of s
 - Where no group holds the target alone, all groups shrink by one factor in that round; the published code stops.
 - Where steps are few, either only the most promising candidates of a round are trained, chosen by their scores
   untrained, or rounds are fewer and larger (`scarce`).
+- A candidate is scored with statistics of its own in its batch norms (`recalibrate`): a few steps leave those of the
+  network that it was cut from, more so where only some candidates are trained.
 - The last target is the bound itself. Room that is left goes to units that earlier rounds removed: what makes
   them comes back as it was at the start, and their readers begin at zero, so that nothing changes until training.
 """
@@ -85,6 +86,8 @@ class _Search:
         self._dense_norms = squared_norms(trainer.model, problem)
         load = problem.load(spec.vector(spec.dense_widths()))
         self._plan = planned(load, steps, len(spec.prunable), config)
+        renewing = config.recalibrate * trainer.batch
+        self._images = trainer.sample(renewing) if renewing else None
 
     def run(self) -> Solution:
         """Go through the rounds that are left."""
@@ -97,7 +100,7 @@ class _Search:
 
     def _start(self) -> Tuple[State, Progress]:
         alive = [np.ones(group.width, dtype=bool) for group in self._problem.spec.prunable]
-        score = self._trainer.held_out()
+        score = self._score(alive)
         return State(alive, self._dense, score, 0.0, self._steps, 0), Progress()
 
     def _round(self, state: State, progress: Progress) -> State:
@@ -185,7 +188,7 @@ class _Search:
         return Trial(place, self._score(alive), loss, copied(self._trainer.model))
 
     def _score(self, alive: Alive) -> float:
-        return self._trainer.held_out(keep_of(self._problem.spec, alive))
+        return self._trainer.held_out(keep_of(self._problem.spec, alive), self._images)
 
     def _key(self, state: State, score: float, alive: Alive) -> Tuple[float, float]:
         """Return what orders candidates, the best greatest; equals are ordered by the load saved."""

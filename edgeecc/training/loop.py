@@ -25,6 +25,7 @@ from edgeecc.training.compute import PLAIN, Compute
 from edgeecc.training.evaluate import evaluate
 from edgeecc.training.parallel import ALONE, World
 from edgeecc.training.randomness import own_random_state, seed_
+from edgeecc.training.recalibration import recalibrate_
 from edgeecc.training.step import Stepper
 from edgeecc.training.task import Task
 
@@ -161,7 +162,7 @@ class TorchTrainer:
         """Return the teacher's scores on the validation data, the deciding one first."""
         return self._scores_of(self._teacher, self._val)
 
-    def held_out(self, keep: Optional[Keep] = None) -> float:
+    def held_out(self, keep: Optional[Keep] = None, renew: Optional[torch.Tensor] = None) -> float:
         """Return the deciding score on the images held out of training; see `Trainer.held_out`.
 
         Raises: ConfigError where none are.
@@ -171,6 +172,9 @@ class TorchTrainer:
         scored = self._model
         if keep is not None and self._slimmed is not None:
             scored = self._slimmed(self._model, keep)
+        if renew is not None:
+            scored = copy.deepcopy(scored) if scored is self._model else scored
+            recalibrate_(scored, renew)
         return next(iter(self._scores_of(scored, self._held_out).values()))
 
     def judged(self) -> Optional[float]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Dict, Iterator, List, Tuple
+from typing import Dict, Iterator, List, Optional, Tuple
 
 import numpy as np
 import pytest
@@ -129,7 +129,7 @@ def test_training_takes_no_more_steps_than_it_is_given_and_hands_the_rest_back(
 
 
 def test_equal_scores_go_by_what_is_saved(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(TorchTrainer, "held_out", lambda self, keep=None: 0.5)
+    monkeypatch.setattr(TorchTrainer, "held_out", lambda self, keep=None, renew=None: 0.5)
     for start, tried, done in rounds("score"):
         assert done.cost == min(step.cost for step in tried), start
 
@@ -140,7 +140,7 @@ def test_the_best_candidate_is_kept(monkeypatch: pytest.MonkeyPatch, select: str
     monkeypatch.setattr(
         TorchTrainer,
         "held_out",
-        lambda self, keep=None: float(torch.rand((), generator=generator).double()),
+        lambda self, keep=None, renew=None: float(torch.rand((), generator=generator).double()),
     )
     first = float(torch.rand((), generator=torch.Generator().manual_seed(3)).double())
     spec = traced("plain")[1]
@@ -200,6 +200,26 @@ def test_what_makes_revived_units_is_as_it_was() -> None:
     assert sum(bool(value.any()) for value in model.parameters()) < len(list(model.parameters()))
 
 
+@pytest.mark.parametrize("batches", [0, 2])
+def test_candidates_are_scored_with_statistics_of_so_many_batches(
+    monkeypatch: pytest.MonkeyPatch, batches: int
+) -> None:
+    given: List[int] = []
+    held_out = TorchTrainer.held_out
+
+    def seen(self: TorchTrainer, keep: object = None, renew: Optional[torch.Tensor] = None):
+        given.append(0 if renew is None else len(renew))
+        before = {name: value.clone() for name, value in self.model.state_dict().items()}
+        score = held_out(self, keep, renew)
+        assert all(torch.equal(before[k], v) for k, v in self.model.state_dict().items())
+        return score
+
+    monkeypatch.setattr(TorchTrainer, "held_out", seen)
+    net("plain", steps=12, config=NetAdaptConfig(decay=0.8, recalibrate=batches))
+    assert len(given) > 4
+    assert set(given) == {16 * batches}
+
+
 def test_the_same_seed_gives_the_same_run() -> None:
     check_same(net(), net())
 
@@ -253,8 +273,10 @@ def test_settings_are_read_from_text() -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"decay": 1.0}, {"least_steps": 0}, {"rate": 0.0}, {"scarce": "x"}, {"select": "x"}],
-)
+    [
+        {"decay": 1.0}, {"least_steps": 0}, {"rate": 0.0}, {"scarce": "x"}, {"select": "x"}, {"recalibrate": -1},
+    ],
+)  # fmt: skip
 def test_settings_are_checked(wrong: Dict[str, object]) -> None:
     with pytest.raises(ConfigError, match=next(iter(wrong))):
         NetAdaptConfig(**wrong)

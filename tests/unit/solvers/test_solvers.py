@@ -20,9 +20,10 @@ from edgeecc.graph.surgery import mask_tensors
 from edgeecc.graph.trace import trace
 from edgeecc.solvers import table
 from edgeecc.solvers.base import Limit, Problem
-from edgeecc.solvers.ecc import EccSolver, needed, target
+from edgeecc.solvers.ecc import EccSolver, needed
 from edgeecc.solvers.finetune import FixedPattern
 from edgeecc.solvers.residuals import TOLERANCE
+from edgeecc.solvers.schedule import target
 from edgeecc.solvers.table import make_solver
 from edgeecc.solvers.uniform import uniform_widths
 from edgeecc.solvers.units import UnitTable, keep_of

@@ -11,7 +11,9 @@ from typing import Iterator, Sequence, Union
 import torch
 from torch import nn
 
-#: Images that run together at most.
+from edgeecc.data.splits import images_together
+
+#: Images that run together at most, where they are small.
 IMAGES = 128
 
 _Norm = Union[nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm]
@@ -31,7 +33,8 @@ def recalibrate_(model: nn.Module, images: torch.Tensor) -> None:
     if not norms or len(images) < 2:
         return
     device = next(model.parameters()).device
-    parts = max(1, min(len(images) // 2, -(-len(images) // IMAGES)))  # no part of one image
+    together = images_together(images.shape, IMAGES)
+    parts = max(1, min(len(images) // 2, -(-len(images) // together)))  # no part of one image
     with _measuring(model, norms), torch.no_grad():
         for part in images.tensor_split(parts):
             model(part.to(device))
