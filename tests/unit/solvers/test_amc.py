@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
+from typing import List
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from edgeecc.graph.trace import trace
 from edgeecc.peer_config import AmcConfig
 from edgeecc.solvers.amc import AmcSolver
 from edgeecc.solvers.base import Limit, Problem, Solution, Step
+from edgeecc.solvers.schedule import on_the_way
 from edgeecc.solvers.table import make_solver, method
 from edgeecc.training.loop import Checkpointing, TorchTrainer
 from tests import zoo
@@ -88,6 +90,23 @@ def test_the_budget_holds_and_is_spent(name: str, share: float, alternations: in
         assert not (model.state_dict()[key] * (1 - mask)).any()
     assert [step.step for step in solution.history] == list(range(1, 7 - 6 // alternations))
     assert solution.left == 6 // alternations  # the last alternation trains in fine-tuning
+
+
+def test_alternations_take_the_same_part_of_what_can_be_reduced(setting: Setting) -> None:
+    problem = setting.problem(0.3)
+    ends: List[float] = []
+
+    def tell(phase: str, step: Step) -> None:
+        if phase.startswith("alternation") and step.cost not in ends:
+            ends.append(step.cost)
+
+    config = AmcConfig(**{**vars(QUICK), "episodes": 9, "alternations": 3})
+    setting.solve(problem, config, on_step=tell)
+    bounds = [on_the_way(problem, share).limits[0].bound for share in (1 / 3, 2 / 3)]
+    dense = problem.first_cost(setting.spec.vector(setting.spec.dense_widths()))
+    assert len(ends) == 2
+    for cost, bound in zip(ends, bounds):
+        assert bound - 0.1 * dense < cost <= bound
 
 
 def test_several_limits_hold_at_once(setting: Setting) -> None:

@@ -21,7 +21,6 @@ from edgeecc.solvers.base import Limit, Problem, Solution
 from edgeecc.solvers.evolution import Tried, proposed
 from edgeecc.solvers.lcp import LcpSolver, search_steps
 from edgeecc.solvers.ranking import Ranking, filter_norms
-from edgeecc.solvers.recalibration import recalibrate_
 from edgeecc.training.loop import Checkpointing, TorchTrainer
 from tests.peers import fresh, noise, problem_of, widths_of
 
@@ -251,22 +250,6 @@ def test_mutants_descend_from_the_living() -> None:
 def test_the_shift_form_leaves_scales_alone() -> None:
     config = LcpConfig(form="shift", evaluations=20, population=5, tournament=2)
     assert (evolved(config, np.zeros(4)).scales == 1.0).all()
-
-
-def test_recalibrated_norms_have_the_statistics_of_the_images() -> None:
-    model, _ = fresh("plain")
-    images = noise().take(range(100))[0]
-    weights = [parameter.detach().clone() for parameter in model.parameters()]
-    recalibrate_(model, images)
-    given = model.c1(images)
-    torch.testing.assert_close(model.b1.running_mean, given.mean((0, 2, 3)), atol=1e-5, rtol=1e-4)
-    torch.testing.assert_close(model.b1.running_var, given.var((0, 2, 3)), atol=1e-5, rtol=1e-4)
-    assert not any(module.training for module in model.modules())
-    assert model.b1.momentum == 0.1
-    assert all(torch.equal(a, b) for a, b in zip(weights, model.parameters()))
-    before = model.b1.running_mean.clone()
-    recalibrate_(model, images[:1])
-    assert torch.equal(before, model.b1.running_mean)
 
 
 @pytest.mark.parametrize(

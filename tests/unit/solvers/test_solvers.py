@@ -180,29 +180,6 @@ def test_the_schedule_is_geometric_and_ends_on_the_last_step(setting: tuple) -> 
     assert costs[5 + 27] == pytest.approx(middle, abs=0.12 * dense)
 
 
-@pytest.mark.parametrize("constant", [0.0, 0.4, 3.0])
-@pytest.mark.parametrize("left", [1e-9, 0.2, 0.9])
-def test_every_round_takes_the_same_part_of_what_can_be_reduced(
-    setting: tuple, constant: float, left: float
-) -> None:
-    spec, macs = setting[1], mac_cost(setting[1])
-    dense, least = spec.vector(spec.dense_widths()), spec.vector(spec.least_widths())
-    cost = ProductModel(
-        macs.metric, "m", groups=macs.groups, terms=macs.terms,
-        coefficients=macs.coefficients, constant=constant * macs.predict(dense),
-    )  # fmt: skip
-    most, floor = cost.predict(dense), cost.predict(least)
-    limit = Limit(cost, floor + left * (most - floor))
-    course = [target(limit, dense, share) for share in np.linspace(0.0, 1.0, 9)]
-    assert course[0] == pytest.approx(most)
-    assert course[-1] == pytest.approx(limit.bound)
-    taken = -np.diff(course)
-    assert (taken > 0.0).all()
-    assert taken[1:] / taken[:-1] == pytest.approx(np.full(7, taken[1] / taken[0]))
-    slack = Limit(cost, 2.0 * most)
-    assert target(slack, dense, 0.5) == slack.bound
-
-
 def test_a_budget_takes_steps_as_its_logarithm_up_to_the_ramp(setting: tuple) -> None:
     whole = problem_of(setting[1], 0.3)
     (limit,) = whole.limits
