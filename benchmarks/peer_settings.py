@@ -31,7 +31,7 @@ from edgeecc.units import Budget, Metric, parse_budget
 Row = Dict[str, Any]
 #: Method -> settings that are tried one at a time, beside the defaults.
 SETTINGS: Dict[str, Tuple[str, ...]] = {
-    "amc": ("alternations=1", "alternations=2", "lower_bound=0.1", "images=1000"),
+    "amc": ("alternations=1", "alternations=2", "lower_bound=0.02", "images=1000"),
     "eap-channels": ("sweeps=2", "sweeps=4", "beyond=0", "images=3000"),
     "halp": ("rounds=10", "rounds=5", "ramp=0.25", "ramp=0.75"),
     "lcp": ("tau=0", "form=shift", "evaluations=200", "protected=0", "recalibrate=2048"),
