@@ -12,7 +12,6 @@ are held against.
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -115,8 +114,7 @@ def main() -> None:
     results = args.kept / args.case / "ablation.jsonl"
 
     def known() -> List[Row]:
-        lines = results.read_text().splitlines() if results.is_file() else []
-        return [row for row in map(json.loads, lines) if row["settings"] == settings]
+        return [row for row in kept.lines_of(results) if row["settings"] == settings]
 
     for seed in args.seeds:
         for name in args.variants:
@@ -124,9 +122,7 @@ def main() -> None:
                 continue
             folder = out / f"ablation-{seed}"
             row = {"settings": settings, **run(name, template, seed, lr=args.lr, folder=folder)}
-            with results.open("a") as stream:
-                stream.write(json.dumps(row) + "\n")
-            print(json.dumps(row), flush=True)
+            kept.add(results, row)
     print(table(known()))
 
 

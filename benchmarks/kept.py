@@ -3,6 +3,7 @@
 FOLDER/dense*.safetensors   the dense networks, byte for byte, as cells name them by their hash
 FOLDER/cells.jsonl          one line a cell: what was asked, what it took, and what came out
 FOLDER/ablation.jsonl       one line a run of `ecc_ablation.py`
+FOLDER/settings.jsonl       one line a run of `peer_settings.py`
 
 `edgeecc compare` finds restored cells finished and runs what is missing; it refuses them where anything that a result
 depends on is asked for otherwise.
@@ -37,7 +38,7 @@ def restore(kept: Path, out: Path, data: str) -> None:
         data: as `--data` names it here.
     """
     restore_dense(kept, out)
-    for line in _lines(kept / "cells.jsonl"):
+    for line in lines_of(kept / "cells.jsonl"):
         folder = out / "comparison" / str(line["folder"])
         if not (folder / "result.json").exists():
             folder.mkdir(parents=True, exist_ok=True)
@@ -61,7 +62,7 @@ def keep(out: Path, kept: Path, data: str) -> None:
         data: as `--data` names it, {data} for the folder: where that lies is no part of what was asked.
     """
     keep_dense(out, kept)
-    lines = {line["folder"]: line for line in _lines(kept / "cells.jsonl")}
+    lines = {line["folder"]: line for line in lines_of(kept / "cells.jsonl")}
     for line in _finished(out / "comparison"):
         asked = {**line["asked"], "data": data}
         lines.setdefault(line["folder"], {**line, "asked": asked})
@@ -81,7 +82,7 @@ def trials(kept: Path) -> List[Trial]:
             seconds=line["spent"]["seconds"],
             error=None,
         )
-        for line in _lines(kept / "cells.jsonl")
+        for line in lines_of(kept / "cells.jsonl")
         if line["folder"].startswith("search/")
     ]
 
@@ -102,6 +103,14 @@ def keep_dense(out: Path, kept: Path) -> None:
             write_bytes(kept / path.name, path.read_bytes())
 
 
+def add(path: Path, line: Line) -> None:
+    """Write down and print one line more."""
+    text = json.dumps(line)
+    with path.open("a") as stream:
+        stream.write(text + "\n")
+    print(text, flush=True)
+
+
 def _finished(comparison: Path) -> Iterator[Line]:
     for path in sorted(comparison.glob("*/*/result.json")):
         folder = path.parent
@@ -114,5 +123,6 @@ def _finished(comparison: Path) -> Iterator[Line]:
         }
 
 
-def _lines(path: Path) -> List[Line]:
+def lines_of(path: Path) -> List[Line]:
+    """Return the lines of a file, none where it is not there."""
     return [json.loads(text) for text in path.read_text().splitlines()] if path.is_file() else []

@@ -52,6 +52,8 @@ from edgeecc.units import Metric, parse_budget
 RESULTS = Path(__file__).resolve().parent / "results"
 #: Seed of the trials, which is not compared.
 TRIALS = 3
+#: File of the cost model, beside the dense networks.
+LAW = "law.json"
 METER = "a model: a tenth fixed, nine tenths by MACs, dense = 1 J"
 
 
@@ -177,14 +179,14 @@ def request_of(
     for seed in [0] if case.one_dense else seeds:
         train_dense(case, data, seed, Path(str(weights).format(seed=seed)), compute)
     model, source = open_network(case.network, case.shape, None)
-    energy_profile(trace_source(model, source).spec).save(out / "law.json")
+    energy_profile(trace_source(model, source).spec).save(out / LAW)
     return PruneRequest(
         weights=weights,
         budget=parse_budget(case.budgets[0], Metric.ENERGY),
         data=case.data.format(data=data),
         network=case.network,
         input_shape=case.shape,
-        profile=out / "law.json",
+        profile=out / LAW,
         pruning=PruneConfig(steps=case.steps, finetune_steps=case.finetune_steps),
         training=TrainConfig(batch_size=case.batch),
         compute=compute,

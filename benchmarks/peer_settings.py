@@ -10,7 +10,6 @@ for it at the budget, times each of `--factors`. One run a row, so a difference 
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
 from itertools import product
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import Any, Dict, List, Tuple, get_args
 
 import kept
 import torch
-from methods import CASES, RESULTS, TRIALS, found_rates, request_of
+from methods import CASES, LAW, RESULTS, TRIALS, found_rates, request_of, search_of
 
 from edgeecc.comparison.plan import Planner, survey
 from edgeecc.comparison.rates import RateSearch
@@ -42,19 +41,17 @@ SETTINGS: Dict[str, Tuple[str, ...]] = {
 }  # fmt: skip
 
 
-def run(
-    template: PruneRequest, name: str, budget: Budget, setting: str, *, rate: float, folder: Path
-) -> Row:
-    """Prune and fine-tune once as a trial does; return the figures."""
+def run(  # noqa: PLR0913  # keyword-only, what differs by method and budget
+    template: PruneRequest, name: str, budget: Budget, setting: str, *, search: RateSearch, rate: float, folder: Path
+) -> Row:  # fmt: skip
+    """Prune and fine-tune once as a trial of the search does; return the figures."""
     request = CompareRequest(
         template, methods=(name,), budgets=(budget,), seeds=(TRIALS,),
         settings={name: (setting,)} if setting else {}, rates={(name, budget.text): rate},
     )  # fmt: skip
     ground = survey(request)
-    judged = RateSearch((rate, 2.0 * rate)).judged_of(ground.images)
-    planner = Planner(
-        request, ground, template.profile if isinstance(template.profile, Path) else None
-    )
+    judged = search.judged_of(ground.images)
+    planner = Planner(request, ground, folder.parent / LAW)
     cell = planner.cell(folder, name, budget, seed=TRIALS, rate=rate, judged=judged)
     result: Any = prune(cell.request)
     shutil.rmtree(folder)
@@ -103,8 +100,7 @@ def main() -> None:
     rates = found_rates(case.searched_in or args.case, args.kept, args.methods, args.budgets)
 
     def known() -> List[Row]:
-        lines = results.read_text().splitlines() if results.is_file() else []
-        return [row for row in map(json.loads, lines) if row["precision"] == args.precision]
+        return [row for row in kept.lines_of(results) if row["precision"] == args.precision]
 
     for name, text, factor in product(args.methods, args.budgets, args.factors):
         for setting in ("", *SETTINGS[name]):
@@ -119,12 +115,10 @@ def main() -> None:
             folder = out / f"settings-{name}"
             shutil.rmtree(folder, ignore_errors=True)
             figures = run(
-                template, name, parse_budget(text, Metric.ENERGY), setting, rate=place["rate"], folder=folder
+                template, name, parse_budget(text, Metric.ENERGY), setting, search=search_of(case, [text]),
+                rate=place["rate"], folder=folder,
             )  # fmt: skip
-            row = {**place, "precision": args.precision, **figures}
-            with results.open("a") as stream:
-                stream.write(json.dumps(row) + "\n")
-            print(json.dumps(row), flush=True)
+            kept.add(results, {**place, "precision": args.precision, **figures})
     print(table(known()))
 
 

@@ -173,7 +173,8 @@ class TorchTrainer:
         if keep is not None and self._slimmed is not None:
             scored = self._slimmed(self._model, keep)
         if renew is not None:
-            scored = copy.deepcopy(scored) if scored is self._model else scored
+            if scored is self._model:
+                scored = copy.deepcopy(scored)
             recalibrate_(scored, renew)
         return next(iter(self._scores_of(scored, self._held_out).values()))
 
