@@ -16,7 +16,7 @@ import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import mean, stdev
-from typing import Any, Dict, List, get_args
+from typing import Any, Dict, List, Tuple, get_args
 
 import kept
 import torch
@@ -113,17 +113,19 @@ def main() -> None:
     kept.keep_dense(out, args.kept / args.case)
     results = args.kept / args.case / "ablation.jsonl"
 
-    def known() -> List[Row]:
-        return [row for row in kept.lines_of(results) if row["settings"] == settings]
+    def known() -> Dict[Tuple[str, int], Row]:
+        """Return one row a run, also where two calls made the same."""
+        rows = (row for row in kept.lines_of(results) if row["settings"] == settings)
+        return {(row["variant"], row["seed"]): row for row in rows}
 
     for seed in args.seeds:
         for name in args.variants:
-            if any((row["variant"], row["seed"]) == (name, seed) for row in known()):
+            if (name, seed) in known():
                 continue
             folder = out / f"ablation-{seed}"
             row = {"settings": settings, **run(name, template, seed, lr=args.lr, folder=folder)}
             kept.add(results, row)
-    print(table(known()))
+    print(table(list(known().values())))
 
 
 if __name__ == "__main__":
