@@ -17,6 +17,10 @@ from typing import Any, Dict, Iterator, Literal, Optional
 
 import torch
 import torch.distributed as dist
+
+# Its functions have the default group of the moment of import as a default: imported while there is none, they do not
+# keep a group that was left, whose threads would outlive Python and abort the process.
+import torch.distributed.nn.functional
 from torch import nn
 from torch._C._distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
