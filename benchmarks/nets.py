@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from edgeecc.networks.erfnet import Downsampler, NonBottleneck1d, Upsampler
+from edgeecc.networks.mobilenet import digits_mobilenet
 from edgeecc.networks.mobilenet_v2 import ConvBnRelu, InvertedResidual
 from edgeecc.networks.resnet_cifar import CifarResNet
 
@@ -57,6 +58,18 @@ def cifar_mobilenet_v2() -> nn.Module:
             inputs = outputs
     layers.append(ConvBnRelu(inputs, 256, 1))
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(256, 10))
+
+
+def plain_digits() -> nn.Module:
+    """Return three convolutions with batch norm and a linear layer for the digits."""
+    body: List[nn.Module] = []
+    for inputs, outputs in ((1, 16), (16, 32), (32, 64)):
+        body += [nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()]  # fmt: skip
+        body += [nn.MaxPool2d(2)] if outputs > 16 else []
+    return nn.Sequential(*body, nn.Flatten(), nn.Linear(256, 10))
+
+
+quarter_digits_mobilenet = partial(digits_mobilenet, 0.25)
 
 
 def narrow_erfnet() -> nn.Module:
