@@ -1,6 +1,6 @@
 """The residuals that ECC ends with, by the number of its rounds, on the digits.
 
-Printed for the largest of all seeds: the move of a bound in the last round beyond a single channel, as a share of its
+Printed, the largest of all seeds: the move of a bound in the last round beyond a single channel, as a share of its
 group, and the gap that groups leave, as a share of all importance. The dense network is the one of `processes.py`, a
 `digits_mobilenet` of a quarter of the width; each budget is a share of its multiply-accumulates.
 
@@ -13,10 +13,10 @@ import argparse
 import tempfile
 from pathlib import Path
 from statistics import mean
-from typing import Any, List, Tuple
+from typing import Any, Tuple
 
 import torch
-from processes import BATCH, DENSE, SHAPE, train
+from processes import BATCH, QUARTER, SHAPE, train
 
 from edgeecc.artifacts import read_json
 from edgeecc.config import ComputeConfig, EccConfig, PruneConfig, TrainConfig
@@ -25,10 +25,9 @@ from edgeecc.run_folder import HISTORY_SCHEMA
 from edgeecc.run_request import PruneRequest
 from edgeecc.units import Metric, parse_budget
 
-NETWORK = "digits_mobilenet, a quarter of the width"
 BUDGETS, ROUNDS = ("50%", "20%"), (1, 5, 100)
 
-
+#: Last move, gap, status, and top-1 before fine-tuning.
 Ends = Tuple[float, float, str, float]
 
 
@@ -40,7 +39,7 @@ def ends(weights: Path, budget: str, rounds: int, seed: int, steps: int) -> Ends
             weights=weights,
             budget=parse_budget(budget, Metric.MACS),
             data="digits",
-            network=DENSE[NETWORK].network,
+            network=QUARTER.network,
             input_shape=SHAPE,
             run=run,
             pruning=PruneConfig(steps=steps, finetune_steps=1, checkpoint_s=1e9),
@@ -67,20 +66,17 @@ def main() -> None:
     print("|---|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as home:
         weights = Path(home, "dense.safetensors")
-        train(DENSE[NETWORK], weights)
+        train(QUARTER, weights)
         for budget in BUDGETS:
             for rounds in ROUNDS:
                 found = [ends(weights, budget, rounds, seed, args.steps) for seed in args.seeds]  # fmt: skip
                 moves, gaps, statuses, scores = zip(*found)
+                ended = ", ".join(sorted(set(statuses)))
                 print(
-                    f"| {budget} | {rounds} | {max(moves):.2f} | {max(gaps):.1e} | {_each(statuses)} | "
+                    f"| {budget} | {rounds} | {max(moves):.2f} | {max(gaps):.1e} | {ended} | "
                     f"{mean(scores):.3f} | {len(found)} |",
                     flush=True,
                 )
-
-
-def _each(statuses: List[str]) -> str:
-    return ", ".join(sorted(set(statuses)))
 
 
 if __name__ == "__main__":

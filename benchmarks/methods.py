@@ -42,7 +42,7 @@ from edgeecc.graph.spec import NetworkSpec
 from edgeecc.networks.resnet_cifar import CifarResNet
 from edgeecc.networks.weights import load_into, load_state
 from edgeecc.progress import Progress
-from edgeecc.run_request import PruneRequest, task_of
+from edgeecc.run_request import PruneRequest, task_of, tensors_of
 from edgeecc.solvers.table import METHODS
 from edgeecc.sources import open_network, trace_source
 from edgeecc.training.compute import compute_of
@@ -166,8 +166,7 @@ def train_dense(case: Case, data: Path, seed: int, path: Path, compute: ComputeC
         model, train, steps=steps, batch_size=case.batch, lr=case.dense_lr, seed=seed,
         task=task_of(bundle).fitted(train), compute=compute_of(compute), on_step=tell,
     )  # fmt: skip
-    tensors = {name: value.cpu().numpy() for name, value in model.state_dict().items()}
-    write_tensors(path, tensors, {"network": source.reference})
+    write_tensors(path, tensors_of(model), {"network": source.reference})
 
 
 def request_of(

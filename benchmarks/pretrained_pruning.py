@@ -24,6 +24,7 @@ from edgeecc.artifacts import write_tensors
 from edgeecc.data.sources import DataBundle, load
 from edgeecc.networks.table import build, info
 from edgeecc.networks.weights import load_into, load_state
+from edgeecc.run_request import tensors_of
 from edgeecc.training.dense import train_dense_
 from edgeecc.units import Metric, format_quantity
 
@@ -91,8 +92,7 @@ def adapted(case: Case, weights: Path, data: str, out: Path) -> Path:
         train_dense_(
             model, bundle.train, steps=case.adapt_steps, batch_size=128, lr=1e-3, seed=0
         )  # fmt: skip
-        state = {name: value.numpy() for name, value in model.state_dict().items()}
-        write_tensors(path, state, {})
+        write_tensors(path, tensors_of(model), {})
     return path
 
 

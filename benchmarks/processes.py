@@ -6,7 +6,7 @@ most of all seeds: by how many a group's width differs, and how many only one of
 process keeps; and top-1, its difference. Last, how far one process in bfloat16 is from one in float32: that has nothing
 to do with the number of processes.
 
-    PYTHONPATH=. python benchmarks/processes.py
+    python benchmarks/processes.py
 """
 
 from __future__ import annotations
@@ -25,9 +25,10 @@ from typing import Any, Dict, FrozenSet, List, Tuple
 import nets
 import torch
 
-from edgeecc.artifacts import read_json, write_tensors
+from edgeecc.artifacts import write_tensors
 from edgeecc.data.sources import load
-from edgeecc.run_folder import KEEP_SCHEMA
+from edgeecc.run_folder import RunFolder
+from edgeecc.run_request import tensors_of
 from edgeecc.sources import open_network
 from edgeecc.training.dense import initialise_, train_dense_
 
@@ -40,8 +41,9 @@ OURS = Path(nets.__file__).parent
 
 @dataclass(frozen=True)
 class Dense:
-    """A network and how it is trained on the digits before it is pruned."""
+    """A network, how the table calls it, and how it is trained on the digits before it is pruned."""
 
+    name: str
     network: str
     steps: int
     lr: float
@@ -52,13 +54,12 @@ class Setting:
     """One line of the table.
 
     Args:
-        name: of the network in `DENSE`.
         budget: share of its MACs.
         steps: of pruning.
         seeds: of the batches.
     """
 
-    name: str
+    dense: Dense
     precision: str
     budget: str
     steps: int
@@ -74,22 +75,19 @@ class Run:
     dense: float
 
 
-DENSE: Dict[str, Dense] = {
-    "convolutions of 16, 32, 64": Dense("nets:plain_digits", 200, 2e-3),
-    "digits_mobilenet, a quarter of the width": Dense("nets:quarter_digits_mobilenet", 600, 8e-3),
-    "the same, trained for 120 steps": Dense("nets:quarter_digits_mobilenet", 120, 8e-3),
-}
-_PLAIN, _WIDE, _EARLY = DENSE
+PLAIN = Dense("convolutions of 16, 32, 64", "nets:plain_digits", 200, 2e-3)
+QUARTER = Dense("digits_mobilenet, a quarter of the width", "nets:quarter_digits_mobilenet", 600, 8e-3)  # fmt: skip
+EARLY = replace(QUARTER, name="the same, trained for 120 steps", steps=120)
 SETTINGS: Tuple[Setting, ...] = (
-    Setting(_PLAIN, "fp32", "50%", 20, (0, 1, 2, 3, 4)),
-    Setting(_PLAIN, "fp32", "50%", 100, (0, 1, 2)),
-    Setting(_PLAIN, "fp32", "25%", 20, (0, 1, 2)),
-    Setting(_PLAIN, "bf16", "50%", 20, (0, 1, 2, 3, 4)),
-    Setting(_PLAIN, "bf16", "50%", 100, (0, 1, 2)),
-    Setting(_PLAIN, "bf16", "25%", 20, (0, 1, 2)),
-    Setting(_WIDE, "fp32", "50%", 20, (0, 1, 2)),
-    Setting(_WIDE, "fp32", "50%", 100, (0, 1, 2)),
-    Setting(_EARLY, "fp32", "50%", 20, (0, 1, 2)),
+    Setting(PLAIN, "fp32", "50%", 20, (0, 1, 2, 3, 4)),
+    Setting(PLAIN, "fp32", "50%", 100, (0, 1, 2)),
+    Setting(PLAIN, "fp32", "25%", 20, (0, 1, 2)),
+    Setting(PLAIN, "bf16", "50%", 20, (0, 1, 2, 3, 4)),
+    Setting(PLAIN, "bf16", "50%", 100, (0, 1, 2)),
+    Setting(PLAIN, "bf16", "25%", 20, (0, 1, 2)),
+    Setting(QUARTER, "fp32", "50%", 20, (0, 1, 2)),
+    Setting(QUARTER, "fp32", "50%", 100, (0, 1, 2)),
+    Setting(EARLY, "fp32", "50%", 20, (0, 1, 2)),
 )
 
 
@@ -101,8 +99,7 @@ def train(dense: Dense, path: Path) -> None:
         model, load("digits", input_shape=SHAPE, seed=0).train, steps=dense.steps, batch_size=BATCH, lr=dense.lr,
         seed=0,
     )  # fmt: skip
-    tensors = {name: value.numpy() for name, value in model.state_dict().items()}
-    write_tensors(path, tensors, {"network": source.reference})
+    write_tensors(path, tensors_of(model), {"network": source.reference})
 
 
 def prune(setting: Setting, seed: int, weights: Path, run: Path, processes: int) -> Run:
@@ -113,7 +110,7 @@ def prune(setting: Setting, seed: int, weights: Path, run: Path, processes: int)
         else ["-m", "torch.distributed.run", f"--nproc_per_node={processes}", "-m", "--", "edgeecc"]
     )
     arguments = [
-        "prune", weights, "--network", DENSE[setting.name].network, "--input", "1x8x8", "--data", "digits",
+        "prune", weights, "--network", setting.dense.network, "--input", "1x8x8", "--data", "digits",
         "--budget", setting.budget, "--of", "macs", "--steps", setting.steps, "--finetune-steps", FINETUNE,
         "--batch-size", BATCH, "--precision", setting.precision, "--seed", seed, "--accelerator", "cpu",
         "--set", "ramp=1", "--lr", "2e-3", "--checkpoint-s", "1e9", "--run", run, "--json",
@@ -128,9 +125,10 @@ def prune(setting: Setting, seed: int, weights: Path, run: Path, processes: int)
         raise SystemExit(done.stderr)
     result: Any = json.loads(done.stdout)
     assert result["compute"]["processes"] == processes
-    keep: Any = read_json(run / "keep.json", KEEP_SCHEMA)["keep"]
+    folder = RunFolder(run)
+    keep = folder.read_keep(folder.read_spec())
     return Run(
-        {name: frozenset(units) for name, units in keep.items()},
+        {name: frozenset(units.tolist()) for name, units in keep.items()},
         result["accuracy"],
         result["dense"]["accuracy"],
     )
@@ -167,17 +165,23 @@ def main() -> None:
     print(f"| network | dense top-1 | precision | budget | pruning steps | seeds | {APART} |")
     print("|---|---|---|---|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as home:
-        for name, dense in DENSE.items():
-            train(dense, _weights(home, name))
+        weights = {
+            dense: Path(home, f"{number}.safetensors")
+            for number, dense in enumerate((PLAIN, QUARTER, EARLY))
+        }
+        for dense, path in weights.items():
+            train(dense, path)
         for number, setting in enumerate(SETTINGS):
-            weights = _weights(home, setting.name)
             runs = [
-                [prune(setting, seed, weights, Path(home, f"{number}-{seed}-{count}"), count) for seed in setting.seeds]
+                [
+                    prune(setting, seed, weights[setting.dense], Path(home, f"{number}-{seed}-{count}"), count)
+                    for seed in setting.seeds
+                ]
                 for count in (1, args.processes)
             ]  # fmt: skip
             alone[setting] = runs[0]
             print(
-                f"| {setting.name} | {runs[0][0].dense:.4f} | {setting.precision} | {setting.budget} | "
+                f"| {setting.dense.name} | {runs[0][0].dense:.4f} | {setting.precision} | {setting.budget} | "
                 f"{setting.steps} | {len(setting.seeds)} | {line(*runs)} |",
                 flush=True,
             )
@@ -188,13 +192,9 @@ def main() -> None:
         exact = alone.get(replace(setting, precision="fp32"))
         if setting.precision == "bf16" and exact is not None:
             print(
-                f"| {setting.name} | {setting.budget} | {setting.steps} | {len(setting.seeds)} | "
+                f"| {setting.dense.name} | {setting.budget} | {setting.steps} | {len(setting.seeds)} | "
                 f"{line(exact, found)} |"
             )
-
-
-def _weights(home: str, name: str) -> Path:
-    return Path(home, f"{list(DENSE).index(name)}.safetensors")
 
 
 if __name__ == "__main__":
