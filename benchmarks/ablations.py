@@ -18,7 +18,8 @@ from edgeecc.config import EccConfig, TrainConfig
 from edgeecc.graph.spec import FloatArray, NetworkSpec
 from edgeecc.solvers import ecc, importance, schedule
 from edgeecc.solvers.base import Limit, Problem, Trainer
-from edgeecc.solvers.importance import Importance, Watched
+from edgeecc.solvers.importance import Importance, Part
+from edgeecc.solvers.levels import levels
 from edgeecc.solvers.living import Living
 from edgeecc.solvers.sstep import flow
 from edgeecc.solvers.uniform import norm_shares
@@ -68,6 +69,16 @@ class ByNorm(Importance):
         """Return the shares."""
         del alive
         return norm_shares(self._model, self._problem)
+
+
+class LevelledByGroups(Importance):
+    """Groups are brought to levels, and not what reads them."""
+
+    def level_(self, power: float) -> None:
+        """Bring all parts of a group to one level."""
+        found = levels(self.arrays(), power)
+        for part in self._parts:
+            part.factor = torch.tensor(found[part.reading.group], dtype=torch.float64)
 
 
 class Reviving(Living):
@@ -180,11 +191,11 @@ def _whole_cost(limit: Limit, dense_widths: FloatArray, share: float) -> float:
 
 
 #: What a layer makes of a term, kept while the name is patched.
-_TERM = Watched.term
+_TERM = Part.term
 
 
-def _plain_term(self: Watched, weight: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
-    """Stand in for `Watched.term`: the first-order term itself."""
+def _plain_term(self: Part, weight: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
+    """Stand in for `Part.term`: the first-order term itself."""
     inverse, self.inverse = self.inverse, None
     try:
         return _TERM(self, weight, gradient)
@@ -197,20 +208,21 @@ def _nothing(*args: object, **kwargs: object) -> None:
 
 
 _ECC, _IMPORTANCE = ecc.__name__, importance.__name__
-_GROWS = f"{_IMPORTANCE}.Importance._grow"
+_GROWS = f"{_IMPORTANCE}.Part.grow_"
 #: Name -> ECC with one part another; the first is ECC as it is.
 VARIANTS: Dict[str, Variant] = {
     "ECC": Variant(),
     "as published": Variant(("metric=adam",)),
     "importance in units of loss": Variant(("level=0",)),
-    "importance as shares of a group's": Variant(("level=1",)),
+    "importance as shares of a layer's": Variant(("level=1",)),
+    "levels of groups": Variant(parts={f"{_ECC}.Importance": LevelledByGroups}),
     "importance by norms": Variant(("level=0",), parts={f"{_ECC}.Importance": ByNorm}),
     "groups may fall to one unit": Variant(("least=1",)),
     "no stand-ins": Variant(("stand_in=false",)),
     "stand-ins in importance only": Variant(parts={f"{_IMPORTANCE}.stand_in_": _nothing}),
     "stand-ins in weights only": Variant(
         parts={
-            f"{_IMPORTANCE}.Watched.term": _plain_term,
+            f"{_IMPORTANCE}.Part.term": _plain_term,
             f"{_IMPORTANCE}.Importance.as_they_go": lambda self, alive: self.arrays(),
             _GROWS: _nothing,
         }
@@ -222,7 +234,8 @@ VARIANTS: Dict[str, Variant] = {
     "the whole cost falls geometrically": Variant(
         parts={f"{schedule.__name__}.target": _whole_cost}
     ),
-    "ramp of a quarter of the steps": Variant(("ramp=0.25",)),
+    "ramp of a quarter of the steps": Variant(("ramp=0.25", "pace=0")),
+    "ramp of half of the steps": Variant(("ramp=0.5", "pace=0")),
     "ramp of all steps": Variant(("ramp=1",)),
     "rate does not rise": Variant(rise=0.0),
     "revival": Variant(parts={f"{_ECC}.Living": Reviving}),

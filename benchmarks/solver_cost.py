@@ -119,7 +119,7 @@ def child(kind: str, args: argparse.Namespace) -> None:
     if kind == "ecc":
         for name in ("after_backward", "after_step"):
             clock.wrap_(ecc.ScaleFreeHooks, name)
-        clock.wrap_(importance.Watched, "look")
+        clock.wrap_(importance.Part, "look")
         hooks = Timed(solver, clock)
         with freed_memory_kept(compute.device), solver.watching():
             trainer.train("prune", args.steps, hooks)

@@ -211,10 +211,11 @@ class EccConfig:
             takes at least as many.
         ramp: share of the steps in which the budget is reached at most ("taylor"), see `ecc.needed`; fine-tuning has
             the rest.
+        pace: steps that this takes at least, where there are so many ("taylor").
         rounds: of widths and masks in these steps at most, spread evenly ("taylor").
         stand_in: whether channels that stay take over what they can of those that go ("taylor").
-        level: power of its group's mean before pruning that importance is divided by ("taylor"), in [0, 1]: 0 is in
-            units of loss, 1 makes groups alike.
+        level: power of what a layer's units were worth to it on average before pruning, by which what a unit is worth
+            to the layer is divided ("taylor"), in [0, 1]: 0 is in units of loss, 1 makes layers alike.
         least: units that every group keeps ("taylor"), where the budget allows, see `widths.floors`.
         tile: channels that the last widths are multiples of where the budget allows; 0: as the cost model's tiles make
             it worth.
@@ -228,6 +229,7 @@ class EccConfig:
     beta: float = 3.0  # the published command line for MobileNet
     warmup: int = 50  # ours
     ramp: float = 0.5  # ours: the sooner the budget is reached, the longer what is kept can learn
+    pace: int = 300  # ours: training keeps up with that, and not with half of it (docs/adr/0016)
     rounds: int = 100  # ours: one a step for short runs
     stand_in: bool = True  # ours
     level: float = 0.5  # ours: ahead on CIFAR-10, level on Fashion-MNIST (docs/adr/0013)
@@ -240,9 +242,9 @@ class EccConfig:
         steps = (self.rho1, self.rho2, self.epsilon, self.beta)
         if not all(0.0 < value < math.inf for value in steps):
             raise ConfigError("rho1, rho2, epsilon and beta must be positive")
-        if self.warmup < 0 or not 0.0 < self.ramp <= 1.0:
+        if self.warmup < 0 or self.pace < 0 or not 0.0 < self.ramp <= 1.0:
             raise ConfigError(
-                f"warmup {self.warmup} must be at least 0 and ramp {self.ramp} lie in (0, 1]"
+                f"warmup {self.warmup} and pace {self.pace} must be at least 0, and ramp {self.ramp} lie in (0, 1]"
             )
         if self.rounds < 1 or self.least < 1 or self.tile < 0:
             raise ConfigError(

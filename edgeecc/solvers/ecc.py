@@ -1,6 +1,6 @@
 """ECC (CVPR 2019): ADMM over weights and widths, in the scale-free form (default) and as published.
 
-Scale-free, `metric="taylor"` (ours): importance from units of loss, levelled between groups (`levels`), costs divided
+Scale-free, `metric="taylor"` (ours): importance from units of loss, levelled between layers (`levels`), costs divided
 by their bounds, and an explicit schedule. A training step moves the weights by Adam on the distillation loss; every
 few steps a round follows:
 
@@ -36,7 +36,6 @@ from edgeecc.solvers.ecc_published import PublishedHooks
 from edgeecc.solvers.feasibility import check_feasible
 from edgeecc.solvers.importance import Importance
 from edgeecc.solvers.ladder import Ladder, integer_widths, widths_around, widths_by_tiles
-from edgeecc.solvers.levels import levels
 from edgeecc.solvers.living import Living
 from edgeecc.solvers.prox import kept_mask
 from edgeecc.solvers.residuals import Residuals, dual_residual, price_gap, primal_residual
@@ -97,7 +96,7 @@ class ScaleFreeHooks:
         self._s = dense
         self._y = np.zeros_like(dense)
         self._z = np.zeros(len(problem.limits))
-        self._levels = np.zeros_like(dense)  # not known yet
+        self._levelled = False
         self._dual, self._gap = 0.0, 0.0  # residuals of the last round
         self.course = Course([group.name for group in problem.spec.prunable])
 
@@ -141,7 +140,10 @@ class ScaleFreeHooks:
         self._importance.settle(self.living.alive)
         if share <= 0.0:
             return
-        importance = self._levelled(self._importance.as_they_go(self.living.alive))
+        if not self._levelled:
+            self._importance.level_(self._config.level)
+            self._levelled = True
+        importance = self._importance.as_they_go(self.living.alive)
         if share >= 1.0:
             self._land(importance)
             return
@@ -180,12 +182,6 @@ class ScaleFreeHooks:
         self._gap = price_gap(ranked, targets.limits, bounds, self._z, least=self._least)
         self._s = bounds
         self._y = np.array([values[int(s) - 1] / 2.0 for values, s in zip(ranked, bounds)])
-
-    def _levelled(self, importance: List[FloatArray]) -> List[FloatArray]:
-        """Return importance on the levels of the first round, in which every unit lives."""
-        if not self._levels.any():
-            self._levels = levels(importance, self._config.level)
-        return [factor * values for factor, values in zip(self._levels, importance)]
 
     def _land(self, importance: List[FloatArray]) -> None:
         """Go to integer widths within the limits."""
@@ -234,8 +230,9 @@ class ScaleFreeHooks:
     def state(self) -> Dict[str, torch.Tensor]:
         """Return what must survive a kill."""
         arrays = {
-            "s": self._s, "y": self._y, "z": self._z, "levels": self._levels,
+            "s": self._s, "y": self._y, "z": self._z,
             "residuals": np.array([self._dual, self._gap]),
+            "levelled": np.array(self._levelled),
         }  # fmt: skip
         return {
             **{name: torch.from_numpy(value) for name, value in arrays.items()},
@@ -246,11 +243,9 @@ class ScaleFreeHooks:
 
     def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
         """Take back what `state` returned."""
-        self._s, self._y, self._z, self._levels = (
-            state[name].numpy().copy() for name in ("s", "y", "z", "levels")
-        )
-        if "residuals" in state:  # checkpoints of earlier versions keep none
-            self._dual, self._gap = (float(value) for value in state["residuals"])
+        self._s, self._y, self._z = (state[name].numpy().copy() for name in ("s", "y", "z"))
+        self._dual, self._gap = (float(value) for value in state["residuals"])
+        self._levelled = bool(state["levelled"])
         mine = "importance."
         self._importance.load_state(
             {name[len(mine) :]: value for name, value in state.items() if name.startswith(mine)}
@@ -262,17 +257,17 @@ class ScaleFreeHooks:
 def needed(problem: Problem, steps: int, config: EccConfig) -> int:
     """Return the steps in which a budget is reached: the further it is, the more, so that rounds take alike (ours).
 
-    In the share `ramp` of the steps what can be reduced of a cost falls to a tenth; no budget takes more of them, and
-    none less than importance takes to settle, `warmup`.
+    In the share `ramp` of the steps, but in no fewer than `pace` where there are as many, what can be reduced of a cost
+    falls to a tenth; no budget takes more of them, and none less than importance takes to settle, `warmup`.
 
     Args:
         problem: its limits; the furthest counts.
         steps: that there are.
-        config: for `ramp` and `warmup`.
+        config: for `ramp`, `pace` and `warmup`.
     """
     dense = problem.spec.vector(problem.spec.dense_widths())
     furthest = max(depth(limit, dense) for limit in problem.limits) / math.log(10.0)
-    most = steps * config.ramp
+    most = min(steps, max(steps * config.ramp, config.pace))
     return math.ceil(min(most, max(most * furthest, config.warmup)))
 
 

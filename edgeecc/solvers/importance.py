@@ -1,8 +1,9 @@
-"""Importance of units in units of loss: running averages of first-order terms, less what others can tell (ours).
+"""Importance of units: running averages of squared first-order terms, less what other units can tell (ours).
 
-The term of a unit is the sum, over the weights that read it, of w dL/dw, each layer's part along the residual of
-what it reads on the other units (`standin`). Its square, averaged over batches, estimates the loss of removing the
-unit to second order, with the Fisher information as curvature.
+Each layer that reads a unit has a part in its importance. The layer's term is the sum, over the weights with which it
+reads the unit, of w dL/dw, along the residual of what it reads on the other units (`standin`). Its square, averaged
+over batches, estimates to second order what the loss of losing the unit there is, with the Fisher information as
+curvature. Importance is the sum of the parts, each on the level of its layer (`levels`).
 """
 
 from __future__ import annotations
@@ -17,16 +18,18 @@ from torch import nn
 
 from edgeecc.errors import ConfigError
 from edgeecc.graph.spec import FloatArray, NetworkSpec
+from edgeecc.solvers.levels import levels
 from edgeecc.solvers.standin import (
     ROWS,
     Reading,
     eliminated,
     inverse,
+    may_stand_in,
     readings,
     stand_in_,
     without,
 )
-from edgeecc.solvers.units import Alive, UnitTable
+from edgeecc.solvers.units import Alive
 
 #: Sum of a tensor over processes.
 Total = Callable[[torch.Tensor], torch.Tensor]
@@ -36,37 +39,53 @@ DECAY = 0.9
 FOLLOWED = 0.25
 
 
-class Watched:
-    """What is known of one reading.
+class Part:
+    """What one reading tells of its units.
+
+    Args:
+        reading: the layer and the units.
+        each: rows of an image that are looked at, about.
+        total: see `Importance`.
+        shared: whether what other units can tell is left out, and others stand in for what goes.
 
     Attributes:
+        square: running square of the term, (n,), float64.
+        factor: on it, by which readings are levelled.
         shift: mean of the first batch, (n,); rows less it have moments without cancellation.
         moments: running sum of (x, 1)(x, 1)' over rows x of all processes, (n + 1, n + 1); None before the first batch.
         mean: as it was settled, (n,).
         live: living units of the reading, (m,).
         inverse: P of these, (m, m), float64.
-        square: running square of the term, (n,), float64.
     """
 
     #: What a checkpoint keeps, where it is known.
-    KEPT = ("shift", "moments", "mean", "live", "inverse", "square")
+    KEPT = ("square", "factor", "shift", "moments", "mean", "live", "inverse")
 
-    def __init__(self, reading: Reading, each: int, total: Total) -> None:
+    def __init__(self, reading: Reading, each: int, total: Total, *, shared: bool) -> None:
         size = len(reading.columns)
-        self.reading = reading
+        self.reading, self.shared = reading, shared
         self._each, self._total = each, total
+        self.square = torch.zeros(size, dtype=torch.float64)
+        self.factor = torch.ones((), dtype=torch.float64)
         self.shift: Optional[torch.Tensor] = None
         self.moments: Optional[torch.Tensor] = None
         self.mean: Optional[torch.Tensor] = None
         self.live = torch.arange(size)
         self.inverse: Optional[torch.Tensor] = None
-        self.square = torch.zeros(size, dtype=torch.float64)
         self.stopped = False
         self._scaled: Optional[torch.Tensor] = None
+
+    def importance(self) -> FloatArray:
+        """Return what it adds to the importance of its units, (n,)."""
+        return np.asarray(float(self.factor) * self.square.cpu().numpy(), dtype=np.float64)
 
     def keep(self, live: torch.Tensor, inverse: torch.Tensor) -> None:
         """Take the living units, and P of them."""
         self.live, self.inverse, self._scaled = live, inverse, None
+
+    def grow_(self, units: torch.Tensor, factor: torch.Tensor) -> None:
+        """Scale what it tells of some of its units."""
+        self.square[units] *= factor
 
     @torch.no_grad()
     def look(self, x: torch.Tensor, axis: int) -> None:
@@ -131,22 +150,21 @@ class Importance:
         share: bool = True,
     ) -> None:  # fmt: skip
         self._decay = decay
-        self._watched = (
-            [Watched(reading, max(1, ROWS // batch), total) for reading in readings(spec, model)]
-            if share
-            else []
-        )
-        known = {watched.reading.piece for watched in self._watched}
-        self._plain = UnitTable(spec, owns=lambda piece: piece.role == "in" and piece not in known)
-        self._totals = torch.zeros(sum(group.width for group in spec.prunable), dtype=torch.float64)
-        self._first = np.cumsum([0] + [group.width for group in spec.prunable])
+        self._widths = [group.width for group in spec.prunable]
+        self._parts = [
+            Part(
+                reading, max(1, ROWS // batch), total, shared=share and may_stand_in(reading, model)
+            )
+            for reading in readings(spec)
+        ]
 
     @contextlib.contextmanager
     def watching(self, model: nn.Module) -> Iterator[None]:
         """Take in what layers read in training mode while the context is open."""
-        by_module: Dict[str, List[Watched]] = {}
-        for watched in self._watched:
-            by_module.setdefault(watched.reading.module, []).append(watched)
+        by_module: Dict[str, List[Part]] = {}
+        for part in self._parts:
+            if part.shared:
+                by_module.setdefault(part.reading.module, []).append(part)
         with contextlib.ExitStack() as stack:
             for name, several in by_module.items():
                 handle = model.get_submodule(name).register_forward_pre_hook(
@@ -161,123 +179,103 @@ class Importance:
         Raises: ConfigError for a weight without a gradient.
         """
         parameters = dict(model.named_parameters())
-
-        def first_order(name: str) -> torch.Tensor:
-            return parameters[name].detach() * _gradient(parameters, name)
-
-        totals = self._plain.totals(first_order)
-        for watched in self._watched:
-            name = watched.reading.piece.parameter
-            term = watched.term(parameters[name].detach(), _gradient(parameters, name))
-            at = self._units(watched.reading)
-            totals = totals.to(term.device)
-            totals[at] += term
-            watched.square = _averaged(watched.square.to(term.device), term**2, self._decay)
-        self._totals = _averaged(self._totals.to(totals.device), totals**2, self._decay)
+        for part in self._parts:
+            name = part.reading.piece.parameter
+            term = part.term(parameters[name].detach(), _gradient(parameters, name))
+            part.square = _averaged(part.square.to(term.device), term**2, self._decay)
 
     def settle(self, alive: Alive) -> None:
         """Bring the residuals up to date with what layers read now, for the units that live."""
-        for watched in self._watched:
-            watched.settle(alive[watched.reading.group][watched.reading.units])
+        for part in self._parts:
+            part.settle(alive[part.reading.group][part.reading.units])
+
+    def level_(self, power: float) -> None:
+        """Bring readings to their levels, see `levels`; they stay there. To be called before any unit goes."""
+        found = levels([part.square.cpu().numpy() for part in self._parts], power)
+        for part, factor in zip(self._parts, found):
+            part.factor = torch.tensor(factor, dtype=torch.float64)
 
     def arrays(self) -> List[FloatArray]:
         """Return the importance per group, (c_g,)."""
-        return self._plain.split(self._totals)
+        result = [np.zeros(width) for width in self._widths]
+        for part in self._parts:
+            result[part.reading.group][part.reading.units] += part.importance()
+        return result
 
     def as_they_go(self, alive: Alive) -> List[FloatArray]:
         """Return the importance per group, (c_g,), of units as they go one after another; see `eliminated`."""
         result = self.arrays()
         for group, (a, living) in enumerate(zip(result, alive)):
+            place = np.flatnonzero(living)
+            whole = np.maximum(a[place], 1e-300)
             shares, inverses = [], []
-            for watched in self._of(group):
-                place = np.flatnonzero(living)
-                local = np.searchsorted(
-                    place, watched.live.cpu().numpy() + watched.reading.piece.first
-                )
-                assert watched.inverse is not None  # noqa: S101  # `_of` gives settled ones
-                inside = np.zeros(len(place))
-                inside[local] = watched.square[watched.live].cpu().numpy()
-                whole = np.eye(len(place))
-                whole[np.ix_(local, local)] = watched.inverse.cpu().numpy()
-                shares.append(inside)
-                inverses.append(whole)
+            for part in self._parts:
+                if part.reading.group != group or part.inverse is None:
+                    continue
+                live = part.live.cpu().numpy()
+                local = np.searchsorted(place, live + part.reading.piece.first)
+                share, inverse = np.zeros(len(place)), np.eye(len(place))
+                share[local] = part.importance()[live] / whole[local]
+                inverse[np.ix_(local, local)] = part.inverse.cpu().numpy()
+                shares.append(share)
+                inverses.append(inverse)
             if inverses:
-                summed = np.maximum(np.sum(shares, axis=0), 1e-300)
-                most = max(1, round(FOLLOWED * int(living.sum())))
-                a[living] = eliminated(a[living], [one / summed for one in shares], inverses, most)
+                most = max(1, round(FOLLOWED * len(place)))
+                a[place] = eliminated(a[place], shares, inverses, most)
         return result
 
     def let_go_(self, model: nn.Module, before: Alive, after: Alive) -> None:
         """Let those that stay stand in for units that die, in place; their importance grows with their residual."""
-        for watched in self._watched:
-            reading = watched.reading
-            if watched.inverse is None or watched.mean is None:
+        for part in self._parts:
+            reading = part.reading
+            if part.inverse is None or part.mean is None:
                 continue
-            living = watched.live.cpu().numpy()
+            living = part.live.cpu().numpy()
             stays = after[reading.group][reading.units][living]
             if stays.all() or not stays.any():
                 continue
-            device = watched.inverse.device
+            device = part.inverse.device
             stay, gone = (torch.from_numpy(np.flatnonzero(w)).to(device) for w in (stays, ~stays))
-            weights, rest = without(watched.inverse, stay, gone)
+            weights, rest = without(part.inverse, stay, gone)
             stand_in_(
-                model, reading, stay=watched.live[stay], gone=watched.live[gone], weights=weights, mean=watched.mean
+                model, reading, stay=part.live[stay], gone=part.live[gone], weights=weights, mean=part.mean
             )  # fmt: skip
-            self._grow(
-                watched, watched.live[stay], watched.inverse.diagonal()[stay] / rest.diagonal()
-            )
-            watched.keep(watched.live[stay], rest)
-
-    def _grow(self, watched: Watched, units: torch.Tensor, factor: torch.Tensor) -> None:
-        """Scale the part that a reading has in the importance of its units."""
-        at = self._units(watched.reading)
-        totals = self._totals[at]
-        squares = sum(other.square for other in self._watched if self._units(other.reading) == at)
-        share = watched.square[units] / torch.as_tensor(squares)[units].clamp(min=1e-300)
-        totals[units] *= 1.0 + share * (factor - 1.0)
-        watched.square[units] *= factor
-
-    def _units(self, reading: Reading) -> slice:
-        start = int(self._first[reading.group]) + reading.piece.first
-        return slice(start, start + len(reading.columns))
-
-    def _of(self, group: int) -> List[Watched]:
-        return [
-            watched
-            for watched in self._watched
-            if watched.reading.group == group and watched.inverse is not None
-        ]
+            part.grow_(part.live[stay], part.inverse.diagonal()[stay] / rest.diagonal())
+            part.keep(part.live[stay], rest)
 
     def stop(self) -> None:
         """Watch no longer: nothing is left to choose."""
-        for watched in self._watched:
-            watched.stopped = True
+        for part in self._parts:
+            part.stopped = True
 
     def state(self) -> Dict[str, torch.Tensor]:
         """Return what must survive a kill."""
-        state = {"totals": self._totals}
-        for index, watched in enumerate(self._watched):
-            for name in Watched.KEPT:
-                value = getattr(watched, name)
+        state = {}
+        for index, part in enumerate(self._parts):
+            for name in Part.KEPT:
+                value = getattr(part, name)
                 if value is not None:
                     state[f"{name}.{index}"] = value
         return state
 
     def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
-        """Take back what `state` returned."""
-        self._totals = state["totals"]
-        for index, watched in enumerate(self._watched):
-            for name in Watched.KEPT:
+        """Take back what `state` returned.
+
+        Raises: KeyError where that was of an earlier version, which did not level readings.
+        """
+        for index, part in enumerate(self._parts):
+            part.square, part.factor = state[f"square.{index}"], state[f"factor.{index}"]
+            for name in Part.KEPT:
                 if f"{name}.{index}" in state:
-                    setattr(watched, name, state[f"{name}.{index}"])
+                    setattr(part, name, state[f"{name}.{index}"])
 
 
-def _watcher(several: Sequence[Watched]) -> Any:  # a hook, whose type torch spells with Any
+def _watcher(several: Sequence[Part]) -> Any:  # a hook, whose type torch spells with Any
     def see(module: nn.Module, args: Tuple[Any, ...], kwargs: Dict[str, Any]) -> None:
         if module.training:
-            for watched in several:
+            for part in several:
                 x = args[0] if args else kwargs["input"]
-                watched.look(x, -1 if isinstance(module, nn.Linear) else 1)
+                part.look(x, -1 if isinstance(module, nn.Linear) else 1)
 
     return see
 

@@ -98,17 +98,22 @@ class Reading:
         return rows.to(torch.promote_types(rows.dtype, torch.float32))
 
 
-def readings(spec: NetworkSpec, model: nn.Module) -> List[Reading]:
-    """Return every place where others can stand in for units of a prunable group."""
-    found = []
-    for index, group in enumerate(spec.prunable):
-        for piece in group.slices:
-            reading = Reading(index, piece, torch.from_numpy(piece.indices(np.arange(group.width))))
-            if piece.role == "in" and 2 <= piece.count <= UNITS:
-                layer = model.get_submodule(reading.module)
-                if is_known(layer) and getattr(layer, "groups", 1) == 1:
-                    found.append(reading)
-    return found
+def readings(spec: NetworkSpec) -> List[Reading]:
+    """Return every place where a layer reads units of a prunable group."""
+    return [
+        Reading(index, piece, torch.from_numpy(piece.indices(np.arange(group.width))))
+        for index, group in enumerate(spec.prunable)
+        for piece in group.slices
+        if piece.role == "in"
+    ]
+
+
+def may_stand_in(reading: Reading, model: nn.Module) -> bool:
+    """Return whether units of a reading can stand in for one another."""
+    if not 2 <= reading.piece.count <= UNITS:
+        return False
+    layer = model.get_submodule(reading.module)
+    return is_known(layer) and getattr(layer, "groups", 1) == 1
 
 
 def inverse(covariance: torch.Tensor) -> torch.Tensor:

@@ -71,7 +71,7 @@ def restore(
 ) -> Optional[Progress]:  # fmt: skip
     """Take a phase up where its checkpoint left it, or return None when there is none for this phase.
 
-    Raises: ArtifactError when the checkpoint is damaged or of another network.
+    Raises: ArtifactError when the checkpoint is damaged, or of another network or version.
     """
     if not path.is_file():
         return None
@@ -95,7 +95,8 @@ def restore(
         return Progress(int(metadata["done"]), history, scale and (float(scale[0]), int(scale[1])))
     except (KeyError, RuntimeError, TypeError, ValueError) as error:
         raise ArtifactError(
-            f"{path} is damaged or of another network: {brief(error)}; remove it to begin this phase of training again"
+            f"{path} is damaged, or of another network or version: {brief(error)}; remove it to begin this phase of "
+            "training again"
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""Importance between units of loss and shares of a group's own."""
+"""Importance between units of loss and shares of a layer's own."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ def groups(draw: st.DrawFn) -> list:
 
 
 @given(groups(), st.floats(0.0, 1.0))
-def test_the_mean_of_a_group_falls_to_the_rest_of_the_power(importance: list, power: float) -> None:
+def test_the_mean_of_a_reading_falls_to_the_rest_of_the_power(
+    importance: list, power: float
+) -> None:
     for values, factor in zip(importance, levels(importance, power)):
         assert (factor * values).mean() == pytest.approx(values.mean() ** (1.0 - power))
 
@@ -48,7 +50,7 @@ def test_a_common_factor_changes_no_width(seed: int, factor: float) -> None:
     assert widths[0].tolist() == widths[1].tolist()
 
 
-def test_a_group_that_is_worth_nothing_stays_so() -> None:
+def test_a_reading_that_is_worth_nothing_stays_so() -> None:
     found = levels([np.zeros(3), np.ones(2)], 0.5)
     assert np.isfinite(found).all()
     assert found[1] == 1.0

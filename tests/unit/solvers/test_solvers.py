@@ -74,7 +74,7 @@ def solve(
     if table.method(method).chooses:
         trainer = {"held_out": 40, **trainer}
     loop = TorchTrainer(model, split, split, config=config, **trainer)
-    solution = made(method, metric, warmup=5, ramp=ramp).solve(problem, loop, steps)
+    solution = made(method, metric, warmup=5, ramp=ramp, pace=0).solve(problem, loop, steps)
     return model, solution, loop
 
 
@@ -188,7 +188,7 @@ def test_a_budget_takes_steps_as_its_logarithm_up_to_the_ramp(setting: tuple) ->
     a, b, c = (target(limit, dense, share) for share in (0.0, 0.5, 1.0))
     fixed = (a * c - b * b) / (a + c - 2.0 * b)
 
-    config = EccConfig(ramp=0.4, warmup=40)
+    config = EccConfig(ramp=0.4, warmup=40, pace=0)
 
     def steps(left: float, count: int = 1000) -> int:
         bound = fixed + left * (a - fixed)
@@ -203,11 +203,23 @@ def test_a_budget_takes_steps_as_its_logarithm_up_to_the_ramp(setting: tuple) ->
     assert needed(both, 1000, config) == needed(whole, 1000, config)
 
 
+@pytest.mark.parametrize(
+    ("steps", "taken"),
+    [(100, 100), (200, 150), (500, 200), (0, 0)],
+    ids=["all", "pace", "ramp", "none"],
+)
+def test_the_way_takes_no_fewer_steps_than_training_keeps_up_with(
+    setting: tuple, steps: int, taken: int
+) -> None:
+    problem = problem_of(setting[1], 0.05)
+    assert needed(problem, steps, EccConfig(ramp=0.4, pace=150, warmup=0)) == taken
+
+
 def test_the_budget_is_reached_early_and_the_rest_is_handed_back(setting: tuple) -> None:
     problem = problem_of(setting[1], 0.3)
     _, solution, _ = solve(setting, problem, steps=60, ramp=0.4)
     costs = [step.cost for step in solution.history]
-    taken = needed(problem, 60, EccConfig(warmup=5, ramp=0.4))
+    taken = needed(problem, 60, EccConfig(warmup=5, ramp=0.4, pace=0))
     assert (len(costs), solution.left) == (taken, 60 - taken)
     assert 0 < taken < 24
     assert costs[-2] > problem.limits[0].bound

@@ -17,7 +17,7 @@ from edgeecc.graph.spec import NetworkSpec
 from edgeecc.graph.trace import trace
 from edgeecc.solvers import standin
 from edgeecc.solvers.importance import Importance
-from edgeecc.solvers.standin import Reading, eliminated, inverse, readings, without
+from edgeecc.solvers.standin import Reading, eliminated, inverse, may_stand_in, readings, without
 from tests import zoo
 
 
@@ -142,7 +142,7 @@ def test_a_channel_that_others_tell_goes_without_a_trace(name: str) -> None:
     importance.let_go_(model, before, after)
     with torch.no_grad():
         for one in (model, cut):
-            reading = readings(spec, one)[0]
+            reading = readings(spec)[0]
             weight = one.get_submodule(reading.module).weight
             reading.add_(weight, torch.tensor([5]), -reading.of(weight)[5:6])
         error = (model(images) - wanted).square().mean().sqrt()
@@ -178,7 +178,7 @@ def test_settled_terms_are_along_the_residual(name: str) -> None:
     importance = watched(model, spec, images)
     alive = [np.ones(group.width, dtype=bool) for group in spec.prunable]
     importance.settle(alive)
-    reading = readings(spec, model)[0]
+    reading = readings(spec)[0]
     layer = model.get_submodule(reading.module)
     state = importance.state()
     gradient = reading.of(layer.weight.grad)
@@ -186,7 +186,7 @@ def test_settled_terms_are_along_the_residual(name: str) -> None:
     model.zero_grad()
     model(images).square().sum().backward()
     importance.take(model)
-    found = importance.arrays()[0] - 0.5 * state["totals"][:6].numpy()
+    found = importance.arrays()[0] - 0.5 * state["square.0"].numpy()
     covariance = covariance_of(importance).numpy()
     ridge = standin.RIDGE * np.mean(np.diag(covariance))
     for unit in range(6):
@@ -213,12 +213,102 @@ def test_importance_grows_with_the_residual_when_its_partner_goes() -> None:
     assert growth[:2].min() > 2.0
 
 
+class Residual(nn.Module):
+    """What the stem gives is read by two convolutions, one of which is grouped, and by the head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.inner = nn.Conv2d(3, 6, 3), nn.Conv2d(6, 4, 1)
+        self.outer, self.grouped = nn.Conv2d(4, 6, 1), nn.Conv2d(6, 4, 1, groups=2)
+        self.head = nn.Linear(6, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.relu(self.stem(x))
+        x = x + self.outer(torch.relu(self.inner(x) + self.grouped(x)))
+        return self.head(x.mean((2, 3)))
+
+
+def residual() -> tuple:
+    model, generator = Residual(), torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.normal_(0.0, 0.3, generator=generator)
+    spec = trace(model, (torch.zeros(1, 3, 8, 8),), network="residual")
+    return model, spec, torch.randn((64, 3, 8, 8), generator=generator)
+
+
+def squares_of(model: nn.Module, spec: NetworkSpec) -> Dict[str, list]:
+    """Return the squared first-order term of each unit, by layer, for every group: the definition itself."""
+    found: Dict[str, list] = {group.name: [] for group in spec.prunable}
+    for group in spec.prunable:
+        for piece in group.slices:
+            if piece.role == "in":
+                parameter = model.get_parameter(piece.parameter)
+                product = (parameter * parameter.grad).detach().movedim(piece.axis, 0)
+                term = np.zeros(group.width)
+                for row, places in enumerate(piece.indices(np.arange(group.width)), piece.first):
+                    term[row] = float(product[torch.from_numpy(places)].double().sum())
+                found[group.name].append(term**2)
+    return found
+
+
+@pytest.mark.parametrize("share", [True, False])
+@pytest.mark.parametrize("power", [0.0, 0.5, 1.0])
+def test_importance_is_the_sum_of_what_each_layer_has_of_it_on_its_level(
+    share: bool, power: float
+) -> None:
+    model, spec, images = residual()
+    importance = watched(model, spec, images, share=share)
+    importance.level_(power)
+    expected = squares_of(model, spec)
+    assert max(len(layers) for layers in expected.values()) > 2
+    for group, values in zip(spec.prunable, importance.arrays()):
+        wanted = sum(s * (0.5 * s.mean()) ** -power for s in expected[group.name])
+        np.testing.assert_allclose(values, 0.5 * wanted, rtol=1e-3)
+
+
+def test_a_level_stays_when_units_are_worth_more_later() -> None:
+    model, spec, images = residual()
+    importance = watched(model, spec, images)
+    importance.level_(1.0)
+    first = importance.arrays()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.grad *= 3.0
+    importance.take(model)
+    for before, after in zip(first, importance.arrays()):
+        np.testing.assert_allclose(after, (0.5 + 0.5 * 9.0 / 0.5) * before, rtol=1e-6)
+
+
+def test_what_is_read_with_and_without_stand_ins_grows_by_its_share() -> None:
+    """Of a unit that a grouped layer reads too only the part of the others grows, whatever order units go in."""
+    model, spec, images = residual()
+    importance = watched(model, spec, images)
+    alive = [np.ones(group.width, dtype=bool) for group in spec.prunable]
+    importance.settle(alive)
+    importance.level_(0.5)
+    shared = [
+        {p.shared for p in importance._parts if p.reading.group == i} for i in range(len(alive))
+    ]
+    place = shared.index({True, False})
+    parts = [part for part in importance._parts if part.reading.group == place]
+    whole = importance.arrays()[place]
+    expected = eliminated(
+        whole,
+        [part.importance() / whole for part in parts if part.shared],
+        [part.inverse.numpy() for part in parts if part.shared],
+        1,  # a quarter of three
+    )
+    np.testing.assert_allclose(importance.as_they_go(alive)[place], expected, rtol=1e-9)
+
+
 def test_layers_that_cannot_take_stand_ins_are_left_alone() -> None:
     model, inputs = zoo.build("grouped")
     spec = trace(model, inputs, network="grouped")
     assert all(
         getattr(model.get_submodule(reading.module), "groups", 1) == 1
-        for reading in readings(spec, model)
+        for reading in readings(spec)
+        if may_stand_in(reading, model)
     )
     model, spec, images = made("conv")
     plain = watched(model, spec, images, share=False)
@@ -278,7 +368,7 @@ def test_the_state_brings_everything_back() -> None:
 def test_rows_are_spread_and_few_and_those_of_an_image_are_its_own() -> None:
     model = nn.Sequential(nn.Conv2d(3, 6, 1), nn.ReLU(), nn.Conv2d(6, 4, 1))
     spec = trace(model, (torch.zeros(1, 3, 40, 40),), network="wide")
-    reading: Reading = readings(spec, model)[0]
+    reading: Reading = readings(spec)[0]
     images = torch.randn(32, 6, 40, 30)
     rows = reading.rows(images, 1, 128)
     assert rows.shape[1] == 6
@@ -336,7 +426,7 @@ def test_half_precision_of_forward_passes_leaves_the_covariance_exact() -> None:
     model[2].register_forward_pre_hook(lambda module, args: seen.append(args[0].detach()))
     with importance.watching(model), torch.autocast("cpu", dtype=torch.bfloat16):
         model(images)
-    reading = readings(spec, model)[0]
+    reading = readings(spec)[0]
     rows = reading.rows(seen[0], 1, 64).double()
     found = covariance_of(importance).double()
     assert seen[0].dtype is torch.bfloat16

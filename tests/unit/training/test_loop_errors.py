@@ -114,6 +114,11 @@ def test_penalties_must_be_finite(name: str) -> None:
             EccConfig(**{name: value})
 
 
+def test_a_pace_below_nothing_is_refused() -> None:
+    with pytest.raises(ConfigError, match="pace -1 must be at least 0"):
+        EccConfig(pace=-1)
+
+
 @pytest.mark.parametrize("seed", [-1, 2**32])
 def test_a_calibration_of_no_seed_is_refused(seed: int) -> None:
     with pytest.raises(ConfigError, match=f"seed {seed} must lie in 0..4294967295"):
