@@ -436,7 +436,7 @@ def test_fine_tuning_that_was_stopped_goes_on_with_the_steps_it_was_left(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     command = ["prune", "net.pth", *FACTORY, *QUICK, "--budget", "60%", "--of", "macs"]
-    command += ["--steps", "8", "--finetune-steps", "3", "--run"]
+    command += ["--set", "pace=0", "--steps", "8", "--finetune-steps", "3", "--run"]
     whole = run_json(*command, "runs/unstopped")
     assert (whole["steps"], whole["finetune_steps"]) == (4, 7)
     with monkeypatch.context() as stopped:

@@ -70,7 +70,9 @@ def start(*arguments: object) -> subprocess.Popen[str]:
 @pytest.mark.slow
 @pytest.mark.parametrize("accelerator", ["cpu", TWO_GPUS])
 def test_two_processes_give_one_result(accelerator: str, home: Path) -> None:
-    prune = ["prune", "net.pth", *QUICK, "--accelerator", accelerator, "--steps", "8", "--run"]
+    prune = [
+        "prune", "net.pth", *QUICK, "--accelerator", accelerator, "--set", "pace=0", "--steps", "8", "--run",
+    ]  # fmt: skip
     process = start(*prune, f"{accelerator}-two", "--json")
     out, errors = process.communicate()
     assert process.returncode == 0, errors
