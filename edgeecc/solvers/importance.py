@@ -58,8 +58,8 @@ class Part:
         inverse: P of these, (m, m), float64.
     """
 
-    #: What a checkpoint keeps, where it is known.
-    KEPT = ("square", "factor", "shift", "moments", "mean", "live", "inverse")
+    #: What a checkpoint keeps where it is known, beside square and factor.
+    KNOWN_LATER = ("shift", "moments", "mean", "live", "inverse")
 
     def __init__(self, reading: Reading, each: int, total: Total, *, shared: bool) -> None:
         size = len(reading.columns)
@@ -252,7 +252,8 @@ class Importance:
         """Return what must survive a kill."""
         state = {}
         for index, part in enumerate(self._parts):
-            for name in Part.KEPT:
+            state[f"square.{index}"], state[f"factor.{index}"] = part.square, part.factor
+            for name in Part.KNOWN_LATER:
                 value = getattr(part, name)
                 if value is not None:
                     state[f"{name}.{index}"] = value
@@ -265,7 +266,7 @@ class Importance:
         """
         for index, part in enumerate(self._parts):
             part.square, part.factor = state[f"square.{index}"], state[f"factor.{index}"]
-            for name in Part.KEPT:
+            for name in Part.KNOWN_LATER:
                 if f"{name}.{index}" in state:
                     setattr(part, name, state[f"{name}.{index}"])
 
