@@ -13,7 +13,8 @@ few steps a round follows:
 
 The last round lands on the bounds themselves: `ladder` goes to integer widths (whole tiles of the device, where it
 has some) that hold every limit, and swaps units between groups until no swap keeps more importance. A solve has
-converged where the residuals of that round are small (`residuals`).
+converged where the residuals of that round are small (`residuals`). The duals z that it ends with are prices of the
+whole way, over all units at what they were worth while they lived.
 
 As published, `metric="adam"`: see `ecc_published`.
 """
@@ -96,6 +97,7 @@ class ScaleFreeHooks:
         self._s = dense
         self._y = np.zeros_like(dense)
         self._z = np.zeros(len(problem.limits))
+        self._worth = [np.zeros(group.width) for group in problem.spec.prunable]
         self._levelled = False
         self._dual, self._gap = 0.0, 0.0  # residuals of the last round
         self.course = Course([group.name for group in problem.spec.prunable])
@@ -127,7 +129,9 @@ class ScaleFreeHooks:
         """Make sure of the limits (a phase of no steps has made no round); return how it ended."""
         if self.living.fits():
             return "converged" if self.residuals().are_small else "landed_in_large_steps"
-        self._land(norm_shares(self._model, self._problem))
+        importance = norm_shares(self._model, self._problem)
+        self._remember(importance)
+        self._land(importance)
         return "cut_without_training"
 
     def residuals(self) -> Residuals:
@@ -144,6 +148,7 @@ class ScaleFreeHooks:
             self._importance.level_(self._config.level)
             self._levelled = True
         importance = self._importance.as_they_go(self.living.alive)
+        self._remember(importance)
         if share >= 1.0:
             self._land(importance)
             return
@@ -186,10 +191,25 @@ class ScaleFreeHooks:
     def _land(self, importance: List[FloatArray]) -> None:
         """Go to integer widths within the limits."""
         widths = self._landing(importance)
-        ranked, _ = self._ranked(importance)
+        ranked, scale = self._ranked(importance)
         self._width_step(ranked, self._problem)
         self._move(widths, ranked, self._problem)
+        self._z = self._prices(scale)
         self._prune(self.living.chosen(importance, widths))
+
+    def _remember(self, importance: List[FloatArray]) -> None:
+        """Keep what living units are worth now, so that in the end it is known of all units."""
+        for living, a, worth in zip(self.living.alive, importance, self._worth):
+            worth[living] = a[living]
+
+    def _prices(self, scale: float) -> FloatArray:
+        """Return z of the whole way, (M,): prices at which all units, at what they were worth last, hold the limits.
+
+        The last round has a unit or two to take, which tells a price of one limit where several are held.
+        """
+        ranked = [np.sort(worth * scale)[::-1] for worth in self._worth]
+        limits = self._problem.limits
+        return solve(ranked, limits, start=self._dense_widths, duals=self._z, least=self._least)[1]
 
     def _landing(self, importance: List[FloatArray]) -> FloatArray:
         """Return integer widths within the limits: multiples of what is set, or else by the tiles of the costs."""
@@ -233,6 +253,7 @@ class ScaleFreeHooks:
             "s": self._s, "y": self._y, "z": self._z,
             "residuals": np.array([self._dual, self._gap]),
             "levelled": np.array(self._levelled),
+            **{f"worth.{index}": worth for index, worth in enumerate(self._worth)},
         }  # fmt: skip
         return {
             **{name: torch.from_numpy(value) for name, value in arrays.items()},
@@ -246,6 +267,7 @@ class ScaleFreeHooks:
         self._s, self._y, self._z = (state[name].numpy().copy() for name in ("s", "y", "z"))
         self._dual, self._gap = (float(value) for value in state["residuals"])
         self._levelled = bool(state["levelled"])
+        self._worth = [state[f"worth.{i}"].numpy().copy() for i in range(len(self._worth))]
         mine = "importance."
         self._importance.load_state(
             {name[len(mine) :]: value for name, value in state.items() if name.startswith(mine)}

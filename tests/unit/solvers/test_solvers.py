@@ -20,7 +20,7 @@ from edgeecc.graph.surgery import mask_tensors
 from edgeecc.graph.trace import trace
 from edgeecc.solvers import table
 from edgeecc.solvers.base import Limit, Problem
-from edgeecc.solvers.ecc import EccSolver, needed
+from edgeecc.solvers.ecc import EccSolver, ScaleFreeHooks, needed
 from edgeecc.solvers.finetune import FixedPattern
 from edgeecc.solvers.residuals import TOLERANCE
 from edgeecc.solvers.schedule import target
@@ -28,6 +28,7 @@ from edgeecc.solvers.table import make_solver
 from edgeecc.solvers.uniform import uniform_widths
 from edgeecc.solvers.units import UnitTable, keep_of
 from edgeecc.solvers.widths import floors
+from edgeecc.solvers.widthstep import descend
 from edgeecc.training.loop import Checkpointing, TorchTrainer
 from tests import zoo
 
@@ -382,6 +383,44 @@ def test_several_limits_hold_together_each_with_its_dual(setting: tuple) -> None
     assert all(np.array_equal(alone.keep[name], both.keep[name]) for name in alone.keep)
     with pytest.raises(ConfigError, match="one budget, not 2"):
         solve(setting, problem, metric="adam")
+
+
+@pytest.mark.parametrize("shares", [(0.4, 1.0), (1.0, 0.4), (0.5, 0.45)])
+def test_the_last_duals_are_prices_at_which_all_units_there_were_would_hold_the_limits(
+    setting: tuple, shares: tuple
+) -> None:
+    model, spec, split = setting
+    dense = spec.vector(spec.dense_widths())
+    costs = (mac_cost(spec), size_cost(spec))
+    limits = tuple(Limit(cost, share * cost.predict(dense)) for cost, share in zip(costs, shares))
+    lived = []
+    loop = TorchTrainer(
+        copy.deepcopy(model), split, split, config=TrainConfig(batch_size=16, lr=1e-3),
+        on_step=lambda phase, step: lived.append(hooks.living.alive),
+    )  # fmt: skip
+    problem = Problem(spec, limits, 0)
+    hooks = ScaleFreeHooks(problem, EccConfig(warmup=5, least=1), loop)
+    with hooks.watching():
+        loop.train("prune", 40, hooks)
+    state = {name: value.numpy() for name, value in hooks.state().items()}
+    worth, z = [state[f"worth.{index}"] for index in range(len(dense))], state["z"]
+    unit = np.mean(np.concatenate([w[alive] for w, alive in zip(worth, lived[-2])]))
+    halves = [np.sort(w)[::-1] / unit / 2.0 for w in worth]
+
+    def load(prices: np.ndarray) -> float:
+        # Costs are products of widths, so that where a descent ends depends on where it begins.
+        ends = [
+            descend(halves, limits, prices, start, np.ones_like(dense))
+            for start in (dense, hooks.living.widths(), np.ones_like(dense))
+        ]
+        return min(problem.load(widths) for widths in ends)
+
+    assert load(z) <= 1.0 + 1e-12
+    assert z.max() > 0.0
+    for place, price in enumerate(z):
+        if price > 0.0:
+            assert load(np.where(np.arange(len(z)) == place, 0.9 * price, z)) > 1.0
+        assert price == 0.0 or shares[place] < 1.0
 
 
 def test_a_solve_has_converged_where_its_last_round_moved_little(setting: tuple) -> None:
