@@ -21,7 +21,7 @@ import sys
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
-from typing import Callable, Dict, Optional, Sequence, Tuple, get_args
+from typing import Callable, Dict, List, Optional, Sequence, Tuple, get_args
 
 import kept
 import nets
@@ -30,7 +30,16 @@ from torch import nn
 
 from edgeecc.artifacts import write_tensors
 from edgeecc.compare import compare
-from edgeecc.comparison.rates import Rates, RateSearch, chosen_rates, nearest, spread_over
+from edgeecc.comparison.rates import (
+    Rates,
+    RateSearch,
+    Trial,
+    chosen_rates,
+    nearest,
+    next_rate,
+    scores_of,
+    spread_over,
+)
 from edgeecc.comparison.request import CompareRequest, settings_by_method
 from edgeecc.config import ComputeConfig, Precision, PruneConfig, TrainConfig
 from edgeecc.cost.exact import mac_cost
@@ -70,6 +79,7 @@ class Case:
         steps, finetune_steps: of every run.
         batch: images a step.
         rates: learning rates that are tried for every method.
+        refine: trials more for every method and budget, near the best of these.
         search: budgets of the trials; those that no compared budget takes its rate from are left out.
         searched_in: the case whose trials choose the rates, where this one has none of its own.
         passes, dense_lr: of the dense training.
@@ -92,6 +102,7 @@ class Case:
     start: Optional[Callable[[Path], nn.Module]] = None
     one_dense: bool = True
     searched_in: Optional[str] = None
+    refine: int = 0
 
 
 def _public(depth: int) -> Callable[[Path], nn.Module]:
@@ -106,7 +117,7 @@ def _public(depth: int) -> Callable[[Path], nn.Module]:
 _CIFAR = Case(
     network="nets:cifar_mobilenet_v2", data="cifar10:{data}/cifar10", shape=(3, 32, 32),
     budgets=("50%", "30%", "15%"), steps=300, finetune_steps=480, rates=(3e-3, 1e-2, 3e-2, 1e-1),
-    search=("50%", "30%", "15%"), passes=15, dense_lr=4e-3,
+    search=("50%", "30%", "15%"), refine=2, passes=15, dense_lr=4e-3,
 )  # fmt: skip
 _RESNET = replace(
     _CIFAR, steps=150, finetune_steps=240, rates=(1e-3, 3e-3, 1e-2, 3e-2, 1e-1), passes=2, dense_lr=1e-3,
@@ -205,6 +216,7 @@ def search_of(case: Case, budgets: Sequence[str]) -> RateSearch:
         case.rates,
         tuple(parse_budget(text, Metric.ENERGY) for text in case.search if text in taken),
         TRIALS,
+        refine=case.refine,
     )
 
 
@@ -214,14 +226,24 @@ def found_rates(name: str, folder: Path, methods: Sequence[str], budgets: Sequen
     Raises: SystemExit where some of these trials are missing.
     """
     search = search_of(CASES[name], budgets)
-    trials = {(each.method, each.budget, each.lr): each for each in kept.trials(folder / name)}
-    wanted = list(product(methods, (budget.text for budget in search.budgets), search.rates))
-    for method, budget, rate in wanted:
-        if (method, budget, rate) not in trials:
+    known = {(each.method, each.budget, each.lr): each for each in kept.trials(folder / name)}
+    found: List[Trial] = []
+
+    def take(method: str, budget: str, rate: Optional[float]) -> None:
+        if rate is None:
+            return
+        if (method, budget, rate) not in known:
             raise SystemExit(
                 f"{method} at {budget} has no trial of {rate:g}; run --case {name} first"
             )
-    chosen = chosen_rates([trials[place] for place in wanted])
+        found.append(known[method, budget, rate])
+
+    for method, budget in product(methods, (budget.text for budget in search.budgets)):
+        for rate in search.rates:
+            take(method, budget, rate)
+        for _ in range(search.refine):
+            take(method, budget, next_rate(scores_of(found, method, budget)))
+    chosen = chosen_rates(found)
     return spread_over(chosen, shares(CASES[name].search), shares(budgets))
 
 

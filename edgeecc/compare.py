@@ -64,9 +64,7 @@ class _Runner:
 
     def __init__(self, request: CompareRequest, on_progress: OnProgress) -> None:
         search = request.search
-        trials = (
-            0 if search is None else len(search.rates) * len(search.budgets_of(request.budgets))
-        )
+        trials = 0 if search is None else search.each * len(search.budgets_of(request.budgets))
         each = len(request.budgets) * len(request.seeds)
         self._request, self._on_progress = request, on_progress
         self._total = len(request.methods) * (trials + each)
@@ -145,15 +143,23 @@ def _rates(
     """Return the learning rates, searched for where that is asked, and the trials of the search."""
     if request.search is None:
         return planner.rates(), []
-    pairs = planner.trials(out / "search", request.search)
-    runner.run([cell for cell, _ in pairs])
-    trials = [trial_of(row_of(cell), rate) for cell, rate in pairs]
+    folder = out / "search"
+    pairs = planner.trials(folder, request.search)
+    trials = _tried(runner, pairs)
+    for _ in range(request.search.refine):
+        trials += _tried(runner, planner.further(folder, request.search, trials))
     chosen = chosen_rates(trials)
-    for name in at_the_edge(request.search.rates, chosen):
+    for name in at_the_edge(trials, chosen):
         logger.warning(
             "the rate of %s is at the edge of --search-lr: a wider list may hold a better one", name
         )
     return planner.searched(chosen, request.search), trials
+
+
+def _tried(runner: _Runner, pairs: Sequence[Tuple[Cell, float]]) -> List[Trial]:
+    """Run the trials that have not finished; return what all came to."""
+    runner.run([cell for cell, _ in pairs])
+    return [trial_of(row_of(cell), rate) for cell, rate in pairs]
 
 
 def _findings(  # keyword-only, what the cells came from

@@ -66,6 +66,11 @@ def comparison_options(command: Any) -> Any:
             type=int,
             help="Training images that trials are judged on, and no method sees.  [default: a sixth, at most 10,000]",
         ),
+        click.option(
+            "--search-refine",
+            type=int,
+            help="Further trials of every method at every such budget, near its best rates so far.  [default: 0]",
+        ),
         click.option("--search-seed", type=int, help="Seed of the trials.  [default: one more than the largest]"),
         click.option(
             "--search-budget",
@@ -214,12 +219,15 @@ def _request(model: Path, budgets: Tuple[Any, ...], of: str, options: Dict[str, 
     if options["search_lr"]:
         searched = tuple(_budget(text, of) for text in options["search_budgets"])
         search = RateSearch(
-            options["search_lr"], searched, options["search_seed"], options["search_images"]
-        )
+            options["search_lr"], searched, options["search_seed"], options["search_images"],
+            refine=options["search_refine"] or 0,
+        )  # fmt: skip
     elif options["search_budgets"] or any(
-        options[f"search_{name}"] is not None for name in ("seed", "images")
+        options[f"search_{name}"] is not None for name in ("seed", "images", "refine")
     ):
-        raise ConfigError("--search-budget, --search-seed and --search-images go with --search-lr")
+        raise ConfigError(
+            "--search-budget, --search-seed, --search-images and --search-refine go with --search-lr"
+        )
     return CompareRequest(
         template,
         methods=options["methods"],
@@ -268,6 +276,6 @@ def _print(result: Dict[str, Any]) -> None:
             found = ((name, rates.get(budget)) for name, rates in search["chosen"].items())
             told = ", ".join(f"{name} {rate:g}" for name, rate in found if rate is not None)
             click.echo(
-                f"learning rates at {budget}, of {len(search['rates'])} each: {told or 'none'}"
+                f"learning rates at {budget}, of {len(search['rates']) + search['refine']} each: {told or 'none'}"
             )
     click.echo(f"results: {Path(result['out']) / result['files'][0]}")

@@ -5,12 +5,19 @@ from __future__ import annotations
 import functools
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Dict, List, Optional, Tuple
+from typing import Dict, List, Optional, Sequence, Tuple
 
 from edgeecc.artifacts import file_sha256
 from edgeecc.budgets import price_budgets
 from edgeecc.comparison.cells import Cell, json_ready
-from edgeecc.comparison.rates import Rates, RateSearch, spread_over
+from edgeecc.comparison.rates import (
+    Rates,
+    RateSearch,
+    Trial,
+    next_rate,
+    scores_of,
+    spread_over,
+)
 from edgeecc.comparison.request import CompareRequest
 from edgeecc.config import EccConfig, TaskName, TrainConfig
 from edgeecc.peer_config import with_settings
@@ -108,21 +115,37 @@ class Planner:
         ]
 
     def trials(self, folder: Path, search: RateSearch) -> List[Tuple[Cell, float]]:
-        """Return the trials of the search: every rate for every method."""
-        asked = self._request
-        judged = search.judged_of(self._ground.images)
-        seed = search.seed_of(asked.seeds)
+        """Return the first trials of the search: every rate of its list for every method."""
         return [
-            (
-                self.cell(
-                    folder / f"{name}-{plain(budget)}-{rate!r}", name, budget, seed=seed, rate=rate, judged=judged
-                ),
-                rate,
-            )
-            for budget in search.budgets_of(asked.budgets)
+            (self._trial(folder, search, name, budget, rate), rate)
+            for budget in search.budgets_of(self._request.budgets)
             for rate in search.rates
-            for name in asked.methods
-        ]  # fmt: skip
+            for name in self._request.methods
+        ]
+
+    def further(
+        self, folder: Path, search: RateSearch, trials: Sequence[Trial]
+    ) -> List[Tuple[Cell, float]]:
+        """Return a trial more for every method and budget where one is left to make, by what trials came to."""
+        return [
+            (self._trial(folder, search, name, budget, rate), rate)
+            for budget in search.budgets_of(self._request.budgets)
+            for name in self._request.methods
+            for rate in [next_rate(scores_of(trials, name, budget.text))]
+            if rate is not None
+        ]
+
+    def _trial(
+        self, folder: Path, search: RateSearch, name: str, budget: Budget, rate: float
+    ) -> Cell:
+        return self.cell(
+            folder / f"{name}-{plain(budget)}-{rate!r}",
+            name,
+            budget,
+            seed=search.seed_of(self._request.seeds),
+            rate=rate,
+            judged=search.judged_of(self._ground.images),
+        )
 
     def rates(self) -> Rates:
         """Return the learning rates where none are searched for."""

@@ -4,7 +4,8 @@ A trial is a cell like any other, at a budget of the search and with a seed that
 fine-tuning on training images of its own, that were neither trained on nor chosen by, never on validation data (ours: a
 method whose rate is tuned harder than another's would win by it). Rates lie half a point apart, so these images are
 many. What suits a harsh budget may harm at a mild one, so rates may be tried at several: a budget of the comparison
-takes the rate of the nearest of them (ours).
+takes the rate of the nearest of them (ours). And a list of rates is coarse or long; so further trials, as many for
+each method and budget, may go where its best ones so far are (ours).
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from edgeecc.units import Budget
 Rates = Dict[str, Dict[str, float]]
 #: Images that trials are judged on: these tell scores a third of a point apart.
 JUDGED = 10_000
+#: Of two intervals beside a rate the longer one is looked into first where it is so many times the other.
+FAR = 1.5
 
 
 @dataclass(frozen=True)
@@ -32,12 +35,14 @@ class RateSearch:
         budgets: at which; none takes the middle one of the comparison.
         seed: of the trials; None takes the one after the largest of the comparison.
         judged: training images that trials are judged on; None takes a sixth, at most 10,000.
+        refine: trials more for each method and budget, see `next_rate`.
     """
 
     rates: Tuple[float, ...]
     budgets: Tuple[Budget, ...] = ()
     seed: Optional[int] = None
     judged: Optional[int] = None
+    refine: int = 0
 
     def __post_init__(self) -> None:
         if len(set(self.rates)) < max(2, len(self.rates)):
@@ -51,6 +56,15 @@ class RateSearch:
             raise ConfigError(
                 f"{self.judged} images judge nothing; give --search-images of at least 1"
             )
+        if self.refine < 0:
+            raise ConfigError(
+                f"{self.refine} trials cannot be added; give --search-refine of at least 0"
+            )
+
+    @property
+    def each(self) -> int:
+        """Trials of a method at a budget."""
+        return len(self.rates) + self.refine
 
     def budgets_of(self, budgets: Sequence[Budget]) -> Tuple[Budget, ...]:
         """Return the budgets of the trials; of an even number compared the earlier of the two in the middle."""
@@ -89,6 +103,37 @@ class Trial:
 def trial_of(row: Row, rate: float) -> Trial:
     """Return what a trial may be judged by."""
     return Trial(row.method, row.budget, rate, row.status, row.judged_score, row.seconds, row.error)
+
+
+def next_rate(scores: Mapping[float, Optional[float]]) -> Optional[float]:
+    """Return the rate to try next: half-way by ratio between the best and a neighbour.
+
+    That is the neighbour that is much further away, or else the better one. Where the best is the least or the
+    largest, as far beyond it as its neighbour is on the other side. Rates have two digits, or three where these are
+    tried already.
+
+    Args:
+        scores: of the rates tried, of one method at one budget; None where a trial failed, which is below any.
+    Returns: None where all failed, there are fewer than two, or nothing is left between them.
+    """
+    known = {rate: -math.inf if score is None else score for rate, score in scores.items()}
+    order = sorted(known)
+    best = max(order, key=lambda rate: known[rate], default=0.0)
+    if len(order) < 2 or known[best] == -math.inf:
+        return None
+    place = order.index(best)
+    if 0 < place < len(order) - 1:
+        lower, upper = order[place - 1], order[place + 1]
+        below, above = math.log(best / lower), math.log(upper / best)
+        if max(below, above) > FAR * min(below, above):
+            neighbour = lower if below > above else upper
+        else:
+            neighbour = max(lower, upper, key=lambda rate: known[rate])
+        found = math.sqrt(best * neighbour)
+    else:
+        found = best * best / order[1 if place == 0 else -2]
+    rounded = (float(f"{found:.{digits}g}") for digits in (2, 3))
+    return next((rate for rate in rounded if rate not in known), None)
 
 
 def chosen_rates(trials: Sequence[Trial]) -> Rates:
@@ -131,15 +176,27 @@ def spread_over(chosen: Rates, searched: Mapping[str, float], asked: Mapping[str
     return rates
 
 
-def at_the_edge(rates: Sequence[float], chosen: Rates) -> List[str]:
+def at_the_edge(trials: Sequence[Trial], chosen: Rates) -> List[str]:
     """Return "METHOD at BUDGET" where the rate is the least or the largest tried: a wider list may hold a better."""
-    edges = (min(rates), max(rates))
     return [
         f"{method} at {budget}"
         for method, found in chosen.items()
         for budget, rate in found.items()
-        if rate in edges
+        if rate in _edges(scores_of(trials, method, budget))
     ]
+
+
+def _edges(tried: Mapping[float, Optional[float]]) -> Tuple[float, float]:
+    return min(tried), max(tried)
+
+
+def scores_of(trials: Sequence[Trial], method: str, budget: str) -> Dict[float, Optional[float]]:
+    """Return the rates tried for a method at a budget, with what they came to."""
+    return {
+        trial.lr: trial.judged_score
+        for trial in trials
+        if (trial.method, trial.budget) == (method, budget)
+    }
 
 
 def search_json(
@@ -154,10 +211,11 @@ def search_json(
     chosen = chosen_rates(trials)
     return {
         "rates": list(search.rates),
+        "refine": search.refine,
         "budgets": [budget.text for budget in budgets],
         "seed": seed,
         "judged_images": judged,
         "trials": [asdict(trial) for trial in trials],
         "chosen": chosen,
-        "at_the_edge": at_the_edge(search.rates, chosen),
+        "at_the_edge": at_the_edge(trials, chosen),
     }

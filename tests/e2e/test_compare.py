@@ -16,6 +16,7 @@ from click.testing import CliRunner
 
 from edgeecc.artifacts import exclusive, load_json
 from edgeecc.cli.main import cli
+from edgeecc.comparison.rates import next_rate
 from edgeecc.data.sources import load
 from edgeecc.errors import ArtifactError
 from edgeecc.training.dense import initialise_, train_dense_
@@ -283,6 +284,32 @@ def test_a_budget_takes_the_rate_of_the_nearest_search() -> None:
 
 
 @pytest.mark.usefixtures("inside")
+def test_further_trials_go_near_the_best_and_a_repeated_comparison_makes_none_again() -> None:
+    asked = [*DIGITS, "--budget", "30%", "--seeds", "0", "--methods", "uniform"]
+    asked += ["--search-lr", "1e-5,1e-3", "--out", "refined"]
+    coarse = run_json(*asked)["search"]["trials"]
+    made = times(Path("refined/search/uniform-30pct-0.001"))
+    result = run_json(*asked, "--search-refine", "2")
+    trials = result["search"]["trials"]
+    assert [one["lr"] for one in trials[:2]] == [1e-5, 1e-3]
+    assert [one["judged_score"] for one in trials[:2]] == [one["judged_score"] for one in coarse]
+    scores = {one["lr"]: one["judged_score"] for one in trials}
+    assert len(scores) == 4
+    assert trials[2]["lr"] == next_rate({1e-5: scores[1e-5], 1e-3: scores[1e-3]})
+    assert trials[3]["lr"] == next_rate({one["lr"]: one["judged_score"] for one in trials[:3]})
+    best = max(scores, key=lambda rate: scores[rate])
+    assert result["search"]["chosen"]["uniform"] == {"30%": best}
+    assert result["search"]["refine"] == 2
+    assert times(Path("refined/search/uniform-30pct-0.001")) == made
+    places = [Path(f"refined/search/uniform-30pct-{one['lr']!r}") for one in trials]
+    before = [times(place) for place in places]
+    shown = run(*asked, "--search-refine", "2").stdout
+    assert f"learning rates at 30%, of 4 each: uniform {best:g}" in shown
+    assert [times(place) for place in places] == before
+    assert "give --search-refine of at least 0" in complaint(*asked, "--search-refine", "-1")
+
+
+@pytest.mark.usefixtures("inside")
 def test_a_method_without_a_rate_that_works_is_told() -> None:
     asked = [
         *DIGITS,
@@ -310,6 +337,7 @@ def test_a_method_without_a_rate_that_works_is_told() -> None:
         (["--data", "digits", "--budget", "50"], 2, "bare number"),
         (["--data", "digits", "--budget", "50%", "--methods", "ecc,magic"], 1, "unknown method 'magic'"),
         (["--data", "digits", "--budget", "50%", "--search-seed", "9"], 1, "go with --search-lr"),
+        (["--data", "digits", "--budget", "50%", "--search-refine", "1"], 1, "go with --search-lr"),
         (["--data", "digits", "--budget", "50%", "--seeds", "9"], 1, "cannot read dense-9.pth"),
         (["--data", "digits", "--budget", "50%", "--seeds", "0,9"], 1, "cannot read dense-9.pth"),
         (["--data", "digits", "--budget", "50%", "--set", "ecc.ramp"], 1, "write METHOD.NAME=VALUE"),

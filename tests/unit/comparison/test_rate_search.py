@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import fields
-from typing import Dict
+from typing import Dict, List
 
 import pytest
 from hypothesis import given
@@ -15,6 +16,8 @@ from edgeecc.comparison.rates import (
     Trial,
     at_the_edge,
     chosen_rates,
+    next_rate,
+    scores_of,
     search_json,
     spread_over,
     trial_of,
@@ -69,13 +72,62 @@ def test_a_budget_takes_the_rate_of_the_nearest_that_has_one(
 def test_a_rate_at_the_edge_is_told() -> None:
     rates = (1e-3, 3e-3, 1e-2)
     chosen = {"a": {"60%": 1e-3, "20%": 3e-3}, "b": {"60%": 3e-3}, "c": {"20%": 1e-2}}
-    assert at_the_edge(rates, chosen) == ["a at 60%", "c at 20%"]
+    trials = [
+        trial(name, rate, 0.5, text)
+        for name, found in chosen.items()
+        for text in found
+        for rate in rates
+    ]
+    assert at_the_edge(trials, chosen) == ["a at 60%", "c at 20%"]
+    assert at_the_edge([*trials, trial("c", 1.8e-2, 0.4, "20%")], chosen) == ["a at 60%"]
     told = search_json(
         RateSearch(rates), [trial("a", 1e-2, 0.4)], budgets=BUDGETS[1:], seed=3, judged=9
     )
+    assert (told["rates"], told["refine"]) == ([1e-3, 3e-3, 1e-2], 0)
     assert (told["at_the_edge"], told["chosen"]) == (["a at 50%"], {"a": {"50%": 1e-2}})
     assert (told["budgets"], told["seed"]) == (["40%", "20%"], 3)
     assert told["judged_images"] == 9
+
+
+def test_the_next_rate_is_half_way_to_a_neighbour_or_beyond_the_edge() -> None:
+    scores = {1e-3: 0.5, 3e-3: 0.8, 1e-2: 0.7, 3e-2: None}
+    assert next_rate(scores) == 5.5e-3
+    assert next_rate({**scores, 5.5e-3: 0.81}) == 4.1e-3
+    assert next_rate({**scores, 5.5e-3: 0.75}) == 1.7e-3  # the other side, where nothing was tried
+    assert next_rate({1e-3: 0.8, 3e-3: 0.5}) == 3.3e-4
+    assert next_rate({1e-3: 0.5, 3e-3: 0.8}) == 9e-3
+    assert next_rate({1e-3: None, 3e-3: 0.8, 1e-2: None}) == 1.7e-3
+    assert next_rate({1e-3: 0.1, 1.1e-3: 0.2}) == 1.2e-3
+    assert next_rate({1e-3: 0.1, 1.1e-3: 0.2, 1.2e-3: 0.15}) == 1.15e-3
+    assert next_rate({1e-3: 0.1, 1.0001e-3: 0.2, 1.0002e-3: 0.1}) is None
+    for hopeless in ({}, {1e-3: 0.5}, {1e-3: None, 1e-2: None}):
+        assert next_rate(hopeless) is None
+    tried = [
+        trial("a", 1e-3, 0.5),
+        trial("a", 3e-3, None),
+        trial("a", 1e-2, 0.6, "20%"),
+        trial("b", 1.0, 0.9),
+    ]
+    assert scores_of(tried, "a", "50%") == {1e-3: 0.5, 3e-3: None}
+
+
+@given(
+    st.floats(0.0, 1.0),
+    st.lists(st.integers(-50, 0), min_size=2, max_size=6, unique=True),
+)
+def test_refining_closes_in_on_the_best_rate_between_those_of_the_list(
+    share: float, tenths: List[int]
+) -> None:
+    rates = [10.0 ** (power / 10.0) for power in tenths]
+    peak = math.log10(min(rates)) + share * math.log10(max(rates) / min(rates))
+    scores = {rate: -abs(math.log10(rate) - peak) for rate in rates}
+    for _ in range(40):
+        rate = next_rate(scores)
+        if rate is None:
+            break
+        assert rate not in scores
+        scores[rate] = -abs(math.log10(rate) - peak)
+    assert max(scores.values()) > -0.02  # two digits tell rates 5 % apart, three 0.5 %
 
 
 def test_trials_take_the_middle_budget_and_a_seed_of_their_own() -> None:
@@ -97,6 +149,9 @@ def test_trials_are_judged_on_a_part_of_the_training_images() -> None:
     assert RateSearch((1e-3, 1e-2), judged=7).judged_of(600) == 7
     with pytest.raises(ConfigError, match="0 images judge nothing"):
         RateSearch((1e-3, 1e-2), judged=0)
+    assert (search.each, RateSearch((1e-3, 1e-2), refine=3).each) == (2, 5)
+    with pytest.raises(ConfigError, match="-1 trials cannot be added"):
+        RateSearch((1e-3, 1e-2), refine=-1)
 
 
 @pytest.mark.parametrize("rates", [(1e-3,), (1e-3, 1e-3), (0.0, 1e-3), (float("inf"), 1.0)])
