@@ -120,7 +120,7 @@ _CIFAR = Case(
     search=("50%", "30%", "15%"), refine=2, passes=15, dense_lr=4e-3,
 )  # fmt: skip
 _RESNET = replace(
-    _CIFAR, steps=150, finetune_steps=240, rates=(1e-3, 3e-3, 1e-2, 3e-2, 1e-1), passes=2, dense_lr=1e-3,
+    _CIFAR, steps=150, finetune_steps=240, rates=(1e-3, 3e-3, 1e-2, 3e-2, 1e-1), refine=0, passes=2, dense_lr=1e-3,
 )  # fmt: skip
 CASES: Dict[str, Case] = {
     "fashion": Case(

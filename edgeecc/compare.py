@@ -196,6 +196,7 @@ def _findings(  # keyword-only, what the cells came from
             "steps": ground.steps + ground.finetune_steps,
             "training_images": ground.images - ground.held_out,
             "held_out_images": ground.held_out,
+            "validation_images_apart": request.template.pruning.val_apart,
             **{key: value for key, value in asdict(ground.training).items() if key not in ("lr", "seed")},
         },
         "rates": dict(rates),
@@ -217,7 +218,8 @@ def _search(
         trials,
         budgets=search.budgets_of(request.budgets),
         seed=search.seed_of(request.seeds),
-        judged=search.judged_of(ground.images),
+        judged=request.template.pruning.val_apart or search.judged_of(ground.images),
+        judged_on="validation" if request.template.pruning.val_apart else "training",
     )
 
 

@@ -310,6 +310,7 @@ class PruneConfig:
         held_out: training images that are never trained on, for a method that chooses by a score; None holds out
             as many as the method needs.
         judged: training images that are neither trained on nor chosen by, only scored at the end.
+        val_apart: validation images that are scored at the end apart from the others, in place of such training images.
         pattern: N:M that "wsp" keeps along the input channels of every layer that can have it; None leaves them free.
     """
 
@@ -323,12 +324,17 @@ class PruneConfig:
     pattern: Optional[str] = None
     held_out: Optional[int] = None
     judged: int = 0
+    val_apart: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("steps", "finetune_steps", "held_out", "judged"):
+        for name in ("steps", "finetune_steps", "held_out", "judged", "val_apart"):
             value = getattr(self, name)
             if value is not None and value < 0:
                 raise ConfigError(f"{name} {value} must be at least 0")
+        if self.judged and self.val_apart:
+            raise ConfigError(
+                f"{self.judged} training and {self.val_apart} validation images cannot both judge; leave one out"
+            )
         self._check_weights()
         if self.margin is not None and not 0.0 <= self.margin < 1.0:
             raise ConfigError(f"margin {self.margin} must lie in [0, 1)")

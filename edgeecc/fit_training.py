@@ -26,6 +26,7 @@ class RunTraining:
         data: name of the data set.
         training: settings.
         held_out, judged: images that were not trained on.
+        val_apart: validation images that were scored apart.
         precision: of forward passes.
         first_batch: number of the first batch that the run has not seen.
         finetune_steps: steps that its fine-tuning took.
@@ -35,6 +36,7 @@ class RunTraining:
     training: TrainConfig
     held_out: int
     judged: int
+    val_apart: int
     precision: Any  # one of `config.Precision`; ComputeConfig checks it
     first_batch: int
     finetune_steps: int
@@ -68,6 +70,7 @@ class RunTraining:
             checkpointing=Checkpointing(folder.file("checkpoint.safetensors"), config.checkpoint_s),
             held_out=self.held_out,
             judged=self.judged,
+            val_apart=self.val_apart,
             on_step=on_step,
             compute=compute_of(ComputeConfig(precision=self.precision)),
         )
@@ -88,6 +91,7 @@ def training_of(run: Mapping[str, object], result: Mapping[str, object], folder:
             training=_training(request["training"]),
             held_out=_count(request, "held_out"),
             judged=_count(request, "judged"),
+            val_apart=_count(request, "val_apart") if "val_apart" in request else 0,
             precision=ComputeConfig(precision=request["precision"]).precision,
             first_batch=steps + finetuned,
             finetune_steps=finetuned or _count(request, "finetune_steps"),

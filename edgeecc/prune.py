@@ -274,6 +274,8 @@ def _identity(request: PruneRequest, ready: Prepared) -> Dict[str, object]:
         "settings": _settings(request),
         "held_out": ready.held_out,
         "judged": request.pruning.judged,
+        # Left out where there are none, as in runs of earlier versions.
+        **({"val_apart": request.pruning.val_apart} if request.pruning.val_apart else {}),
         "training": asdict(ready.training),
         "precision": request.compute.precision,
     }

@@ -233,6 +233,7 @@ def make_trainer(  # noqa: PLR0913  # keyword-only, one each
         checkpointing=checkpointing,
         held_out=held_out,
         judged=request.pruning.judged,
+        val_apart=request.pruning.val_apart,
         on_step=on_step,
         compute=compute,
         world=world,

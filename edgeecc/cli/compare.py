@@ -71,6 +71,13 @@ def comparison_options(command: Any) -> Any:
             type=int,
             help="Further trials of every method at every such budget, near its best rates so far.  [default: 0]",
         ),
+        click.option(
+            "--validation-apart",
+            "val_apart",
+            type=int,
+            default=0,
+            help="Validation images that judge trials and score no cell: for weights that know all training images.",
+        ),
         click.option("--search-seed", type=int, help="Seed of the trials.  [default: one more than the largest]"),
         click.option(
             "--search-budget",
@@ -242,7 +249,15 @@ def _request(model: Path, budgets: Tuple[Any, ...], of: str, options: Dict[str, 
 
 
 def _pruning(options: Dict[str, Any]) -> PruneConfig:
-    names = ("steps", "finetune_steps", "margin", "confidence", "checkpoint_s", "held_out")
+    names = (
+        "steps",
+        "finetune_steps",
+        "margin",
+        "confidence",
+        "checkpoint_s",
+        "held_out",
+        "val_apart",
+    )
     return PruneConfig(**{name: options[name] for name in names})
 
 

@@ -26,7 +26,7 @@ class Row:
         score: name of the score.
         dense_accuracy, pruned_accuracy, accuracy: score of the dense network, of the masked one before and after
             fine-tuning, on validation data, 0..1.
-        judged_score: of a trial, after fine-tuning, on training images that were neither trained on nor chosen by.
+        judged_score: after fine-tuning, on images that no method sees and that score nothing else; trials have one.
         dense_cost, cost, bound: SI.
         widths: group -> channels kept and dense.
         lr: learning rate.

@@ -99,12 +99,17 @@ def page(findings: Findings, means: Sequence[Summary]) -> str:
         markdown(accuracy_table(means)),
         _behind(lead_table(means, leads(findings.rows))),
         f"Each cell trained {equal['steps']} batches of {equal['batch_size']}, pruning and fine-tuning together; "
-        f"{equal['held_out_images']} training images were held out of all of them. Dense: "
+        f"{equal['held_out_images']} training images were held out of all of them. {_apart(equal)}Dense: "
         f"{format_quantity(findings.dense_cost, findings.metric)}. Costs: {word('meter')}.\n",
         markdown(cost_table(means, findings.metric)),
         "".join(_notes(findings)),
     ]
     return "\n".join(part for part in parts if part)
+
+
+def _apart(equal: Mapping[str, object]) -> str:
+    count = equal.get("validation_images_apart", 0)
+    return f"{count} validation images judged trials and score no cell here. " if count else ""
 
 
 def chart(findings: Findings, means: Sequence[Summary]) -> Optional[Chart]:

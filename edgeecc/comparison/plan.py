@@ -20,6 +20,7 @@ from edgeecc.comparison.rates import (
 )
 from edgeecc.comparison.request import CompareRequest
 from edgeecc.config import EccConfig, TaskName, TrainConfig
+from edgeecc.data.splits import held_apart
 from edgeecc.peer_config import with_settings
 from edgeecc.pricing import Price
 from edgeecc.run_request import PruneRequest, settled, step_counts, task_of, usual_held_out
@@ -66,6 +67,8 @@ def survey(request: CompareRequest) -> Ground:
     )  # fmt: skip
     data = load_images(source, template.data, template.training.seed)
     data.check_fits(model, source.example(), task_of(data))
+    if template.pruning.val_apart:
+        held_apart(data.val, template.pruning.val_apart, 0, what="validation")  # refuses too many
     traced = trace_source(model, source)
     (priced,) = price_budgets(replace(template, budget=request.budgets[0]), traced, source)
     training = settled(template.training, source.input_shape, data.task)
@@ -144,7 +147,9 @@ class Planner:
             budget,
             seed=search.seed_of(self._request.seeds),
             rate=rate,
-            judged=search.judged_of(self._ground.images),
+            judged=0
+            if self._request.template.pruning.val_apart
+            else search.judged_of(self._ground.images),
         )
 
     def rates(self) -> Rates:
@@ -194,6 +199,8 @@ class Planner:
         pruning = asdict(request.pruning)
         for name in ("method", "checkpoint_s"):
             del pruning[name]
+        if not request.pruning.val_apart:  # cells of earlier versions have none
+            del pruning["val_apart"]
         pruning.update(steps=ground.steps, finetune_steps=ground.finetune_steps)
         asked = {
             "method": request.pruning.method,

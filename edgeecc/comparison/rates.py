@@ -1,11 +1,13 @@
 """A search for each method's learning rate: the same rates, and so the same number of trials, for every method.
 
 A trial is a cell like any other, at a budget of the search and with a seed that is not compared. It is judged after
-fine-tuning on training images of its own, that were neither trained on nor chosen by, never on validation data (ours: a
-method whose rate is tuned harder than another's would win by it). Rates lie half a point apart, so these images are
-many. What suits a harsh budget may harm at a mild one, so rates may be tried at several: a budget of the comparison
-takes the rate of the nearest of them (ours). And a list of rates is coarse or long; so further trials, as many for
-each method and budget, may go where its best ones so far are (ours).
+fine-tuning on training images of its own, that were neither trained on nor chosen by, never on what the comparison is
+scored on (ours: a method whose rate is tuned harder than another's would win by it). Dense weights that have seen all
+training images remember these, and seem to want lower rates than they do; then validation images judge that are held
+apart from the others in all cells. Rates lie half a point apart, so the images are many. What suits a harsh budget may
+harm at a mild one, so rates may be tried at several: a budget of the comparison takes the rate of the nearest of them
+(ours). And a list of rates is coarse or long; so further trials, as many for each method and budget, may go where its
+best ones so far are (ours).
 """
 
 from __future__ import annotations
@@ -206,6 +208,7 @@ def search_json(
     budgets: Sequence[Budget],
     seed: int,
     judged: int,
+    judged_on: str = "training",
 ) -> Dict[str, object]:
     """Return the search as results.json tells it: its trials at budgets, with a seed, judged on so many images."""
     chosen = chosen_rates(trials)
@@ -215,6 +218,7 @@ def search_json(
         "budgets": [budget.text for budget in budgets],
         "seed": seed,
         "judged_images": judged,
+        "judged_on": judged_on,
         "trials": [asdict(trial) for trial in trials],
         "chosen": chosen,
         "at_the_edge": at_the_edge(trials, chosen),

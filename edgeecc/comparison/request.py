@@ -63,10 +63,18 @@ class CompareRequest:
             raise ConfigError(
                 f"the budgets bound {' and '.join(sorted(metrics))}; compare one metric at a time"
             )
-        if self.search is not None and (self.rates or self.template.training.lr is not None):
-            raise ConfigError("--lr and --search-lr both choose learning rates; leave one out")
+        if self.search is not None:
+            self._check_search(self.search)
         if self.jobs < 1:
             raise ConfigError(f"{self.jobs} jobs cannot run; give at least 1")
+
+    def _check_search(self, search: RateSearch) -> None:
+        if self.rates or self.template.training.lr is not None:
+            raise ConfigError("--lr and --search-lr both choose learning rates; leave one out")
+        if self.template.pruning.val_apart and search.judged is not None:
+            raise ConfigError(
+                "--search-images and --validation-apart both say what judges trials; leave one out"
+            )
 
     def rate_of(self, name: str, budget: Budget, usual: float) -> float:
         """Return the learning rate of a method at a budget; the usual one where none is set."""

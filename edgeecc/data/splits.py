@@ -100,14 +100,16 @@ class Part:
         return self._split.take([self._indices[index] for index in indices], turn)
 
 
-def held_apart(split: Split, count: int, seed: int) -> Tuple[Part, Part]:
+def held_apart(split: Split, count: int, seed: int, *, what: str = "training") -> Tuple[Part, Part]:
     """Return a split in two parts: all but `count` images drawn at random, and those, as validation images are.
 
+    Args:
+        what: images these are, in words.
     Raises: DataError when fewer than half of the images would be left.
     """
     if not 0 < count <= len(split) // 2:
         raise DataError(
-            f"{count} of {len(split)} training images cannot be held out; hold out 1 to {len(split) // 2}"
+            f"{count} of {len(split)} {what} images cannot be held out; hold out 1 to {len(split) // 2}"
         )
     order = np.random.default_rng([seed, len(split)]).permutation(len(split))
     kept = Part(split, sorted(order[:count]), AS_VALIDATION)

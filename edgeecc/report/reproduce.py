@@ -191,7 +191,7 @@ def _notes(files: RunFiles) -> List[str]:
             "The run's own cost model was corrected by export --fit-budget since: the command takes the device's "
             "calibration, as it was."
         )
-    if (request.maybe("judged") or 0.0) > 0.0:
+    if any((request.maybe(name) or 0.0) > 0.0 for name in ("judged", "val_apart")):
         words.append(
             "It is a cell of edgeecc compare, which holds images out that edgeecc prune does not."
         )

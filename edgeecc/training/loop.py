@@ -37,6 +37,8 @@ HISTORY_STEPS = 2000
 SAMPLE_BYTES = 2**30
 #: Steps after which processes make sure that they have removed the same.
 ALIKE_STEPS = 50
+#: Of the draw of validation images that are held apart.
+APART_SEED = 0
 #: Of plain gradient descent (ICLR 2019 code).
 MOMENTUM = 0.9
 #: Called with the phase and each step.
@@ -73,6 +75,8 @@ class TorchTrainer:
         checkpointing: None saves nothing.
         held_out: training images that are never trained on, for methods that choose by a score.
         judged: further ones, that no method sees.
+        val_apart: validation images that are no part of the scores: they judge, in place of training images. The same
+            ones whatever the seed, so that what was chosen by them in one run is scored without them in another.
         on_step: progress.
         compute: where and how; the network moves to its device.
         world: the processes that share each batch; all of them must do the same with their trainers.
@@ -92,6 +96,7 @@ class TorchTrainer:
         checkpointing: Optional[Checkpointing] = None,
         held_out: int = 0,
         judged: int = 0,
+        val_apart: int = 0,
         on_step: OnPhaseStep = lambda phase, step: None,
         compute: Compute = PLAIN,
         world: World = ALONE,
@@ -99,11 +104,13 @@ class TorchTrainer:
     ) -> None:
         self._model = model.to(compute.device)
         self._world = world
-        self._val = val
         self._task = task
         self._slimmed = slimmed
         self._held_out: Optional[Split] = None
         self._judged: Optional[Split] = None
+        if val_apart:
+            val, self._judged = held_apart(val, val_apart, APART_SEED, what="validation")
+        self._val = val
         if judged:
             train, self._judged = held_apart(train, judged, config.seed)
         if held_out:
@@ -179,7 +186,7 @@ class TorchTrainer:
         return next(iter(self._scores_of(scored, self._held_out).values()))
 
     def judged(self) -> Optional[float]:
-        """Return the deciding score on the images that are neither trained on nor chosen by; None without any."""
+        """Return the deciding score on the images that no method sees; None without any."""
         if self._judged is None:
             return None
         return next(iter(self._scores_of(self._model, self._judged).values()))

@@ -264,6 +264,35 @@ def test_rates_are_searched_with_equal_trials_and_without_validation_data(home: 
 
 
 @pytest.mark.usefixtures("inside")
+def test_validation_images_apart_judge_trials_and_score_no_cell(home: Path) -> None:
+    asked = [*DIGITS, "--budget", "40%", "--seeds", "0", "--methods", "uniform"]
+    searched = [*asked, "--search-lr", "1e-9,3e-3"]
+    whole = run_json(*asked, "--lr", "3e-3", "--out", "whole")
+    parted = run_json(*searched, "--validation-apart", "100", "--out", "parted")
+    search = parted["search"]
+    assert (search["judged_images"], search["judged_on"]) == (100, "validation")
+    assert parted["equal"]["validation_images_apart"] == 100
+    trial = load_json(home / "parted/search/uniform-40pct-0.003/run.json")["request"]
+    assert (trial["judged"], trial["val_apart"]) == (0, 100)  # type: ignore[index]
+    assert search["chosen"] == {"uniform": {"40%": 3e-3}}
+    # The same training: what is scored is one part of the validation images, what judges the other.
+    images = len(load("digits", input_shape=(1, 8, 8)).val)
+    cell = load_json(home / "parted/cells/uniform-40pct-0/result.json")
+    scored = cell["accuracy"] * (images - 100) + cell["judged_score"] * 100  # type: ignore[operator]
+    assert scored == pytest.approx(whole["cells"][0]["accuracy"] * images)
+    assert "100 validation images judged trials" in (home / "parted/table.md").read_text()
+    assert "judged_on" not in (home / "whole/table.md").read_text()
+    said = complaint(
+        *searched, "--validation-apart", "100", "--search-images", "50", "--out", "both"
+    )
+    assert "leave one out" in said
+    said = complaint(*searched, "--validation-apart", str(images), "--out", "all")
+    assert "validation images cannot be held out" in said
+    said = complaint(*searched, "--out", "parted")
+    assert "val_apart" in said
+
+
+@pytest.mark.usefixtures("inside")
 def test_a_budget_takes_the_rate_of_the_nearest_search() -> None:
     asked = [*DIGITS, "--seeds", "0", "--methods", "uniform", "--search-lr", "1e-9,3e-3"]
     for option, texts in (("--budget", ("70%", "30%", "20%")), ("--search-budget", ("80%", "25%"))):

@@ -221,9 +221,10 @@ def test_several_budgets_and_processes_are_told(tmp_path: Path) -> None:
     assert (given["budget"], given["of"], given["margin"]) == (("1 mJ", "60%"), "macs", None)
 
 
-def test_what_the_command_cannot_do_is_told(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["judged", "val_apart"])
+def test_what_the_command_cannot_do_is_told(tmp_path: Path, name: str) -> None:
     folder = folder_of(tmp_path / "run")
-    changed(folder, "run.json", request={**REQUEST, "budget": "50%", "judged": 100})
+    changed(folder, "run.json", request={**REQUEST, "budget": "50%", name: 100})
     changed(folder, "result.json", fit_budget={"confidence": 0.9})
     notes = " ".join(recipe_of(read_run_files(folder)).notes)
     assert "corrected by export --fit-budget" in notes

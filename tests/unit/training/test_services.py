@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Dict, List, Mapping
+from typing import Dict, List, Mapping, Tuple
 
 import pytest
 import torch
 from torch import nn
 
-from edgeecc.config import TrainConfig
+from edgeecc.config import PruneConfig, TrainConfig
 from edgeecc.data.splits import TensorSplit, held_apart
 from edgeecc.errors import ArtifactError, ConfigError, DataError
 from edgeecc.solvers.base import Step
@@ -94,6 +94,27 @@ def test_images_that_judge_are_neither_trained_on_nor_chosen_by() -> None:
     assert [len(one) for one in (judged, chosen, trained)] == [12, 8, 20]
     assert len(judged | chosen | trained) == 40
     assert trainer(network()).judged() is None
+
+
+def test_validation_images_that_judge_score_nothing_else_whatever_the_seed() -> None:
+    def on(seed: int, apart: int) -> TorchTrainer:
+        config = TrainConfig(batch_size=4, seed=seed)
+        return TorchTrainer(network(), split(), split(), config=config, held_out=8, val_apart=apart)
+
+    def correct(loop: TorchTrainer, apart: int) -> Tuple[float, float]:
+        return loop.evaluate() * (40 - apart), (loop.judged() or 0.0) * apart
+
+    whole = on(0, 0)
+    assert whole.judged() is None
+    first, second = on(0, 15), on(1, 15)
+    assert first.dense_scores() == first.scores()
+    assert (first.evaluate(), first.judged()) == (second.evaluate(), second.judged())
+    assert sum(correct(first, 15)) == pytest.approx(40 * whole.evaluate())
+    assert len(first.sample(1000)) == len(whole.sample(1000)) == 32
+    with pytest.raises(DataError, match="21 of 40 validation images cannot be held out"):
+        on(0, 21)
+    with pytest.raises(ConfigError, match="9 training and 3 validation images cannot both judge"):
+        PruneConfig(judged=9, val_apart=3)
 
 
 def test_the_rate_rises_at_the_start_of_every_phase() -> None:
