@@ -209,8 +209,7 @@ class EccConfig:
         beta: step of the widths ("adam" only), channels.
         warmup: steps in which importance settles ("taylor"): before the first removal, at most a tenth of all; a budget
             takes at least as many.
-        ramp: share of the steps in which the budget is reached at most ("taylor"), see `ecc.needed`; fine-tuning has
-            the rest.
+        ramp: share of the steps in which the budget is reached at most ("taylor"), see `ecc.needed`.
         pace: steps that this takes at least, where there are so many ("taylor").
         rounds: of widths and masks in these steps at most, spread evenly ("taylor").
         stand_in: whether channels that stay take over what they can of those that go ("taylor").
@@ -331,10 +330,6 @@ class PruneConfig:
             value = getattr(self, name)
             if value is not None and value < 0:
                 raise ConfigError(f"{name} {value} must be at least 0")
-        if self.judged and self.val_apart:
-            raise ConfigError(
-                f"{self.judged} training and {self.val_apart} validation images cannot both judge; leave one out"
-            )
         self._check_weights()
         if self.margin is not None and not 0.0 <= self.margin < 1.0:
             raise ConfigError(f"margin {self.margin} must lie in [0, 1)")

@@ -81,8 +81,8 @@ class TorchTrainer:
         compute: where and how; the network moves to its device.
         world: the processes that share each batch; all of them must do the same with their trainers.
         slimmed: makes the slim copies that are scored; None scores the masked network.
-    Raises: ConfigError for a batch with fewer images than processes, or images in a layout that the network does not
-        take.
+    Raises: ConfigError for a batch with fewer images than processes, images in a layout that the network does not
+        take, or both kinds of images that judge.
     """
 
     def __init__(  # noqa: PLR0913  # keyword-only, one each
@@ -108,6 +108,10 @@ class TorchTrainer:
         self._slimmed = slimmed
         self._held_out: Optional[Split] = None
         self._judged: Optional[Split] = None
+        if judged and val_apart:
+            raise ConfigError(
+                f"{judged} training and {val_apart} validation images cannot both judge; leave one out"
+            )
         if val_apart:
             val, self._judged = held_apart(val, val_apart, APART_SEED, what="validation")
         self._val = val

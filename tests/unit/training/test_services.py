@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from edgeecc.config import PruneConfig, TrainConfig
+from edgeecc.config import TrainConfig
 from edgeecc.data.splits import TensorSplit, held_apart
 from edgeecc.errors import ArtifactError, ConfigError, DataError
 from edgeecc.solvers.base import Step
@@ -114,7 +114,7 @@ def test_validation_images_that_judge_score_nothing_else_whatever_the_seed() -> 
     with pytest.raises(DataError, match="21 of 40 validation images cannot be held out"):
         on(0, 21)
     with pytest.raises(ConfigError, match="9 training and 3 validation images cannot both judge"):
-        PruneConfig(judged=9, val_apart=3)
+        TorchTrainer(network(), split(), split(), config=TrainConfig(), judged=9, val_apart=3)
 
 
 def test_the_rate_rises_at_the_start_of_every_phase() -> None:
