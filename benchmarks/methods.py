@@ -85,6 +85,8 @@ class Case:
         passes, dense_lr: of the dense training.
         start: makes the network that dense training starts from; None starts from random weights.
         one_dense: whether all seeds share a dense network.
+        val_apart: validation images that judge the trials and score no cell, where the dense network may have seen all
+            training images.
     """
 
     network: str
@@ -103,6 +105,7 @@ class Case:
     one_dense: bool = True
     searched_in: Optional[str] = None
     refine: int = 0
+    val_apart: int = 0
 
 
 def _public(depth: int) -> Callable[[Path], nn.Module]:
@@ -120,7 +123,7 @@ _CIFAR = Case(
     search=("50%", "30%", "15%"), refine=2, passes=15, dense_lr=4e-3,
 )  # fmt: skip
 _RESNET = replace(
-    _CIFAR, steps=150, finetune_steps=240, rates=(1e-3, 3e-3, 1e-2, 3e-2, 1e-1), refine=0, passes=2, dense_lr=1e-3,
+    _CIFAR, steps=150, finetune_steps=240, rates=(1e-3, 3e-3, 1e-2, 3e-2), passes=2, dense_lr=1e-3, val_apart=5000,
 )  # fmt: skip
 CASES: Dict[str, Case] = {
     "fashion": Case(
@@ -197,7 +200,9 @@ def request_of(
         network=case.network,
         input_shape=case.shape,
         profile=out / LAW,
-        pruning=PruneConfig(steps=case.steps, finetune_steps=case.finetune_steps),
+        pruning=PruneConfig(
+            steps=case.steps, finetune_steps=case.finetune_steps, val_apart=case.val_apart
+        ),
         training=TrainConfig(batch_size=case.batch),
         compute=compute,
     )

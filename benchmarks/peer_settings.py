@@ -50,8 +50,8 @@ def run(  # noqa: PLR0913  # keyword-only, what differs by method and budget
         settings={name: (setting,)} if setting else {}, rates={(name, budget.text): rate},
     )  # fmt: skip
     ground = survey(request)
-    judged = search.judged_of(ground.images)
     planner = Planner(request, ground, folder.parent / LAW)
+    judged = planner.judged(search)
     cell = planner.cell(folder, name, budget, seed=TRIALS, rate=rate, judged=judged)
     result: Any = prune(cell.request)
     shutil.rmtree(folder)

@@ -147,10 +147,14 @@ class Planner:
             budget,
             seed=search.seed_of(self._request.seeds),
             rate=rate,
-            judged=0
-            if self._request.template.pruning.val_apart
-            else search.judged_of(self._ground.images),
+            judged=self.judged(search),
         )
+
+    def judged(self, search: RateSearch) -> int:
+        """Return how many training images judge a trial: none where validation images do."""
+        if self._request.template.pruning.val_apart:
+            return 0
+        return search.judged_of(self._ground.images)
 
     def rates(self) -> Rates:
         """Return the learning rates where none are searched for."""
