@@ -192,16 +192,22 @@ def test_every_cell_trains_as_asked(home: Path) -> None:
 @pytest.mark.usefixtures("inside")
 def test_what_cells_are_compared_by_is_what_kept_ones_tell(home: Path) -> None:
     """One more name, and every finished cell would be refused."""
-    run(*DIGITS, "--budget", "60%", "--seeds", "0", "--methods", "uniform", "--out", "names")
-    asked = load_json(home / "names/cells/uniform-60pct-0/cell.json")["asked"]
+    one = (*DIGITS, "--budget", "60%", "--seeds", "0", "--methods", "uniform")
+    run(*one, "--out", "names")
+    run(*one, "--validation-apart", "100", "--out", "apart")
+    asked = {
+        name: load_json(home / name / "cells/uniform-60pct-0/cell.json")["asked"]
+        for name in ("names", "apart")
+    }
     kept = [
         json.loads(path.read_text().splitlines()[0])["asked"] for path in KEPT.glob("*/cells.jsonl")
     ]
-    assert kept
-    for one in kept:
-        assert set(one) == set(asked)
+    assert {"val_apart" in each["pruning"] for each in kept} == {False, True}
+    for each in kept:
+        now = asked["apart" if "val_apart" in each["pruning"] else "names"]
+        assert set(each) == set(now)
         for name in ("pruning", "training", "price"):
-            assert set(one[name]) == set(asked[name]), name
+            assert set(each[name]) == set(now[name]), name
 
 
 @pytest.mark.usefixtures("inside")
