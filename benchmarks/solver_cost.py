@@ -1,9 +1,10 @@
 """What ECC's own work adds to a plain distilled training step: seconds and memory, side by side in one call.
 
-Each kind of training runs in a process of its own on images of noise. In ECC's the time inside the solver is taken
-by itself: watching what layers read, importance, width step, proximal step, stand-ins and masks. A round is held
-every --every steps. Freed memory is kept, as `edgeecc prune` keeps it. Memory is the most that the process held at once
-(on a GPU, that torch held).
+Each kind of training runs in processes of its own on images of noise, by turns. In ECC's the time inside the solver is
+taken by itself: watching what layers read, importance, width step, proximal step, stand-ins and masks. A round is held
+every --every steps; what it takes is told apart from what every step takes, so that it is known what rounds further
+apart would add. Freed memory is kept, as `edgeecc prune` keeps it. Memory is the most that a process held at once (on a
+GPU, that torch held).
 
     python benchmarks/solver_cost.py --network mobilenet_v1 --batch 128
 """
@@ -16,9 +17,9 @@ import resource
 import subprocess
 import sys
 from pathlib import Path
-from statistics import median
+from statistics import mean, median, quantiles
 from time import perf_counter
-from typing import Any, Dict, List, Mapping, Tuple
+from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
 import torch
 from torch import nn
@@ -36,6 +37,8 @@ from edgeecc.training.compute import compute_of
 from edgeecc.training.dense import initialise_
 from edgeecc.training.loop import TorchTrainer
 
+#: Steps between rounds that the table tells: the shortest runs hold one at every step, on ImageNet every 34 to 64.
+APART = (1, 3, 10, 50)
 #: The budget is reached in so many times the steps that are run: what is timed is the middle of a run.
 LONGER = 2
 
@@ -67,11 +70,11 @@ class Clock:
 
 
 class Timed:
-    """Hooks around hooks: the seconds of each step, and those inside the solver."""
+    """Hooks around hooks: the seconds of each step, those inside the solver, and whether a round was due."""
 
-    def __init__(self, inner: Any, clock: Clock) -> None:
-        self._inner, self._clock = inner, clock
-        self.rows: List[Tuple[float, float]] = []
+    def __init__(self, inner: Any, clock: Clock, config: EccConfig) -> None:
+        self._inner, self._clock, self._config = inner, clock, config
+        self.rows: List[Tuple[float, float, bool]] = []
         self._started = clock.wait()
 
     def after_backward(self, model: nn.Module) -> None:
@@ -84,7 +87,8 @@ class Timed:
         """Pass on, as a step of a longer run."""
         numbers = self._inner.after_step(model, optimizer, step, LONGER * steps)
         ended = self._clock.wait()
-        self.rows.append((ended - self._started, self._clock.now))
+        due = ecc.round_share(self._config, step, LONGER * steps) is not None
+        self.rows.append((ended - self._started, self._clock.now, due))
         self._started, self._clock.now = ended, 0.0
         return numbers
 
@@ -120,11 +124,11 @@ def child(kind: str, args: argparse.Namespace) -> None:
         for name in ("after_backward", "after_step"):
             clock.wrap_(ecc.ScaleFreeHooks, name)
         clock.wrap_(importance.Part, "look")
-        hooks = Timed(solver, clock)
+        hooks = Timed(solver, clock, config)
         with freed_memory_kept(compute.device), solver.watching():
             trainer.train("prune", args.steps, hooks)
     else:
-        hooks = Timed(FixedMasks({}, dense), clock)
+        hooks = Timed(FixedMasks({}, dense), clock, config)
         with freed_memory_kept(compute.device):
             trainer.train("plain", args.steps, hooks)
     if compute.device.type == "cuda":
@@ -152,6 +156,7 @@ def main() -> None:
     parser.add_argument("--network", default="mobilenet_v1")
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--steps", type=int, default=7, help="the first is not counted")
+    parser.add_argument("--repeats", type=int, default=3, help="processes of each kind")
     parser.add_argument("--every", type=int, default=3, help="steps between rounds")
     parser.add_argument("--accelerator", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
@@ -161,20 +166,48 @@ def main() -> None:
     if args.child:
         child(args.child, args)
         return
-    plain, pruning = (measured(kind, args) for kind in ("plain", "ecc"))
-    own = [inside for _, inside in pruning["rows"]]
-    rest = [whole - inside for whole, inside in pruning["rows"]]
-    print(f"{args.network}, batch {args.batch}, {args.accelerator}, {args.threads} threads")
-    print("| training | seconds a step, median | of it the solver's, mean | peak memory, MB |")
-    print("|---|---|---|---|")
-    steps = median(whole for whole, _ in plain["rows"])
-    print(f"| plain | {steps:.3f} | | {plain['peak'] / 1e6:.0f} |")
-    steps = median(whole for whole, _ in pruning["rows"])
-    print(f"| ECC | {steps:.3f} | {sum(own) / len(own):.3f} | {pruning['peak'] / 1e6:.0f} |")
-    print(
-        f"\nThe solver adds {sum(own) / sum(rest):.1%} to the rest of a step (a round every {args.every} steps), and "
-        f"{pruning['peak'] / plain['peak'] - 1.0:+.1%} to memory."
+    found: Dict[str, List[Dict[str, Any]]] = {"plain": [], "ecc": []}
+    for _ in range(args.repeats):
+        for kind, several in found.items():
+            several.append(measured(kind, args))
+    print(table(found, args))
+
+
+def table(found: Mapping[str, Sequence[Mapping[str, Any]]], args: argparse.Namespace) -> str:
+    """Return what was measured, and what it comes to."""
+    rows = {
+        kind: [row for one in several for row in one["rows"]] for kind, several in found.items()
+    }
+    peaks = {kind: [one["peak"] for one in several] for kind, several in found.items()}
+    every_step, in_a_round = (
+        mean(inside for _, inside, due in rows["ecc"] if due == wanted) for wanted in (False, True)
     )
+    rest = median(whole - inside for whole, inside, _ in rows["ecc"])
+    shares = [(every_step + (in_a_round - every_step) / apart) / rest for apart in APART]
+    lines = [
+        f"{args.network}, batch {args.batch}, {args.accelerator}, {args.threads} threads, {args.repeats} times",
+        "| training | seconds a step, median | quartiles | without the solver's | peak memory, MB |",
+        "|---|---|---|---|---|",
+    ]
+    for kind, name in (("plain", "plain"), ("ecc", "ECC")):
+        low, middle, high = quantiles([whole for whole, _, _ in rows[kind]], n=4)
+        without = median(whole - inside for whole, inside, _ in rows[kind])
+        lines.append(
+            f"| {name} | {middle:.3f} | {low:.3f} to {high:.3f} | {without:.3f} | "
+            f"{min(peaks[kind]) / 1e6:.0f} to {max(peaks[kind]) / 1e6:.0f} |"
+        )
+    lines += [
+        "",
+        f"The solver takes {every_step:.3f} s of every step, and a round {in_a_round - every_step:.3f} s more.",
+        "It adds to the rest of a step, with a round every so many steps:",
+        "",
+        "| " + " | ".join(map(str, APART)) + " |",
+        "|" + "---|" * len(APART),
+        "| " + " | ".join(f"{share:.1%}" for share in shares) + " |",
+        "",
+        f"and {mean(peaks['ecc']) / mean(peaks['plain']) - 1.0:+.1%} to memory.",
+    ]
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from edgeecc.solvers.standin import (
     inverse,
     may_stand_in,
     readings,
+    second_moments,
     stand_in_,
     without,
 )
@@ -52,8 +53,9 @@ class Part:
         square: running square of the term, (n,), float64.
         factor: on it, by which readings are levelled.
         shift: mean of the first batch, (n,); rows less it have moments without cancellation.
-        moments: running sum of (x, 1)(x, 1)' over rows x of all processes, (n + 1, n + 1); None before the first batch.
-        mean: as it was settled, (n,).
+        moments: running sum of (x, 1)(x, 1)' over rows x of living units, less the shift, of all processes,
+            (m + 1, m + 1); None before the first batch.
+        mean: as it was settled, (n,); of units that live then.
         live: living units of the reading, (m,).
         inverse: P of these, (m, m), float64.
     """
@@ -80,8 +82,27 @@ class Part:
         return np.asarray(float(self.factor) * self.square.cpu().numpy(), dtype=np.float64)
 
     def keep(self, live: torch.Tensor, inverse: torch.Tensor) -> None:
-        """Take the living units, and P of them."""
-        self.live, self.inverse, self._scaled = live, inverse, None
+        """Take the living units, of those that lived, and P of them."""
+        self._leave(live)
+        self.inverse, self._scaled = inverse, None
+
+    def _leave(self, live: torch.Tensor) -> None:
+        """Look at these units only, of those that lived."""
+        if self.moments is not None and len(live) < len(self.live):
+            place = torch.searchsorted(self.live.to(live), live)
+            place = torch.cat([place, place.new_tensor([len(self.live)])])
+            self.moments = self.moments[place][:, place]
+        self.live = live
+
+    def load_state(self, known: Mapping[str, torch.Tensor]) -> None:
+        """Take back what was known of KNOWN_LATER."""
+        for name in known:
+            if name != "live":
+                setattr(self, name, known[name])
+        if self.moments is not None and len(self.moments) > len(self.square):
+            self._leave(known["live"])  # moments of an earlier version are of all units
+        else:
+            self.live = known["live"]
 
     def grow_(self, units: torch.Tensor, factor: torch.Tensor) -> None:
         """Scale what it tells of some of its units."""
@@ -100,23 +121,26 @@ class Part:
 
     def _add(self, x: torch.Tensor, axis: int) -> None:
         rows = self.reading.rows(x, axis, self._each)
-        one = rows.new_ones(len(rows), 1)
         if self.shift is None:
-            sums = self._total(torch.cat([rows, one], 1).sum(0))
+            sums = self._total(torch.cat([rows.sum(0), rows.new_tensor([len(rows)])]))
             self.shift = sums[:-1] / sums[-1]
-        rows = torch.cat([rows - self.shift.to(rows), one], 1)
-        new = self._total(rows.mT @ rows)
+        shift = self.shift.to(rows)
+        if len(self.live) < len(shift):
+            live = self.live.to(rows.device)
+            rows, shift = rows[:, live], shift[live]
+        new = self._total(second_moments(rows - shift))
         self.moments = new if self.moments is None else DECAY * self.moments.to(new) + new
 
     def settle(self, alive: npt.NDArray[np.bool_]) -> None:
         """Bring mean and P up to date, for the units of the reading that live."""
         if self.moments is None or self.shift is None:
             return
+        live = torch.from_numpy(np.flatnonzero(alive)).to(self.moments.device)
+        self._leave(live)
         moments = self.moments.double() / self.moments[-1, -1]
-        self.mean = self.shift.to(moments) + moments[-1, :-1]
-        live = torch.from_numpy(np.flatnonzero(alive)).to(moments.device)
-        mean = moments[-1, :-1][live]
-        self.keep(live, inverse(moments[live][:, live] - torch.outer(mean, mean)))
+        mean = moments[-1, :-1]
+        self.mean = self.shift.to(moments).index_add(0, live, mean)
+        self.keep(live, inverse(moments[:-1, :-1] - torch.outer(mean, mean)))
 
     def term(self, weight: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
         """Return the term of each unit, (n,), float64; 0 where it is dead."""
@@ -214,9 +238,11 @@ class Importance:
                     continue
                 live = part.live.cpu().numpy()
                 local = np.searchsorted(place, live + part.reading.piece.first)
-                share, inverse = np.zeros(len(place)), np.eye(len(place))
+                share, inverse = np.zeros(len(place)), part.inverse.cpu().numpy()
                 share[local] = part.importance()[live] / whole[local]
-                inverse[np.ix_(local, local)] = part.inverse.cpu().numpy()
+                if len(local) < len(place):  # the layer reads a part of the group
+                    inverse = np.eye(len(place))
+                    inverse[np.ix_(local, local)] = part.inverse.cpu().numpy()
                 shares.append(share)
                 inverses.append(inverse)
             if inverses:
@@ -266,9 +292,13 @@ class Importance:
         """
         for index, part in enumerate(self._parts):
             part.square, part.factor = state[f"square.{index}"], state[f"factor.{index}"]
-            for name in Part.KNOWN_LATER:
-                if f"{name}.{index}" in state:
-                    setattr(part, name, state[f"{name}.{index}"])
+            part.load_state(
+                {
+                    name: state[f"{name}.{index}"]
+                    for name in Part.KNOWN_LATER
+                    if f"{name}.{index}" in state
+                }
+            )
 
 
 def _watcher(several: Sequence[Part]) -> Any:  # a hook, whose type torch spells with Any

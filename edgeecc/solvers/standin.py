@@ -35,6 +35,8 @@ RIDGE = 1e-2
 ROWS = 4096
 #: Pivots of an inverse are known to so much of their size.
 ROUNDING = 1e-9
+#: Columns whose products with the others are made together.
+PANEL = 128
 #: Units of a reading at most: the covariance of more takes over 64 MiB.
 UNITS = 4096
 
@@ -114,6 +116,23 @@ def may_stand_in(reading: Reading, model: nn.Module) -> bool:
         return False
     layer = model.get_submodule(reading.module)
     return is_known(layer) and getattr(layer, "groups", 1) == 1
+
+
+def second_moments(rows: torch.Tensor) -> torch.Tensor:
+    """Return the sum of (x, 1)(x, 1)' over rows x, (n + 1, n + 1), of rows (r, n).
+
+    It is symmetric: of wide rows little more than half of the products are made.
+    """
+    size = rows.shape[1]
+    total = rows.new_empty(size + 1, size + 1)
+    total[size, :size] = total[:size, size] = rows.sum(0)
+    total[size, size] = len(rows)
+    for first in range(0, size, PANEL):
+        last = min(first + PANEL, size)
+        panel = rows[:, first:last].mT @ rows[:, first:]
+        total[first:last, first:size] = panel
+        total[last:size, first:last] = panel[:, last - first :].mT
+    return total
 
 
 def inverse(covariance: torch.Tensor) -> torch.Tensor:

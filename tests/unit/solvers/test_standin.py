@@ -17,7 +17,15 @@ from edgeecc.graph.spec import NetworkSpec
 from edgeecc.graph.trace import trace
 from edgeecc.solvers import standin
 from edgeecc.solvers.importance import Importance
-from edgeecc.solvers.standin import Reading, eliminated, inverse, may_stand_in, readings, without
+from edgeecc.solvers.standin import (
+    Reading,
+    eliminated,
+    inverse,
+    may_stand_in,
+    readings,
+    second_moments,
+    without,
+)
 from tests import zoo
 
 
@@ -43,6 +51,25 @@ def test_stand_ins_are_those_of_least_squares(seed: int, count: int, gone: int) 
     np.testing.assert_allclose(weights.numpy(), expected, rtol=1e-6, atol=1e-8)
     alone = np.linalg.inv(x[:, stay].T @ x[:, stay] / len(x) + ridge / len(x) * np.eye(len(stay)))
     np.testing.assert_allclose(rest.numpy(), alone, rtol=1e-6, atol=1e-8 * abs(alone).max())
+
+
+@pytest.mark.parametrize(("count", "rows"), [(1, 9), (65, 300), (300, 31), (600, 32)])
+def test_an_inverse_is_one_also_where_rows_are_fewer_than_units(count: int, rows: int) -> None:
+    x = np.abs(correlated(count, count, rows))
+    covariance = np.atleast_2d(np.cov(x.T))
+    found = inverse(torch.from_numpy(covariance)).numpy()
+    whole = covariance + standin.RIDGE * np.mean(np.diag(covariance)) * np.eye(count)
+    np.testing.assert_allclose(found @ whole, np.eye(count), atol=1e-8)
+    assert np.linalg.eigvalsh(found).min() > 0.0
+
+
+@pytest.mark.parametrize("count", [1, 5, 127, 128, 129, 300])
+def test_second_moments_are_those_of_rows_and_a_one(count: int) -> None:
+    rows = np.random.default_rng(count).normal(size=(50, count)).astype(np.float32)
+    ones = np.hstack([rows, np.ones((50, 1))]).astype(np.float64)
+    found = second_moments(torch.from_numpy(rows)).numpy()
+    np.testing.assert_allclose(found, ones.T @ ones, rtol=1e-4, atol=1e-4)
+    assert np.array_equal(found[:count, :count][:128, 128:], found[:count, :count][128:, :128].T)
 
 
 @given(st.integers(0, 10_000), st.integers(1, 6), st.integers(1, 6), st.integers(1, 2))
@@ -433,3 +460,40 @@ def test_half_precision_of_forward_passes_leaves_the_covariance_exact() -> None:
     assert importance.state()["moments.0"].dtype is torch.float32
     expected = torch.cov(rows.mT, correction=0)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6 * float(expected.max()))
+
+
+def test_of_dead_units_no_moments_are_kept_and_those_of_the_others_are_as_before() -> None:
+    """Units go, more images are seen: what is known of the living is what it is where all are looked at."""
+    model, spec, images = made("conv")
+    whole, thinned = watched(model, spec, images), watched(model, spec, images)
+    living = np.array([True, False, True, True, False, True])
+    thinned.settle([living])
+    with whole.watching(model), thinned.watching(model):
+        model.train()
+        model(images[:32])
+    place = [0, 2, 3, 5]
+    moments = whole.state()["moments.0"][[*place, 6]][:, [*place, 6]]
+    torch.testing.assert_close(thinned.state()["moments.0"], moments)
+    for importance in (whole, thinned):
+        importance.settle([living])
+    assert thinned.state()["live.0"].tolist() == place
+    for name in ("mean.0", "inverse.0"):
+        units = slice(None) if name == "inverse.0" else place
+        torch.testing.assert_close(
+            thinned.state()[name][units], whole.state()[name][units], rtol=1e-4, atol=1e-5
+        )
+
+
+def test_a_checkpoint_with_moments_of_all_units_goes_on() -> None:
+    model, spec, images = made("conv")
+    importance = watched(model, spec, images)
+    former = dict(importance.state())
+    importance.settle([np.array([True, False, True, True, False, True])])
+    former.update(
+        {name: value for name, value in importance.state().items() if "moments" not in name}
+    )
+    assert len(former["moments.0"]) == 7
+    other = Importance(spec, model, decay=0.5, batch=64, total=lambda values: values)
+    other.load_state(former)
+    for name, value in importance.state().items():
+        assert torch.equal(other.state()[name], value), name
