@@ -162,6 +162,8 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--child", choices=["plain", "ecc"], help=argparse.SUPPRESS)
     args = parser.parse_args()
+    if not 2 <= args.every < args.steps / 2:
+        parser.error("give --every of at least 2, and --steps of more than twice as many")
     torch.set_num_threads(args.threads)
     if args.child:
         child(args.child, args)
@@ -182,8 +184,10 @@ def table(found: Mapping[str, Sequence[Mapping[str, Any]]], args: argparse.Names
     every_step, in_a_round = (
         mean(inside for _, inside, due in rows["ecc"] if due == wanted) for wanted in (False, True)
     )
-    rest = median(whole - inside for whole, inside, _ in rows["ecc"])
-    shares = [(every_step + (in_a_round - every_step) / apart) / rest for apart in APART]
+    without = {
+        kind: median(whole - inside for whole, inside, _ in own) for kind, own in rows.items()
+    }
+    shares = [(every_step + (in_a_round - every_step) / apart) / without["ecc"] for apart in APART]
     lines = [
         f"{args.network}, batch {args.batch}, {args.accelerator}, {args.threads} threads, {args.repeats} times",
         "| training | seconds a step, median | quartiles | without the solver's | peak memory, MB |",
@@ -191,9 +195,8 @@ def table(found: Mapping[str, Sequence[Mapping[str, Any]]], args: argparse.Names
     ]
     for kind, name in (("plain", "plain"), ("ecc", "ECC")):
         low, middle, high = quantiles([whole for whole, _, _ in rows[kind]], n=4)
-        without = median(whole - inside for whole, inside, _ in rows[kind])
         lines.append(
-            f"| {name} | {middle:.3f} | {low:.3f} to {high:.3f} | {without:.3f} | "
+            f"| {name} | {middle:.3f} | {low:.3f} to {high:.3f} | {without[kind]:.3f} | "
             f"{min(peaks[kind]) / 1e6:.0f} to {max(peaks[kind]) / 1e6:.0f} |"
         )
     lines += [

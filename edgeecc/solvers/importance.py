@@ -241,8 +241,8 @@ class Importance:
                 share, inverse = np.zeros(len(place)), part.inverse.cpu().numpy()
                 share[local] = part.importance()[live] / whole[local]
                 if len(local) < len(place):  # the layer reads a part of the group
-                    inverse = np.eye(len(place))
-                    inverse[np.ix_(local, local)] = part.inverse.cpu().numpy()
+                    own, inverse = inverse, np.eye(len(place))
+                    inverse[np.ix_(local, local)] = own
                 shares.append(share)
                 inverses.append(inverse)
             if inverses:
