@@ -59,12 +59,14 @@ def keep(out: Path, kept: Path, data: str) -> None:
     """Write down what has finished since.
 
     Args:
-        data: as `--data` names it, {data} for the folder: where that lies is no part of what was asked.
+        data: as `--data` names it, {data} for the folder: where that lies is no part of what was asked, nor is the
+            digest of the images, which other decoders of JPEG and PNG may make otherwise.
     """
     keep_dense(out, kept)
     lines = {line["folder"]: line for line in lines_of(kept / "cells.jsonl")}
     for line in _finished(out / "comparison"):
         asked = {**line["asked"], "data": data}
+        asked.pop("data_sha256", None)
         lines.setdefault(line["folder"], {**line, "asked": asked})
     text = "".join(json.dumps(lines[name], sort_keys=True) + "\n" for name in sorted(lines))
     write_bytes(kept / "cells.jsonl", text.encode())

@@ -3,6 +3,7 @@
 OUT/cells/METHOD-BUDGET-SEED   the run folder of each cell; finished ones are never run again
 OUT/search/METHOD-BUDGET-RATE  the trials of a search of learning rates
 OUT/profile.json               the cost model that prices all of them
+OUT/search.json                seed and budgets of the search
 OUT/results.json, results.csv, table.md, accuracy_vs_cost.svg
 """
 
@@ -22,6 +23,7 @@ from edgeecc.comparison.plan import Ground, Planner, survey
 from edgeecc.comparison.processes import run_cells
 from edgeecc.comparison.rates import Rates, Trial, at_the_edge, chosen_rates, search_json, trial_of
 from edgeecc.comparison.request import CompareRequest
+from edgeecc.comparison.settled import keep_price, keep_search
 from edgeecc.progress import OnProgress, Progress, silent
 
 logger = logging.getLogger(__name__)
@@ -34,13 +36,18 @@ def compare(request: CompareRequest, on_progress: OnProgress = silent) -> Dict[s
     finished, one with more methods, budgets or seeds what is new.
 
     Returns: what results.json holds.
-    Raises: ArtifactError when a cell of the folder was made with other settings, before any of them runs; any
-        EdgeeccError by which every cell would fail.
+    Raises: ArtifactError when a cell of the folder was made with other settings or another price, before any of them
+        runs, but after the trials of a search, which chooses one of their settings; any EdgeeccError by which every
+        cell would fail.
     """
     ground = survey(request)
-    out = request.out or request.template.workspace / "runs" / f"compare-{ground.source.folder}"
+    out = ground.out
     with exclusive(out, "wait for it or choose another with --out"):
-        planner = Planner(request, ground, _frozen_profile(ground, out))
+        profile = keep_price(ground.price.profile, out)
+        if request.search is not None:
+            search = keep_search(request.search, request.budgets, request.seeds, out)
+            request = replace(request, search=search)
+        planner = Planner(request, ground, profile)
         runner = _Runner(request, on_progress)
         rates, trials = _rates(request, planner, runner, out)
         cells = planner.cells(out / "cells", rates)
@@ -79,7 +86,7 @@ class _Runner:
             raises where this machine lacks what is to train.
         """
         for cell in cells:
-            check_same(cell)
+            check_same(cell, searched=self._request.search is not None)
         for cell in cells:
             if cell.is_finished():
                 self._count(cell)
@@ -126,15 +133,6 @@ class _Runner:
             for name in self._request.methods
             for _ in range(max(0, each - self._ended.count(name)))
         ]
-
-
-def _frozen_profile(ground: Ground, out: Path) -> Optional[Path]:
-    """Keep the cost model with the comparison: a calibration meanwhile cannot price half of the cells otherwise."""
-    if ground.price.profile is None:
-        return None
-    path = out / "profile.json"
-    ground.price.profile.save(path)
-    return path
 
 
 def _rates(

@@ -230,7 +230,7 @@ def _left_in(metadata: Mapping[str, str], folder: RunFolder) -> int:
     text = metadata.get("left", "")
     if not text.isdecimal():
         raise ArtifactError(
-            f"{folder.file('pruned.safetensors')} does not tell how many steps are left; --force starts over"
+            f"{folder.file('pruned.safetensors')} does not tell how many steps are left; remove it to prune again"
         )
     return int(text)
 

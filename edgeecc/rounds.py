@@ -135,5 +135,5 @@ def _standing(folder: RunFolder, metadata: Mapping[str, str]) -> _Standing:
         return _Standing(**json.loads(metadata["standing"]))
     except (KeyError, RecursionError, TypeError, ValueError) as error:
         raise ArtifactError(
-            f"{folder.file('phase.safetensors')} is damaged: {error}; --force starts over"
+            f"{folder.file('phase.safetensors')} is damaged: {error}; remove it to prune again"
         ) from error

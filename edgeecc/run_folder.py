@@ -280,19 +280,19 @@ def differing(before: Mapping[str, object], now: Mapping[str, object], most: int
         before, now: trees as JSON gives them.
         most: entries that are told.
     """
-    one, other = _flat(before), _flat(now)
+    one, other = leaves(before), leaves(now)
     names = [name for name in {**one, **other} if one.get(name) != other.get(name)]
     return ", ".join(
         f"{name} {_short(one.get(name))} (now {_short(other.get(name))})" for name in names[:most]
     )
 
 
-def _flat(tree: Mapping[str, object], prefix: str = "") -> Dict[str, object]:
-    """Return dotted name -> value."""
+def leaves(tree: Mapping[str, object], prefix: str = "") -> Dict[str, object]:
+    """Return the leaves of a tree by their dotted names."""
     flat: Dict[str, object] = {}
     for key, value in tree.items():
         if isinstance(value, dict):
-            flat.update(_flat(value, f"{prefix}{key}."))
+            flat.update(leaves(value, f"{prefix}{key}."))
         else:
             flat[prefix + key] = value
     return flat

@@ -8,18 +8,22 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Dict, List, Mapping, Optional, cast
+from typing import Dict, Mapping, Optional, cast
 
 from edgeecc.artifacts import read_json, write_json
 from edgeecc.comparison.figures import Row, Status
 from edgeecc.config import Accelerator
 from edgeecc.errors import ArtifactError
-from edgeecc.run_folder import RESULT_SCHEMA, RUN_SCHEMA, RunFolder, differing
+from edgeecc.report.fields import Fields
+from edgeecc.run_folder import RESULT_SCHEMA, RUN_SCHEMA, RunFolder, differing, leaves
 from edgeecc.run_request import PruneRequest
 from edgeecc.training.compute import compute_of
 
 CELL_SCHEMA = "edgeecc/cell/1"
 CELL_FILE = "cell.json"
+#: What cells of earlier versions do not tell, and are believed in.
+LATER = ("data_sha256", "price.half_cost", "price.thin_cost")
+_RATE = "training.lr"
 
 
 @dataclass(frozen=True)
@@ -105,13 +109,19 @@ def read_spent(folder: RunFolder) -> Spent:
     """
     if not folder.has(CELL_FILE):
         return Spent()
-    found = read_json(folder.file(CELL_FILE), CELL_SCHEMA).get("spent")
     try:
-        return Spent(**cast("Dict[str, Any]", found))
-    except TypeError as error:
-        raise ArtifactError(
-            f"{folder.file(CELL_FILE)} is damaged: no times; remove the folder to run the cell again"
-        ) from error
+        spent = Fields.read(folder.file(CELL_FILE), CELL_SCHEMA).under("spent")
+        return Spent(
+            seconds=spent.number("seconds"),
+            parts=int(spent.number("parts")),
+            peak_memory_bytes=int(spent.number("peak_memory_bytes")),
+            cuda_peak_bytes=int(spent.number("cuda_peak_bytes")),
+            threads=int(spent.number("threads")),
+            accelerator=spent.text("accelerator") if spent.has("accelerator") else None,
+            error=spent.text("error") if spent.has("error") else None,
+        )
+    except ArtifactError as error:
+        raise _to_remove(error) from error
 
 
 def write_spent(folder: RunFolder, asked: Mapping[str, object], spent: Spent) -> None:
@@ -125,8 +135,11 @@ def json_ready(asked: Mapping[str, object]) -> Dict[str, object]:
     return cast("Dict[str, object]", json.loads(json.dumps(asked)))
 
 
-def check_same(cell: Cell) -> None:
+def check_same(cell: Cell, *, searched: bool = False) -> None:
     """Refuse a cell whose folder holds a run that was asked for otherwise: a comparison never mixes settings.
+
+    Args:
+        searched: whether a search chose its learning rate.
 
     Raises: ArtifactError naming what differs.
     """
@@ -137,13 +150,25 @@ def check_same(cell: Cell) -> None:
                 f"{folder.path} holds a run of its own, not a cell; give another --out"
             )
         return
-    found = read_json(folder.file(CELL_FILE), CELL_SCHEMA).get("asked")
-    told = differing(found if isinstance(found, dict) else {}, cell.asked)
-    if told:
+    document = read_json(folder.file(CELL_FILE), CELL_SCHEMA).get("asked")
+    found = leaves(document if isinstance(document, dict) else {})
+    asked = {
+        name: value
+        for name, value in leaves(cell.asked).items()
+        if name in found or name not in LATER
+    }
+    told = differing(found, asked)
+    if not told:
+        return
+    if searched and not differing({**found, _RATE: None}, {**asked, _RATE: None}):
         raise ArtifactError(
-            f"{folder.path} was made with {told}; one comparison has one set of settings: give the former ones, or "
-            "another --out"
+            f"{folder.path} was made with {told}, and the search now chooses another rate; remove the folder to run "
+            "it again, or give the former --search-lr, --search-budget and --search-refine"
         )
+    raise ArtifactError(
+        f"{folder.path} was made with {told}; one comparison has one set of settings: give the former ones, or "
+        "another --out"
+    )
 
 
 def row_of(cell: Cell) -> Row:
@@ -155,41 +180,41 @@ def row_of(cell: Cell) -> Row:
     if not cell.is_finished():
         status: Status = "missing" if spent.error is None else "failed"
         return Row(cell.method, cell.budget, cell.seed, status, error=spent.error)
-    result = read_json(cell.folder.file("result.json"), RESULT_SCHEMA)
-    run = read_json(cell.folder.file("run.json"), RUN_SCHEMA)
     try:
+        result = Fields.read(cell.folder.file("result.json"), RESULT_SCHEMA)
+        run = Fields.read(cell.folder.file("run.json"), RUN_SCHEMA)
         return _row(cell, result, run, spent)
-    except (KeyError, TypeError) as error:
-        raise ArtifactError(
-            f"{cell.folder.path} is damaged: its result lacks {error}; remove the folder to run the cell again"
-        ) from error
+    except ArtifactError as error:
+        raise _to_remove(error) from error
 
 
-def _row(
-    cell: Cell, result: Mapping[str, object], run: Mapping[str, object], spent: Spent
-) -> Row:  # fmt: skip
-    document = cast("Dict[str, Dict[str, float]]", result)
-    request = cast("Dict[str, Dict[str, float]]", run["request"])
-    figures = cast("Dict[str, float]", result)
+def _to_remove(error: ArtifactError) -> ArtifactError:
+    """Return the error of a file of a cell with what to do about it."""
+    cause = str(error).partition("; ")[0]
+    return ArtifactError(f"{cause}; remove its folder to run the cell again")
+
+
+def _row(cell: Cell, result: Fields, run: Fields, spent: Spent) -> Row:
+    dense, widths = result.under("dense"), result.under("widths")
     return Row(
         cell.method,
         cell.budget,
         cell.seed,
         "finished",
-        outcome=str(result["status"]),
-        score=str(result["score"]),
-        dense_accuracy=document["dense"]["accuracy"],
-        pruned_accuracy=figures["pruned_accuracy"],
-        accuracy=figures["accuracy"],
-        judged_score=figures["judged_score"],
-        dense_cost=document["dense"]["cost"],
-        cost=figures["cost"],
-        bound=document["budget"]["value"],
-        meter=str(result["meter"]),
-        widths=cast("Dict[str, List[int]]", result["widths"]),
-        lr=request["training"]["lr"],
-        steps=int(figures["steps"]),
-        finetune_steps=int(figures["finetune_steps"]),
+        outcome=result.text("status"),
+        score=result.text("score"),
+        dense_accuracy=dense.number("accuracy"),
+        pruned_accuracy=result.number("pruned_accuracy"),
+        accuracy=result.number("accuracy"),
+        judged_score=result.maybe("judged_score"),
+        dense_cost=dense.number("cost"),
+        cost=result.number("cost"),
+        bound=result.under("budget").number("value"),
+        meter=result.text("meter"),
+        widths={name: [int(width) for width in widths.numbers(name)] for name in widths.data},
+        lr=run.under("request").under("training").number("lr"),
+        steps=int(result.number("steps")),
+        finetune_steps=int(result.number("finetune_steps")),
         seconds=spent.seconds,
         parts=spent.parts,
         peak_memory_bytes=spent.peak_memory_bytes,

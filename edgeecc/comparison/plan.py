@@ -7,8 +7,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Dict, List, Optional, Sequence, Tuple
 
+import numpy as np
+
 from edgeecc.artifacts import file_sha256
 from edgeecc.budgets import price_budgets
+from edgeecc.comparison.budget_names import plain
 from edgeecc.comparison.cells import Cell, json_ready
 from edgeecc.comparison.rates import (
     Rates,
@@ -19,7 +22,9 @@ from edgeecc.comparison.rates import (
     spread_over,
 )
 from edgeecc.comparison.request import CompareRequest
+from edgeecc.comparison.settled import priced_as_before
 from edgeecc.config import EccConfig, TaskName, TrainConfig
+from edgeecc.data.sources import digest_of
 from edgeecc.data.splits import held_apart
 from edgeecc.peer_config import with_settings
 from edgeecc.pricing import Price
@@ -42,6 +47,10 @@ class Ground:
         steps, finetune_steps: batches of each cell.
         images: training images.
         held_out: of these, taken out of every training.
+        out: folder of the comparison.
+        data_sha256: of the data set, see `digest_of`.
+        thin_cost, half_cost: of networks of single units and of half the dense widths, SI: with the dense cost they
+            tell cost models apart.
     """
 
     source: NetworkSource
@@ -53,6 +62,10 @@ class Ground:
     finetune_steps: int
     images: int
     held_out: int
+    out: Path
+    data_sha256: str
+    thin_cost: float
+    half_cost: float
 
 
 def survey(request: CompareRequest) -> Ground:
@@ -70,7 +83,15 @@ def survey(request: CompareRequest) -> Ground:
     if template.pruning.val_apart:
         held_apart(data.val, template.pruning.val_apart, 0, what="validation")  # refuses too many
     traced = trace_source(model, source)
-    (priced,) = price_budgets(replace(template, budget=request.budgets[0]), traced, source)
+    out = request.out or template.workspace / "runs" / f"compare-{source.folder}"
+    (priced,) = price_budgets(
+        priced_as_before(
+            replace(template, budget=request.budgets[0]), out, request.budgets[0].metric
+        ),
+        traced,
+        source,
+    )
+    widths = traced.spec.vector(traced.spec.dense_widths())
     training = settled(template.training, source.input_shape, data.task)
     steps, finetune_steps = step_counts(template.pruning, training, len(data.train))
     held_out = template.pruning.held_out
@@ -84,6 +105,10 @@ def survey(request: CompareRequest) -> Ground:
         finetune_steps=finetune_steps,
         images=len(data.train),
         held_out=usual_held_out(len(data.train)) if held_out is None else held_out,
+        out=out,
+        data_sha256=digest_of(data),
+        thin_cost=priced.price.cost.predict(np.ones_like(widths)),
+        half_cost=priced.price.cost.predict(0.5 * widths),
     )
 
 
@@ -212,6 +237,7 @@ class Planner:
             "metric": request.budgets[0].metric.value,
             "weights_sha256": self._digest(request.weights),
             "data": request.data,
+            "data_sha256": ground.data_sha256,
             "source": ground.source.to_json(),
             "settings": asdict(request.method_settings()),  # type: ignore[call-overload]  # a dataclass, as the table says
             "pruning": pruning,
@@ -222,11 +248,8 @@ class Planner:
                 "device": ground.price.device,
                 "margin": ground.price.margin,
                 "dense_cost": ground.dense_cost,
+                "half_cost": ground.half_cost,
+                "thin_cost": ground.thin_cost,
             },
         }
         return json_ready(asked)
-
-
-def plain(budget: Budget) -> str:
-    """Return a budget as part of a folder's name."""
-    return budget.text.replace("%", "pct").replace(" ", "")

@@ -16,6 +16,7 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Dict, List, Mapping, Optional, Sequence, Tuple
 
+from edgeecc.comparison.budget_names import check_once
 from edgeecc.comparison.figures import Row, Status
 from edgeecc.errors import ConfigError
 from edgeecc.units import Budget
@@ -51,9 +52,7 @@ class RateSearch:
             raise ConfigError("a search of learning rates needs at least two, each once")
         if not all(0.0 < rate < math.inf for rate in self.rates):
             raise ConfigError("learning rates must be positive")
-        texts = [budget.text for budget in self.budgets]
-        if len(set(texts)) < len(texts):
-            raise ConfigError(f"budgets of the search: {', '.join(texts)}; give each once")
+        check_once(self.budgets, "budget of the search")
         if self.judged is not None and self.judged < 1:
             raise ConfigError(
                 f"{self.judged} images judge nothing; give --search-images of at least 1"

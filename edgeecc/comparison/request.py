@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Dict, Mapping, Optional, Sequence, Tuple
 
+from edgeecc.comparison.budget_names import check_once
 from edgeecc.comparison.rates import RateSearch
 from edgeecc.errors import ConfigError
 from edgeecc.run_request import PruneRequest
@@ -46,6 +47,7 @@ class CompareRequest:
     def __post_init__(self) -> None:
         _check_once("method", self.methods)
         _check_once("budget", [budget.text for budget in self.budgets])
+        check_once(self.budgets)
         _check_once("seed", self.seeds)
         for name in self.methods:
             method(name)

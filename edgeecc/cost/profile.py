@@ -112,11 +112,15 @@ class Profile:
             for name, told in self.boards.items()
         ]
 
-    def save(self, path: Path) -> None:
-        """Write profile.json."""
+    def to_json(self) -> Dict[str, object]:
+        """Return what profile.json holds."""
         body = {key: value for key, value in vars(self).items() if key not in ("model", "heldout")}
         heldout = None if self.heldout is None else asdict(self.heldout)
-        write_json(path, SCHEMA, {**body, "heldout_error": heldout, "model": self.model.to_json()})
+        return {**body, "heldout_error": heldout, "model": self.model.to_json()}
+
+    def save(self, path: Path) -> None:
+        """Write profile.json."""
+        write_json(path, SCHEMA, self.to_json())
 
     @staticmethod
     def load(path: Path) -> Profile:

@@ -3,9 +3,10 @@
 Source: AMC (ECCV 2018) for the search; for its use under an energy budget ECC (CVPR 2019, section 4): 400 walks, and
 pruning and training alternate four times within the training steps that every method gets. The j-th of J
 alternations goes j/J of the way to the limits (`schedule`: of every cost what can be reduced falls geometrically), then
-trains for 1/J of the steps, the last time in fine-tuning; AMC gives each of its rounds a search of its own at a target
-of its own, and ECC counts 400 walks in all, so each alternation has a fresh agent and 1/J of the walks and of the
-warm-up (ours where neither says).
+trains for 1/J of the steps, the last time in fine-tuning. AMC gives each of its rounds a search of its own at a target
+of its own, so each alternation has a fresh agent. Neither paper says whether the 400 are of one search or of all; they
+are taken as of all, so that each has 1/J of the walks and of the warm-up (`episodes=1600 warmup=400` is the other
+reading).
 
 Deviations:
 - A step is a channel group, not a layer: what is read together shrinks together, also where layers share it.
@@ -16,6 +17,10 @@ Deviations:
   (ours); not where widths shall be multiples.
 - The first walk of each search takes the same share of every group (ours).
 - Layers of any kernel are fitted (`thinned`), biases and batch norms stay.
+- The reward is the deciding score (top-1 or mean IoU) on the images that every method holds out, at most 2,000 by
+  default; the published code takes top-5 on 3,000 of ImageNet, and 5,000 of CIFAR-10.
+- Widths are whole, where the published code takes multiples of 8 (`divisor`); and where the budget cannot be met with
+  the lower bounds of shares, these are halved (`amc_walk`).
 """
 
 from __future__ import annotations
@@ -215,7 +220,8 @@ def _understood() -> Iterator[None]:
         yield
     except (KeyError, RuntimeError) as error:
         raise ArtifactError(
-            f"what the search remembers is damaged or of another network: {brief(error)}; --force starts over"
+            f"what the search remembers is damaged or of another network: {brief(error)}; remove search.safetensors "
+            "of the run folder to search again"
         ) from error
 
 

@@ -68,7 +68,8 @@ class Tried:
         count = len(arrays[-1]) if arrays else 0
         if [array.shape for array in arrays] != [(count, groups), (count, groups), (count,)]:
             raise ArtifactError(
-                "what the run folder remembers of the search does not fit the network; --force starts over"
+                "what the run folder remembers of the search does not fit the network; remove its search.safetensors "
+                "to search again"
             )
         return Tried(*arrays)
 

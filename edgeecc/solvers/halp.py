@@ -4,9 +4,12 @@ Between rounds the first-order importance of every unit (`gates`) is averaged ov
 the load dense^(1 - t/T), the geometric schedule, and chooses by a knapsack (`allotment`) which of the living units
 stay. All rounds fall into the first part of the steps; fine-tuning has the rest.
 
-Deviations: the knapsack is solved as a choice of one width per group, where the published code fills it greedily in
-the order of each layer; costs are the load at the middle of a round's move, so that layers which share a width are
-priced together; the first convolution may be pruned like any other.
+Deviations:
+- The knapsack is solved as a choice of one width per group, where the published code fills it greedily in the order of
+  each layer.
+- Costs are the load at the middle of a round's move, so that layers which share a width are priced together; the cost
+  is any model's, in whole widths, where the published code takes steps of the device's latency (`grain`).
+- The first convolution may be pruned like any other.
 """
 
 from __future__ import annotations

@@ -4,9 +4,14 @@ One ranking of all units by a scale and a shift per group (`ranking`) is found b
 candidate prunes the dense network within the limits, trains `tau` steps, renews the statistics of its batch norms
 and is scored on held-out images; then the dense weights come back.
 
-Deviations: the key is that of a coupled group, one pair for the whole chain; the evolution is scored by held-out
-images, where the published code takes the validation loss; candidates train on the same batches, so that only
-their widths tell them apart; batch norms are renewed, without which few steps of training tell nothing.
+Deviations:
+- The key is that of a coupled group, one pair for the whole chain, and by default it is LeGR's (`form`).
+- The evolution is scored by held-out images, where the published code takes the validation loss; candidates train on
+  the same batches, so that only their widths tell them apart, with the optimiser and rate of the run, which starts
+  afresh for each.
+- Batch norms are renewed, without which few steps of training tell nothing.
+- Every budget is searched for anew; LeGR searches once, at the lowest, and goes on with its ranking.
+- The units that are to go last may go where nothing else is left, and budget that is left is given back (`ranking`).
 """
 
 from __future__ import annotations

@@ -14,6 +14,9 @@ Deviations, each so that the method ends within the bound or is not starved of s
 - Where no group holds the target alone, all groups shrink by one factor in that round; the published code stops.
 - Where steps are few, either only the most promising candidates of a round are trained, chosen by their scores
   untrained, or rounds are fewer and larger (`scarce`).
+- Images are held out by a plain draw, the same for every method.
+- Candidates train by the optimiser and at the rate of the run, and it starts afresh for each. Steps that a round does
+  not take go to later ones.
 - A candidate is scored with statistics of its own in its batch norms (`recalibrate`): a few steps leave those of the
   network that it was cut from, more so where only some candidates are trained.
 - The last target is the bound itself. Room that is left goes to units that earlier rounds removed: what makes

@@ -7,6 +7,7 @@ from typing import Dict, Mapping, Optional, Tuple
 
 import torch
 
+from edgeecc.errors import ArtifactError, brief
 from edgeecc.solvers.units import Alive
 
 #: A state dict, copied.
@@ -82,7 +83,20 @@ def packed(state: State, progress: Progress) -> Dict[str, torch.Tensor]:
 
 
 def unpacked(tensors: Mapping[str, torch.Tensor]) -> Tuple[State, Progress]:
-    """Return what `packed` packed."""
+    """Return what `packed` packed.
+
+    Raises: ArtifactError where it is damaged or of another version.
+    """
+    try:
+        return _unpacked(tensors)
+    except (IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        raise ArtifactError(
+            f"what the search remembers is damaged or of another version: {brief(error)}; remove search.safetensors "
+            "of the run folder to search again"
+        ) from error
+
+
+def _unpacked(tensors: Mapping[str, torch.Tensor]) -> Tuple[State, Progress]:
     left, seen, tried, place = (int(value) for value in tensors["counts"])
     score, loss = (float(value) for value in tensors["numbers"])
     groups = sum(name.startswith("alive.") for name in tensors)

@@ -7,6 +7,7 @@ import importlib
 import json
 import os
 import shlex
+import shutil
 import signal
 import sqlite3
 import stat
@@ -446,11 +447,14 @@ def test_fine_tuning_that_was_stopped_goes_on_with_the_steps_it_was_left(
     tensors, metadata = read_tensors(path)
     assert metadata["left"] == "4"
     write_tensors(path, tensors, {"status": "converged"})
-    assert "does not tell how many steps are left; --force starts over" in complaint(
-        *command, "runs/stopped"
-    )
+    said = complaint(*command, "runs/stopped")
+    assert "does not tell how many steps are left; remove it to prune again" in said
+    shutil.copytree("runs/stopped", "runs/pruned-again")
     write_tensors(path, tensors, metadata)
     went_on = run_json(*command, "runs/stopped")
+    Path("runs/pruned-again/pruned.safetensors").unlink()
+    again = run_json(*command, "runs/pruned-again")
+    assert {**again, "seconds": 0, "run": 0} == {**went_on, "seconds": 0, "run": 0}
     for name in ("steps", "finetune_steps", "accuracy", "pruned_accuracy", "widths", "cost"):
         assert went_on[name] == whole[name], name
 

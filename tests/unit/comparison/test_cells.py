@@ -8,10 +8,10 @@ import os
 import signal
 import sys
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import List, Tuple
+from typing import Dict, List, Tuple
 
 import pytest
 import torch
@@ -62,6 +62,36 @@ def test_a_cell_is_only_resumed_by_the_same_request(tmp_path: Path) -> None:
         check_same(cell(tmp_path / "one", pruning={"steps": 48, "margin": None}))
     with pytest.raises(ArtifactError, match=r"new None \(now 1\)"):
         check_same(cell(tmp_path / "one", new=1))
+    check_same(cell(tmp_path / "one", data_sha256="a", price={"half_cost": 1.0, "thin_cost": 0.1}))
+
+
+def test_what_earlier_cells_do_not_tell_binds_later_ones(tmp_path: Path) -> None:
+    told = {"data_sha256": "a", "price": {"half_cost": 1.0, "thin_cost": 0.1}}
+    one = cell(tmp_path, **told)
+    write_spent(one.folder, one.asked, Spent())
+    check_same(one)
+    for other in (
+        {"data_sha256": "b"},
+        {"price": {"half_cost": 1.5, "thin_cost": 0.1}},
+        {"price": {"half_cost": 1.0, "thin_cost": 0.2}},
+    ):
+        with pytest.raises(ArtifactError, match="give the former ones"):
+            check_same(cell(tmp_path, **{**told, **other}))
+
+
+def test_another_rate_of_a_search_says_what_to_remove(tmp_path: Path) -> None:
+    one = cell(tmp_path)
+    write_spent(one.folder, one.asked, Spent())
+    faster = cell(tmp_path, training={"lr": 0.01})
+    with pytest.raises(
+        ArtifactError, match=r"training.lr 0.001 \(now 0.01\), .* remove the folder"
+    ):
+        check_same(faster, searched=True)
+    with pytest.raises(ArtifactError, match="one comparison has one set of settings"):
+        check_same(faster)
+    longer = cell(tmp_path, training={"lr": 0.01}, pruning={"steps": 48, "margin": None})
+    with pytest.raises(ArtifactError, match="one comparison has one set of settings"):
+        check_same(longer, searched=True)
 
 
 def test_a_run_of_its_own_is_no_cell(tmp_path: Path) -> None:
@@ -123,7 +153,9 @@ def test_what_this_machine_lacks_is_refused(
 def test_damaged_cells_are_told(tmp_path: Path) -> None:
     one = cell(tmp_path)
     write_json(tmp_path / CELL_FILE, "edgeecc/cell/1", {"asked": ASKED, "spent": {"hours": 1}})
-    with pytest.raises(ArtifactError, match="damaged: no times"):
+    with pytest.raises(
+        ArtifactError, match=r"seconds in .*cell.json must be a finite number, found None; remove"
+    ):
         read_spent(one.folder)
     write_spent(one.folder, one.asked, Spent())
     assert row_of(one).status == "missing"
@@ -131,8 +163,57 @@ def test_damaged_cells_are_told(tmp_path: Path) -> None:
     assert (row_of(one).status, row_of(one).error) == ("failed", "too hot")
     write_json(tmp_path / "run.json", RUN_SCHEMA, {"request": {"training": {"lr": 1e-3}}})
     write_json(tmp_path / "result.json", RESULT_SCHEMA, {"status": "converged"})
-    with pytest.raises(ArtifactError, match="its result lacks"):
+    with pytest.raises(
+        ArtifactError, match=r"score in .*result.json must .* remove its folder to run"
+    ):
         row_of(one)
+
+
+RESULT = {
+    "status": "converged", "score": "top-1", "dense": {"accuracy": 0.9, "cost": 1.0}, "pruned_accuracy": 0.5,
+    "accuracy": 0.8, "judged_score": None, "cost": 0.4, "budget": {"value": 0.5}, "meter": "a model",
+    "widths": {"stem": [3, 8]}, "steps": 24, "finetune_steps": 12,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"accuracy": "x"}, "accuracy in"),
+        ({"accuracy": True}, "accuracy in"),
+        ({"steps": "x"}, "steps in"),
+        ({"judged_score": []}, "judged_score in"),
+        ({"widths": [1]}, "widths in"),
+        ({"widths": {"stem": "8"}}, "stem in"),
+        ({"dense": 1}, "dense in"),
+        ({"status": None}, "status in"),
+        ({"budget": {}}, "value in"),
+    ],
+)
+def test_every_figure_of_a_cell_is_checked(
+    tmp_path: Path, wrong: Dict[str, object], said: str
+) -> None:
+    one = cell(tmp_path)
+    write_spent(one.folder, one.asked, Spent(seconds=2.0, parts=1))
+    write_json(tmp_path / "run.json", RUN_SCHEMA, {"request": {"training": {"lr": 1e-3}}})
+    write_json(tmp_path / "result.json", RESULT_SCHEMA, RESULT)
+    row = row_of(one)
+    assert (row.accuracy, row.widths, row.lr, row.seconds) == (0.8, {"stem": [3, 8]}, 1e-3, 2.0)
+    write_json(tmp_path / "result.json", RESULT_SCHEMA, {**RESULT, **wrong})
+    with pytest.raises(ArtifactError, match=f"{said} .*; remove its folder to run the cell again"):
+        row_of(one)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"seconds": "1"}, {"parts": None}, {"threads": []}, {"error": 1}]
+)
+def test_every_figure_of_what_was_spent_is_checked(
+    tmp_path: Path, wrong: Dict[str, object]
+) -> None:
+    spent = {**asdict(Spent(seconds=2.0)), **wrong}
+    write_json(tmp_path / CELL_FILE, CELL_SCHEMA, {"asked": ASKED, "spent": spent})
+    with pytest.raises(ArtifactError, match="; remove its folder to run the cell again"):
+        read_spent(cell(tmp_path).folder)
 
 
 def test_peak_memory_is_that_of_this_program(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -136,7 +136,7 @@ def test_trials_take_the_middle_budget_and_a_seed_of_their_own() -> None:
     assert len(search.budgets_of(BUDGETS)) == 1
     two = (BUDGETS[2], BUDGETS[0])
     assert RateSearch((1e-3, 1e-2), two).budgets_of(BUDGETS) == two
-    with pytest.raises(ConfigError, match="budgets of the search: 20%, 20%; give each once"):
+    with pytest.raises(ConfigError, match="budget of the search 20% is given twice; leave one out"):
         RateSearch((1e-3, 1e-2), (BUDGETS[2], BUDGETS[2]))
     assert search.seed_of([0, 4]) == 5
     with pytest.raises(ConfigError, match="seed 4 of the search is compared too"):

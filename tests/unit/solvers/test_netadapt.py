@@ -11,11 +11,13 @@ import pytest
 import torch
 
 from edgeecc.cost.exact import mac_cost
-from edgeecc.errors import BudgetInfeasibleError, ConfigError
+from edgeecc.errors import ArtifactError, BudgetInfeasibleError, ConfigError
 from edgeecc.peer_config import NetAdaptConfig, with_settings
 from edgeecc.solvers.base import Step
 from edgeecc.solvers.netadapt import NetAdaptSolver, revive_
 from edgeecc.solvers.netadapt_plan import Plan, planned, shared_out
+from edgeecc.solvers.netadapt_state import Progress as SearchProgress
+from edgeecc.solvers.netadapt_state import State, Trial, packed, unpacked
 from edgeecc.training.loop import Checkpointing, TorchTrainer
 from tests.peers import (
     Killed,
@@ -280,3 +282,30 @@ def test_settings_are_read_from_text() -> None:
 def test_settings_are_checked(wrong: Dict[str, object]) -> None:
     with pytest.raises(ConfigError, match=next(iter(wrong))):
         NetAdaptConfig(**wrong)
+
+
+def test_a_damaged_search_is_told_with_what_to_remove() -> None:
+    living = [np.ones(4, dtype=bool), np.array([True, False])]
+    weights = {"0.weight": torch.ones(4, 3), "0.bias": torch.zeros(4)}
+    state = State(living, weights, 0.5, 1.0, 90, 10, ((10.0, 1.0, 0.9, 0.5),))
+    progress = SearchProgress((0.1, 0.2), 1, Trial(1, 0.6, 0.9, weights))
+    tensors = packed(state, progress)
+    back, further = unpacked(tensors)
+    assert [one.tolist() for one in back.alive] == [one.tolist() for one in living]
+    assert (back.left, back.seen, back.history) == (90, 10, state.history)
+    assert (further.screened, further.tried) == ((0.1, 0.2), 1)
+    for name, wrong in (
+        ("counts", None),
+        ("counts", torch.zeros(3)),
+        ("numbers", torch.zeros(5)),
+        ("history", torch.zeros(2)),
+        ("screened", torch.tensor(1.0)),
+        ("best", None),
+    ):
+        damaged = {key: value for key, value in tensors.items() if key != name}
+        if wrong is not None:
+            damaged[name] = wrong
+        with pytest.raises(
+            ArtifactError, match=r"what the search remembers .*; remove search.safe"
+        ):
+            unpacked(damaged)
