@@ -202,7 +202,7 @@ class EccConfig:
 
     Args:
         metric: "taylor" is the scale-free form (ours); "adam" is as published.
-        rho1: penalty and dual step of the widths.
+        rho1: penalty and dual step of the widths ("adam" only: where y is at its trim any keeps the same units).
         rho2: penalty and dual step of the budget ("adam" only; the scale-free form follows a schedule).
         epsilon: least slope that the budget's dual must leave on the fastest group ("adam" only).
         importance_decay: decay of the running importance ("taylor" only).

@@ -127,7 +127,7 @@ def method_options(command: Callable[..., Any]) -> Callable[..., Any]:
             type=float,
             default=_ECC.rho1,
             show_default=True,
-            help="Of ecc: penalty and dual step of the widths.",
+            help="Of ecc as published: penalty and dual step of the widths.",
         ),
         click.option(
             "--rho2",

@@ -131,11 +131,12 @@ class Features:
     def jacobian(self, widths: FloatArray) -> FloatArray:
         """Return d product / d width, (T, G), at widths (G,).
 
-        The slope of whole tiles is that of the line through their corners: between them it would be nothing.
+        The slope of whole tiles is that of the line through their corners: between them it would be nothing. Where one
+        part of a width ends and the next begins it is that of the former, which the next unit to go is of.
         """
         widths = np.asarray(widths, dtype=np.float64)
         values, counts = self._factors(widths), self._counts(widths)
-        inside = (counts >= self._above) & (counts <= self._upto)
+        inside = ((counts > self._above) | (self._above <= 0.0)) & (counts <= self._upto)
         total = np.zeros(self._slope.shape[1:])
         for layer, slope in enumerate(self._slope):
             others = inside[layer] / self._whole[layer]

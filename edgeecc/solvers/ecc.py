@@ -30,6 +30,7 @@ import torch
 from torch import nn
 
 from edgeecc.config import EccConfig
+from edgeecc.errors import ConfigError
 from edgeecc.graph.spec import FloatArray
 from edgeecc.solvers.base import Problem, Solution, Trainer, untouched
 from edgeecc.solvers.course import Course
@@ -148,6 +149,11 @@ class ScaleFreeHooks:
             self._importance.level_(self._config.level)
             self._levelled = True
         importance = self._importance.as_they_go(self.living.alive)
+        if not all(np.isfinite(a).all() for a in importance):
+            raise ConfigError(
+                f"gradients are not finite {share:.0%} of the way to the budget; lower --lr, or give another "
+                "--precision"
+            )
         self._remember(importance)
         if share >= 1.0:
             self._land(importance)
@@ -263,8 +269,15 @@ class ScaleFreeHooks:
         }
 
     def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
-        """Take back what `state` returned."""
-        self._s, self._y, self._z = (state[name].numpy().copy() for name in ("s", "y", "z"))
+        """Take back what `state` returned.
+
+        Raises: ValueError when it is of another problem.
+        """
+        own = (self._s, self._y, self._z)
+        known = [state[name].numpy().copy() for name in ("s", "y", "z")]
+        if [one.shape for one in known] != [one.shape for one in own]:
+            raise ValueError("bounds and duals are of another problem")
+        self._s, self._y, self._z = known
         self._dual, self._gap = (float(value) for value in state["residuals"])
         self._levelled = bool(state["levelled"])
         self._worth = [state[f"worth.{i}"].numpy().copy() for i in range(len(self._worth))]

@@ -86,8 +86,14 @@ class Living:
         return {f"alive.{index}": torch.from_numpy(one) for index, one in enumerate(self.alive)}
 
     def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
-        """Take back what `state` returned."""
-        self.alive = [
-            state[f"alive.{index}"].numpy().astype(bool) for index in range(len(self.alive))
-        ]
+        """Take back what `state` returned.
+
+        Raises: ValueError when it is of other groups, or one of them would be empty.
+        """
+        known = [state[f"alive.{index}"].numpy().astype(bool) for index in range(len(self.alive))]
+        if [one.shape for one in known] != [one.shape for one in self.alive]:
+            raise ValueError("the living units are of other groups")
+        if not all(one.any() for one in known):
+            raise ValueError("a group has no living unit")
+        self.alive = known
         self._masks, self._placed = self._table.masks(self.alive), False

@@ -26,6 +26,8 @@ SWEEPS = 8
 HALVINGS = 12
 #: Rounds over several duals at most, where no limit holds the others too; few are needed but where costs are alike.
 ROUNDS = 64
+#: A dual beyond which no price is told.
+LARGEST = 1e250
 
 
 def solve(
@@ -80,9 +82,9 @@ def _raise_dual_(
     low, high = 0.0, max(z[place], _scale(halves, limit, start))
     widths = at(high, start)
     while limit.cost.predict(widths) > limit.bound:
-        if (widths <= floor).all():
+        if (widths <= floor).all() or not high < LARGEST:
             z[place] = math.inf
-            return widths
+            return np.asarray(floor.copy(), dtype=np.float64)
         low, high = high, 4.0 * high
         widths = at(high, widths)
     for _ in range(HALVINGS):

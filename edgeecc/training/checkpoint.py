@@ -66,10 +66,10 @@ def save(
     )
 
 
-def restore(
-    path: Path, phase: str, *, model: nn.Module, optimizer: torch.optim.Optimizer, hooks: Hooks
+def restore(  # keyword-only, what is given back
+    path: Path, phase: str, steps: int, *, model: nn.Module, optimizer: torch.optim.Optimizer, hooks: Hooks
 ) -> Optional[Progress]:  # fmt: skip
-    """Take a phase up where its checkpoint left it, or return None when there is none for this phase.
+    """Take a phase of so many steps up where its checkpoint left it, or return None when there is none for this phase.
 
     Raises: ArtifactError when the checkpoint is damaged, or of another network or version.
     """
@@ -80,6 +80,9 @@ def restore(
         return None
     tensors = {name: torch.from_numpy(value.copy()) for name, value in arrays.items()}
     try:
+        done = int(metadata["done"])
+        if not 0 <= done <= steps:
+            raise ValueError(f"{done} of {steps} steps are done")  # noqa: TRY301  # told as all of these
         model.load_state_dict(_under("model.", tensors))
         for name, parameter in model.named_parameters():
             moments = {
@@ -92,8 +95,8 @@ def restore(
         hooks.load_state(_under("hooks.", tensors))
         history = [Step(**step) for step in json.loads(metadata["history"])]
         scale = json.loads(metadata.get("scale", "null"))
-        return Progress(int(metadata["done"]), history, scale and (float(scale[0]), int(scale[1])))
-    except (KeyError, RuntimeError, TypeError, ValueError) as error:
+        return Progress(done, history, scale and (float(scale[0]), int(scale[1])))
+    except (IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
         raise ArtifactError(
             f"{path} is damaged, or of another network or version: {brief(error)}; remove it to begin this phase of "
             "training again"
@@ -113,7 +116,14 @@ def _read(path: Path, what: str) -> Tuple[Tensors, Dict[str, str]]:
 
 
 def _beside(parameter: nn.Parameter, value: torch.Tensor) -> torch.Tensor:
-    """Return what an optimiser keeps of a parameter where it wants it: its count of steps stays on the CPU."""
+    """Return what an optimiser keeps of a parameter where it wants it: its count of steps stays on the CPU.
+
+    Raises: ValueError when it is of neither's shape.
+    """
+    if value.shape not in (parameter.shape, torch.Size([])):
+        raise ValueError(
+            f"a moment of {tuple(value.shape)} for a weight of {tuple(parameter.shape)}"
+        )
     return value.to(parameter.device) if value.shape == parameter.shape else value
 
 

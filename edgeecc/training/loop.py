@@ -242,7 +242,7 @@ class TorchTrainer:
         config = config or self._config
         optimizer = _optimizer(self._model, config)
         with own_random_state(self._compute.device):
-            progress = self._restored(phase, optimizer, hooks)
+            progress = self._restored(phase, steps, optimizer, hooks)
             self._stepper.start(self._train.take([0])[0], progress.scale)
             saved = perf_counter()
             stages = _stages(config, phase, steps)
@@ -293,12 +293,17 @@ class TorchTrainer:
         return evaluate(model, split, self._task, compute=self._compute, world=self._world)
 
     def _restored(
-        self, phase: str, optimizer: torch.optim.Optimizer, hooks: Hooks
+        self, phase: str, steps: int, optimizer: torch.optim.Optimizer, hooks: Hooks
     ) -> checkpoint.Progress:
         found: Optional[checkpoint.Progress] = None
         if self._checkpointing is not None:
             found = checkpoint.restore(
-                self._checkpointing.path, phase, model=self._model, optimizer=optimizer, hooks=hooks
+                self._checkpointing.path,
+                phase,
+                steps,
+                model=self._model,
+                optimizer=optimizer,
+                hooks=hooks,
             )
             self._world.barrier()  # before the first process writes another
         return found or checkpoint.Progress(0, [])

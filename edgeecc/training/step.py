@@ -22,6 +22,8 @@ from edgeecc.training.task import Task
 
 #: Halvings of the scale that a step with float16 may take: from its start, 2^16, to 2^-8.
 HALVINGS = 24
+#: What DDP says in the step after one in which a parameter had no part.
+_UNFINISHED = "finished reduction"
 
 
 class Stepper:
@@ -131,6 +133,11 @@ class Stepper:
             with self._compute.autocast(), global_batch_norm(self._model, self._world):
                 returned: object = self._shared(images)
         except (RuntimeError, ValueError) as error:
+            if _UNFINISHED in str(error):
+                raise ConfigError(
+                    "a layer of the network took no part in the last step, and processes cannot share its gradient; "
+                    "train this network in one process"
+                ) from error
             raise ConfigError(
                 f"the network fails in training on a batch of {len(images)}: {brief(error)}; try another --batch-size"
             ) from error

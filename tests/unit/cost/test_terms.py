@@ -97,12 +97,18 @@ def test_the_slope_of_tiles_is_that_over_a_whole_tile(
 def test_the_slope_of_spans_is_the_finite_difference(dense: int, seed: int) -> None:
     model = model_of(Form(linear=True, spans=True), [dense, dense], seed)
     # Between two counts no span ends.
-    widths = np.random.default_rng(seed).integers(1, dense, 2) + 0.5
+    whole = np.random.default_rng(seed).integers(1, dense, 2)
+    widths = whole + 0.5
     for group in range(2):
         step = np.zeros(2)
         step[group] = 1e-4
         slope = (model.predict(widths + step) - model.predict(widths - step)) / 2e-4
         assert model.gradient(widths)[group] == pytest.approx(slope, rel=1e-6)
+    # At a count, where one may end, it is what the next unit to go saves.
+    for group in range(2):
+        step = np.eye(2)[group]
+        saved = model.predict(whole) - model.predict(whole - step)
+        assert model.gradient(whole)[group] == pytest.approx(saved, rel=1e-9)
 
 
 def test_a_count_that_no_width_moves_is_not_tiled() -> None:

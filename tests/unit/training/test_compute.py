@@ -111,7 +111,7 @@ def test_a_step_that_overflows_is_done_again_and_the_scale_is_kept(tmp_path: Pat
     assert len(watcher.seen) == 3
     assert all(bool(torch.isfinite(g).all()) for seen in watcher.seen for g in seen)
     other = TorchTrainer(model, data, data, config=config, compute=compute, checkpointing=kept)
-    found = other._restored("a", torch.optim.Adam(model.parameters()), watcher)
+    found = other._restored("a", 3, torch.optim.Adam(model.parameters()), watcher)
     assert found.done == 3
     assert found.scale is not None
     assert found.scale[0] < 2.0**16

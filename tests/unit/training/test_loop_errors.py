@@ -3,24 +3,33 @@
 from __future__ import annotations
 
 import copy
+import math
+from pathlib import Path
+from typing import Any, Dict, List
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from edgeecc.artifacts import read_tensors, write_tensors
 from edgeecc.config import CalibrateConfig, EccConfig, TrainConfig
 from edgeecc.cost.exact import mac_cost
 from edgeecc.data.splits import TensorSplit
-from edgeecc.errors import ConfigError, DataError
+from edgeecc.errors import ArtifactError, ConfigError, DataError
 from edgeecc.graph.spec import NetworkSpec
 from edgeecc.graph.trace import trace
 from edgeecc.networks.table import build
-from edgeecc.solvers.base import Limit, Problem, Solution
+from edgeecc.solvers.base import Limit, Problem, Solution, Step
 from edgeecc.solvers.finetune import FixedPattern
 from edgeecc.solvers.table import make_solver
+from edgeecc.training.classification import CLASSIFICATION
+from edgeecc.training.compute import PLAIN
 from edgeecc.training.dense import initialise_
 from edgeecc.training.evaluate import top1
-from edgeecc.training.loop import TorchTrainer
+from edgeecc.training.loop import Checkpointing, TorchTrainer
+from edgeecc.training.parallel import ALONE
+from edgeecc.training.step import Stepper
 
 
 @pytest.fixture(scope="module")
@@ -123,3 +132,90 @@ def test_a_pace_below_nothing_is_refused() -> None:
 def test_a_calibration_of_no_seed_is_refused(seed: int) -> None:
     with pytest.raises(ConfigError, match=f"seed {seed} must lie in 0..4294967295"):
         CalibrateConfig(seed=seed)
+
+
+@pytest.mark.parametrize("wrong", [math.nan, math.inf])
+def test_a_gradient_that_is_not_finite_ends_ecc_with_one_line(
+    dense: nn.Module, wrong: float
+) -> None:
+    """The loss of that batch is finite, and a round follows before the next one is known."""
+    model = copy.deepcopy(dense)
+    seen: List[int] = []
+
+    def spoil(gradient: torch.Tensor) -> torch.Tensor:
+        seen.append(1)
+        return gradient * wrong if len(seen) == 3 else gradient
+
+    model.pw[2].conv.weight.register_hook(spoil)
+    trainer = TorchTrainer(model, split(), split(), config=TrainConfig(batch_size=16, lr=1e-3))
+    with pytest.raises(ConfigError, match=r"gradients are not finite .* of the way .*; lower --lr"):
+        make_solver("ecc", EccConfig()).solve(problem_of(model), trainer, 6)
+
+
+def test_a_layer_without_a_part_in_a_step_of_several_processes_is_told(
+    dense: nn.Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = copy.deepcopy(dense)
+    stepper = Stepper(model, copy.deepcopy(dense), CLASSIFICATION, compute=PLAIN, world=ALONE)
+
+    def shared(images: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError("Expected to have finished reduction in the prior iteration before")
+
+    monkeypatch.setattr(stepper, "_shared", shared)
+    with pytest.raises(ConfigError, match="took no part in the last step.*in one process"):
+        stepper.gradients_(
+            torch.optim.Adam(model.parameters()), split().take([0, 1]), 0.5, "step 2"
+        )
+
+
+class Killed(BaseException):
+    """Stands for kill -9."""
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"metadata.done": "-3"}, "-3 of 6 steps are done"),
+        ({"metadata.done": "1000"}, "1000 of 6 steps are done"),
+        ({"metadata.done": "x"}, "invalid literal"),
+        ({"hooks.alive.0": np.ones(99, dtype=bool)}, "of other groups"),
+        ({"hooks.alive.0": None}, "alive.0"),
+        ({"hooks.alive.0": 0}, "no living unit"),
+        ({"hooks.z": np.zeros(3)}, "of another problem"),
+        ({"hooks.s": np.zeros(1)}, "of another problem"),
+        ({"optimizer.exp_avg.stem.conv.weight": np.zeros(3, dtype=np.float32)}, "a moment of"),
+    ],
+)
+def test_a_checkpoint_that_does_not_fit_is_told(
+    dense: nn.Module, tmp_path: Path, change: Dict[str, Any], said: str
+) -> None:
+    """Its checksum holds: whoever wrote it can make that, too."""
+    path = tmp_path / "phase.safetensors"
+    problem = problem_of(dense)
+
+    def solve_until(last: int) -> None:
+        def stop(phase: str, step: Step) -> None:
+            if step.step == last:
+                raise Killed
+
+        trainer = TorchTrainer(
+            copy.deepcopy(dense), split(), split(), config=TrainConfig(batch_size=16, lr=1e-3),
+            checkpointing=Checkpointing(path, 0.0), on_step=stop,
+        )  # fmt: skip
+        make_solver("ecc", EccConfig(pace=0, ramp=1.0)).solve(problem, trainer, 6)
+
+    with pytest.raises(Killed):
+        solve_until(3)
+    tensors, metadata = read_tensors(path)
+    for name, value in change.items():
+        where, _, key = name.partition(".")
+        if where == "metadata":
+            metadata[key] = value
+        elif value is None:
+            del tensors[name]
+        else:
+            assert name in tensors
+            tensors[name] = np.zeros_like(tensors[name]) if isinstance(value, int) else value
+    write_tensors(path, tensors, metadata)
+    with pytest.raises(ArtifactError, match=f"{said}.*; remove it to begin this phase"):
+        solve_until(7)
