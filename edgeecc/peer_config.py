@@ -169,6 +169,8 @@ class NetAdaptConfig:
         rate: factor on the learning rate in the training of candidates.
         recalibrate: batches of training images whose statistics a candidate's batch norms have when it is scored; 0
             leaves those of its training, as published.
+        carry: whether the optimiser goes on with what it knew of the weights that a candidate starts from, or starts
+            afresh.
     """
 
     decay: float = 0.96  # ECC section 4.2 and its published code (bdecay)
@@ -181,6 +183,7 @@ class NetAdaptConfig:
     select: Select = "score"  # ECC's published code; NetAdapt's has "ratio"
     rate: float = 1.0  # ECC's published code trains candidates and the final network alike
     recalibrate: int = 4  # ours, as LcP's: candidates train a few steps or none
+    carry: bool = False  # afresh as published, where gradient descent takes it well
 
     def __post_init__(self) -> None:
         if not 0.0 < self.decay < 1.0:

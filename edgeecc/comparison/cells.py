@@ -21,8 +21,13 @@ from edgeecc.training.compute import compute_of
 
 CELL_SCHEMA = "edgeecc/cell/1"
 CELL_FILE = "cell.json"
-#: What cells of earlier versions do not tell, and are believed in.
-LATER = ("data_sha256", "price.half_cost", "price.thin_cost")
+#: What cells of earlier versions do not tell: they are believed where None stands, and else were made with this.
+LATER: Mapping[str, object] = {
+    "data_sha256": None,
+    "price.half_cost": None,
+    "price.thin_cost": None,
+    "settings.carry": False,
+}
 _RATE = "training.lr"
 
 
@@ -155,7 +160,7 @@ def check_same(cell: Cell, *, searched: bool = False) -> None:
     asked = {
         name: value
         for name, value in leaves(cell.asked).items()
-        if name in found or name not in LATER
+        if name in found or name not in LATER or LATER[name] not in (None, value)
     }
     told = differing(found, asked)
     if not told:

@@ -105,6 +105,10 @@ class Step:
     values: Mapping[str, float] = field(default_factory=dict)
 
 
+#: What an optimiser keeps of each weight.
+Moments = Dict[str, torch.Tensor]
+
+
 class Hooks(Protocol):
     """What a solver does inside a training step."""
 
@@ -141,13 +145,13 @@ class Trainer(Protocol):
     def batch(self) -> int:
         """Images of a training batch, over all processes."""
 
-    def train(  # keyword-only, what short phases want otherwise
+    def train(  # noqa: PLR0913  # keyword-only, what short phases want otherwise
         self, phase: str, steps: int, hooks: Hooks, *, first_batch: int = 0, rate: float = 1.0,
-        reported: bool = True,
+        reported: bool = True, moments: Optional[Moments] = None,
     ) -> List[Step]:  # fmt: skip
         """Run a phase of distilled training with the hooks, resuming within it if it was interrupted.
 
-        The optimiser starts afresh in each phase.
+        The optimiser starts afresh in each phase, but for the moments that it is given.
 
         Args:
             phase: its name, another for each phase of a run.
@@ -156,6 +160,7 @@ class Trainer(Protocol):
             first_batch: number of the first batch; batches are a function of their number.
             rate: factor on the learning rate.
             reported: whether steps are told as progress.
+            moments: what it begins with, by names of its own; in their place it puts those that it ends with.
         """
 
     def report(self, phase: str, step: Step) -> None:

@@ -15,8 +15,9 @@ Deviations, each so that the method ends within the bound or is not starved of s
 - Where steps are few, either only the most promising candidates of a round are trained, chosen by their scores
   untrained, or rounds are fewer and larger (`scarce`).
 - Images are held out by a plain draw, the same for every method.
-- Candidates train by the optimiser and at the rate of the run, and it starts afresh for each. Steps that a round does
-  not take go to later ones.
+- Candidates train by the optimiser and at the rate of the run, and it starts afresh for each. Adam that knows nothing
+  yet moves every weight by the whole rate, in each of many short trainings; with `carry` it goes on with what it knew
+  of the weights that they start from. Steps that a round does not take go to later ones.
 - A candidate is scored with statistics of its own in its batch norms (`recalibrate`): a few steps leave those of the
   network that it was cut from, more so where only some candidates are trained.
 - The last target is the bound itself. Room that is left goes to units that earlier rounds removed: what makes
@@ -121,7 +122,7 @@ class _Search:
             place = shortlist[0]
             self._prepare_(state.weights, candidates[place])
             weights = copied(self._trainer.model)
-            best = Trial(place, progress.screened[place], state.loss, weights)
+            best = Trial(place, progress.screened[place], state.loss, weights, state.moments)
         else:
             best = self._tried(state, progress, candidates, shortlist[:trained], each)
         spent = each * trained
@@ -133,7 +134,8 @@ class _Search:
             best.score,
         )
         return State(
-            chosen, best.weights, best.score, best.loss, state.left - spent, state.seen + each, (*state.history, row)
+            chosen, best.weights, best.score, best.loss, state.left - spent, state.seen + each, (*state.history, row),
+            best.moments,
         )  # fmt: skip
 
     def _candidates(self, state: State, target: float) -> List[Alive]:
@@ -184,11 +186,14 @@ class _Search:
     def _trained(self, state: State, place: int, alive: Alive, steps: int) -> Trial:
         self._prepare_(state.weights, alive)
         phase = f"{_NAME}.{len(state.history)}.{place}"
+        moments = dict(state.moments) if self._config.carry else None
         history = self._trainer.train(
-            phase, steps, self._hooks(alive), first_batch=state.seen, rate=self._config.rate, reported=False
+            phase, steps, self._hooks(alive), first_batch=state.seen, rate=self._config.rate, reported=False,
+            moments=moments,
         )  # fmt: skip
         loss = history[-1].loss if history else state.loss
-        return Trial(place, self._score(alive), loss, copied(self._trainer.model))
+        weights = copied(self._trainer.model)
+        return Trial(place, self._score(alive), loss, weights, moments or {})
 
     def _score(self, alive: Alive) -> float:
         return self._trainer.held_out(keep_of(self._problem.spec, alive), self._images)

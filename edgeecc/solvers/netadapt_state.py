@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Dict, Mapping, Optional, Tuple
 
 import torch
@@ -26,6 +26,7 @@ class State:
         left: training steps that no candidate has spent.
         seen: batches that the weights have been trained on.
         history: (steps spent, loss, first cost, score) of each round.
+        moments: that the optimiser of the weights ended with.
     """
 
     alive: Alive
@@ -35,16 +36,18 @@ class State:
     left: int
     seen: int
     history: Tuple[Tuple[float, float, float, float], ...] = ()
+    moments: Weights = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Trial:
-    """A candidate that was judged: its place among those of its round, its score, last loss and weights."""
+    """A candidate that was judged: its place among those of its round, its score, last loss, weights and moments."""
 
     place: int
     score: float
     loss: float
     weights: Weights
+    moments: Weights = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -76,9 +79,11 @@ def packed(state: State, progress: Progress) -> Dict[str, torch.Tensor]:
     for index, living in enumerate(state.alive):
         tensors[f"alive.{index}"] = torch.from_numpy(living).to(torch.uint8)
     tensors.update({f"weights.{name}": value for name, value in state.weights.items()})
+    tensors.update({f"moments.{name}": value for name, value in state.moments.items()})
     if best is not None:
         tensors["best"] = torch.tensor([best.score, best.loss], dtype=torch.float64)
         tensors.update({f"best.{name}": value for name, value in best.weights.items()})
+        tensors.update({f"best_moments.{name}": value for name, value in best.moments.items()})
     return tensors
 
 
@@ -108,11 +113,18 @@ def _unpacked(tensors: Mapping[str, torch.Tensor]) -> Tuple[State, Progress]:
         left=left,
         seen=seen,
         history=tuple((row[0], row[1], row[2], row[3]) for row in tensors["history"].tolist()),
+        moments=_under("moments.", tensors),
     )
     best = None
     if place >= 0:
         numbers = tensors["best"].tolist()
-        best = Trial(place, numbers[0], numbers[1], _under("best.", tensors))
+        best = Trial(
+            place,
+            numbers[0],
+            numbers[1],
+            _under("best.", tensors),
+            _under("best_moments.", tensors),
+        )
     return state, Progress(tuple(tensors["screened"].tolist()), tried, best)
 
 

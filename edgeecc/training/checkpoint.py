@@ -13,6 +13,7 @@ from torch import nn
 from edgeecc.artifacts import Tensors, read_tensors, write_tensors
 from edgeecc.errors import ArtifactError, brief
 from edgeecc.solvers.base import Hooks, Step
+from edgeecc.training.moments import moments_of, take_back_
 
 #: Key of the metadata that names what a journal keeps.
 NAME = "name"
@@ -54,9 +55,8 @@ def save(
     tensors: Dict[str, torch.Tensor] = {
         f"model.{name}": value for name, value in model.state_dict().items()
     }
-    for name, parameter in model.named_parameters():
-        for key, value in optimizer.state.get(parameter, {}).items():
-            tensors[f"optimizer.{key}.{name}"] = value
+    moments = moments_of(model, optimizer)
+    tensors.update({f"optimizer.{name}": value for name, value in moments.items()})
     tensors.update({f"hooks.{name}": value for name, value in hooks.state().items()})
     history = json.dumps([asdict(step) for step in progress.history])
     metadata = {"phase": phase, "done": str(progress.done), "history": history}
@@ -84,14 +84,7 @@ def restore(  # keyword-only, what is given back
         if not 0 <= done <= steps:
             raise ValueError(f"{done} of {steps} steps are done")  # noqa: TRY301  # told as all of these
         model.load_state_dict(_under("model.", tensors))
-        for name, parameter in model.named_parameters():
-            moments = {
-                key: _beside(parameter, tensors[f"optimizer.{key}.{name}"])
-                for key in ("step", "exp_avg", "exp_avg_sq", "momentum_buffer")
-                if f"optimizer.{key}.{name}" in tensors
-            }
-            if moments:
-                optimizer.state[parameter] = moments
+        take_back_(model, optimizer, _under("optimizer.", tensors))
         hooks.load_state(_under("hooks.", tensors))
         history = [Step(**step) for step in json.loads(metadata["history"])]
         scale = json.loads(metadata.get("scale", "null"))
@@ -113,18 +106,6 @@ def _read(path: Path, what: str) -> Tuple[Tensors, Dict[str, str]]:
     except ArtifactError as error:
         cause = str(error).partition("; ")[0]
         raise ArtifactError(f"{cause}; remove it to begin this {what} again") from error
-
-
-def _beside(parameter: nn.Parameter, value: torch.Tensor) -> torch.Tensor:
-    """Return what an optimiser keeps of a parameter where it wants it: its count of steps stays on the CPU.
-
-    Raises: ValueError when it is of neither's shape.
-    """
-    if value.shape not in (parameter.shape, torch.Size([])):
-        raise ValueError(
-            f"a moment of {tuple(value.shape)} for a weight of {tuple(parameter.shape)}"
-        )
-    return value.to(parameter.device) if value.shape == parameter.shape else value
 
 
 def _under(prefix: str, tensors: Dict[str, torch.Tensor]) -> Dict[str, torch.Tensor]:

@@ -18,11 +18,12 @@ from edgeecc.data.splits import Batch, Batches, Split, held_apart
 from edgeecc.errors import ConfigError
 from edgeecc.graph.spec import Keep
 from edgeecc.schedule import Stage, rate_and_share, risen
-from edgeecc.solvers.base import Hooks, Step
+from edgeecc.solvers.base import Hooks, Moments, Step
 from edgeecc.training import checkpoint
 from edgeecc.training.classification import CLASSIFICATION
 from edgeecc.training.compute import PLAIN, Compute
 from edgeecc.training.evaluate import evaluate
+from edgeecc.training.moments import moments_of, take_back_
 from edgeecc.training.parallel import ALONE, World
 from edgeecc.training.randomness import own_random_state, seed_
 from edgeecc.training.recalibration import recalibrate_
@@ -228,7 +229,7 @@ class TorchTrainer:
 
     def train(  # noqa: PLR0913  # keyword-only, what short phases want otherwise
         self, phase: str, steps: int, hooks: Hooks, *, first_batch: int = 0, rate: float = 1.0,
-        reported: bool = True, config: Optional[TrainConfig] = None,
+        reported: bool = True, moments: Optional[Moments] = None, config: Optional[TrainConfig] = None,
     ) -> List[Step]:  # fmt: skip
         """Run a phase; see `Trainer.train`. `config` replaces the trainer's rate and weight decay for this phase.
 
@@ -242,6 +243,7 @@ class TorchTrainer:
         config = config or self._config
         optimizer = _optimizer(self._model, config)
         with own_random_state(self._compute.device):
+            take_back_(self._model, optimizer, moments or {})
             progress = self._restored(phase, steps, optimizer, hooks)
             self._stepper.start(self._train.take([0])[0], progress.scale)
             saved = perf_counter()
@@ -267,6 +269,9 @@ class TorchTrainer:
                     saved = perf_counter()
             self._stepper.stop()
             self._check_alike()
+        if moments is not None:
+            moments.clear()
+            moments.update(moments_of(self._model, optimizer))
         return progress.history
 
     def _step(  # noqa: PLR0913  # keyword-only, one each

@@ -63,6 +63,9 @@ def test_a_cell_is_only_resumed_by_the_same_request(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match=r"new None \(now 1\)"):
         check_same(cell(tmp_path / "one", new=1))
     check_same(cell(tmp_path / "one", data_sha256="a", price={"half_cost": 1.0, "thin_cost": 0.1}))
+    check_same(cell(tmp_path / "one", settings={"carry": False}))
+    with pytest.raises(ArtifactError, match=r"settings.carry None \(now True\)"):
+        check_same(cell(tmp_path / "one", settings={"carry": True}))
 
 
 def test_what_earlier_cells_do_not_tell_binds_later_ones(tmp_path: Path) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
-from typing import Dict, Iterator, List, Optional, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 import numpy as np
 import pytest
@@ -226,11 +227,44 @@ def test_the_same_seed_gives_the_same_run() -> None:
     check_same(net(), net())
 
 
+def test_candidates_go_on_with_what_the_optimiser_knew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first batch of every candidate is met with the moments of the weights that it starts from."""
+    begun: List[Dict[str, torch.Tensor]] = []
+    ended: List[Dict[str, torch.Tensor]] = []
+    real = TorchTrainer.train
+
+    def train(self: TorchTrainer, *args: Any, moments: Any = None, **more: Any) -> List[Step]:
+        begun.append({name: value.clone() for name, value in (moments or {}).items()})
+        history = real(self, *args, moments=moments, **more)
+        ended.append({name: value.clone() for name, value in (moments or {}).items()})
+        return history
+
+    monkeypatch.setattr(TorchTrainer, "train", train)
+    carried = net(steps=400, config=replace(QUICK, carry=True))
+    assert not begun[0]
+    later = [one for one in begun if one]
+    assert later
+    for one in later:
+        assert any(
+            all(torch.equal(one[name], former[name]) for name in one) for former in ended if former
+        )
+    steps = [int(one["step.c1.weight"]) for one in later if "step.c1.weight" in one]
+    assert steps == sorted(steps)
+    begun.clear()
+    afresh = net(steps=400)
+    assert not any(begun)
+    assert carried[1].status == afresh[1].status == "converged"
+
+
+@pytest.mark.parametrize("carry", [False, True])
 @pytest.mark.parametrize(
     ("name", "steps", "at"),
     [("plain", 12, 1), ("plain", 40, 5), ("plain", 40, 7), ("residual", 9, 9)],
 )
-def test_a_killed_run_resumes_exactly(tmp_path: Path, name: str, steps: int, at: int) -> None:
+def test_a_killed_run_resumes_exactly(
+    tmp_path: Path, name: str, steps: int, at: int, carry: bool
+) -> None:
+    config = replace(QUICK, carry=carry)
     told: List[Step] = []
 
     def die(phase: str, step: Step) -> None:
@@ -240,10 +274,12 @@ def test_a_killed_run_resumes_exactly(tmp_path: Path, name: str, steps: int, at:
 
     saving = Checkpointing(tmp_path / "phase", 1e-9, tmp_path / "search")
     with pytest.raises(Killed):
-        net(name, steps=steps, checkpointing=saving, on_step=die)
-    resumed = net(name, steps=steps, checkpointing=saving, on_step=die)
+        net(name, steps=steps, config=config, checkpointing=saving, on_step=die)
+    resumed = net(name, steps=steps, config=config, checkpointing=saving, on_step=die)
     everything: List[Step] = []
-    expected = net(name, steps=steps, on_step=lambda phase, step: everything.append(step))
+    expected = net(
+        name, steps=steps, config=config, on_step=lambda phase, step: everything.append(step)
+    )
     check_same(resumed, expected)
     assert len(everything) <= len(told) <= len(everything) + 2
 

@@ -168,6 +168,30 @@ def test_phases_start_with_the_batch_they_are_told() -> None:
     assert not torch.equal(images[0], images[2])
 
 
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_phases_that_carry_moments_are_one_phase(optimizer: str) -> None:
+    config = TrainConfig(batch_size=4, distill=0.0, lr=0.1, rise=0.0, optimizer=optimizer)  # type: ignore[arg-type]
+    whole, parted, afresh = network(), network(), network()
+    TorchTrainer(whole, split(), split(), config=config).train("whole", 6, Free())
+    moments: Dict[str, torch.Tensor] = {}
+    kept: List[Dict[str, torch.Tensor]] = []
+    for first in (0, 2, 4):
+        loop = TorchTrainer(parted, split(), split(), config=config)
+        loop.train(f"part-{first}", 2, Free(), first_batch=first, moments=moments)
+        kept.append({name: value.clone() for name, value in moments.items()})
+        loop = TorchTrainer(afresh, split(), split(), config=config)
+        loop.train(f"afresh-{first}", 2, Free(), first_batch=first)
+    assert torch.equal(parted[1].weight, whole[1].weight)
+    assert not torch.equal(afresh[1].weight, whole[1].weight)
+    # What was carried before is the caller's: later phases change nothing of it.
+    assert any(not torch.equal(kept[0][name], kept[2][name]) for name in kept[0])
+    again = {name: value.clone() for name, value in kept[0].items()}
+    TorchTrainer(network(), split(), split(), config=config).train(
+        "other", 2, Free(), moments=dict(kept[0])
+    )
+    assert all(torch.equal(kept[0][name], again[name]) for name in again)
+
+
 def test_the_rate_of_a_phase_scales_the_learning_rate() -> None:
     models = [network(), network(), network()]
     for model, rate in zip(models[1:], (0.01, 1.0)):
