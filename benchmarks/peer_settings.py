@@ -32,11 +32,11 @@ Row = Dict[str, Any]
 SETTINGS: Dict[str, Tuple[str, ...]] = {
     "amc": ("alternations=1", "alternations=2", "lower_bound=0.02", "images=1000"),
     "eap-channels": ("sweeps=2", "sweeps=4", "beyond=0", "images=3000"),
-    "halp": ("rounds=10", "rounds=5", "ramp=0.25", "ramp=0.75"),
+    "halp": ("rounds=10", "rounds=5", "ramp=0.25", "ramp=0.75", "course=reducible", "pace=300"),
     "lcp": ("tau=0", "form=shift", "evaluations=200", "protected=0", "recalibrate=2048"),
     "netadapt": (
         "recalibrate=0", "decay=0.98", "decay=0.9", "rate=0.3", "select=ratio", "scarce=coarsen",
-        "least_steps=4",
+        "least_steps=4", "carry=true",
     ),
 }  # fmt: skip
 

@@ -13,6 +13,7 @@ Ranking = Literal["affine", "shift"]
 
 Scarce = Literal["screen", "coarsen"]
 Select = Literal["score", "ratio"]
+HalpCourse = Literal["load", "reducible"]
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,9 @@ class HalpConfig:
         interval: steps between rounds; 0 spreads them over `ramp`.
         ramp: share of the steps in which the budget is reached; fine-tuning has the rest.
         grain: widths are multiples of it, or whole; halved until the budget can be met.
+        course: what falls geometrically, the whole "load", or what is "reducible" of it, so that rounds take alike
+            where a part is fixed.
+        pace: steps in which the budget is reached at least, where there are so many.
     """
 
     rounds: int = 30  # HALP's code for ResNet-50, every 40 iterations of about 112,000
@@ -81,12 +85,15 @@ class HalpConfig:
         0.5  # ours: of 1/4, 1/2 and 3/4 the best in the mean of two seeds on Fashion-MNIST at 20 %
     )
     grain: int = 1  # HALP's code takes the step size of the device's latency
+    course: HalpCourse = "load"  # as published
+    pace: int = 0  # ECC's takes 300
 
     def __post_init__(self) -> None:
-        if self.rounds < 1 or self.grain < 1 or self.interval < 0:
-            raise ConfigError(
-                f"rounds {self.rounds} and grain {self.grain} must be at least 1, interval {self.interval} at least 0"
-            )
+        _at_least_one(self, ("rounds", "grain"))
+        if self.interval < 0 or self.pace < 0:
+            raise ConfigError(f"interval {self.interval} and pace {self.pace} must be at least 0")
+        if self.course not in get_args(HalpCourse):
+            raise ConfigError(f"unknown course {self.course!r}; known are load, reducible")
         if not 0.0 < self.ramp <= 1.0:
             raise ConfigError(f"ramp {self.ramp} must lie in (0, 1]")
 

@@ -27,6 +27,8 @@ LATER: Mapping[str, object] = {
     "price.half_cost": None,
     "price.thin_cost": None,
     "settings.carry": False,
+    "settings.course": "load",
+    "settings.pace": 0,
 }
 _RATE = "training.lr"
 

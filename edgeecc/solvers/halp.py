@@ -1,8 +1,9 @@
 """HALP (NeurIPS 2022): importance per load as a knapsack, solved again in every round.
 
 Between rounds the first-order importance of every unit (`gates`) is averaged over the batches. Round t of T aims at
-the load dense^(1 - t/T), the geometric schedule, and chooses by a knapsack (`allotment`) which of the living units
-stay. All rounds fall into the first part of the steps; fine-tuning has the rest.
+the load dense^(1 - t/T), the geometric schedule (or what can be reduced of it falls so, `course`), and chooses by a
+knapsack (`allotment`) which of the living units stay. All rounds fall into the first part of the steps; fine-tuning
+has the rest.
 
 Deviations:
 - The knapsack is solved as a choice of one width per group, where the published code fills it greedily in the order of
@@ -27,6 +28,7 @@ from edgeecc.solvers.base import Problem, Solution, Trainer, untouched
 from edgeecc.solvers.feasibility import check_feasible
 from edgeecc.solvers.gates import Gates, trained_parameters
 from edgeecc.solvers.living import Living
+from edgeecc.solvers.schedule import on_the_way
 from edgeecc.solvers.uniform import norm_shares
 from edgeecc.solvers.units import UnitTable, keep_of
 
@@ -92,8 +94,7 @@ class HalpHooks:
         """Make a round where one is due, and keep removed units removed."""
         del steps
         if step in self._ends and self._batches:
-            share = (self._ends.index(step) + 1) / len(self._ends)
-            self._round(self._dense ** (1.0 - share))
+            self._round((self._ends.index(step) + 1) / len(self._ends))
         self.living.mask_(model, optimizer)
         return {"cost": self.living.cost(), "gap": self.gap}
 
@@ -122,13 +123,14 @@ class HalpHooks:
         self._sums = [state[f"sums.{i}"].numpy().copy() for i in range(len(self._sums))]
         self.living.load_state(state)
 
-    def _round(self, target: float) -> None:
-        """Choose who of the living stays within a load, and begin to average anew."""
+    def _round(self, share: float) -> None:
+        """Choose who of the living stays a share of the way to the limits, and begin to average anew."""
+        problem, target = self._problem, self._dense ** (1.0 - share)
+        if self._config.course == "reducible":
+            problem, target = on_the_way(problem, share), 1.0
         average = [total / self._batches for total in self._sums]
         ranked = [np.sort(values)[::-1] for values in self.living.of(average)]
-        allotment = Allotter(
-            self._problem, ranked, target=target, grain=self._config.grain
-        ).choose()
+        allotment = Allotter(problem, ranked, target=target, grain=self._config.grain).choose()
         self.gap = allotment.gap
         self.living.let_die(self.living.chosen(average, allotment.widths))
         self._sums = [np.zeros_like(total) for total in self._sums]
@@ -145,6 +147,6 @@ def round_ends(config: HalpConfig, steps: int) -> List[int]:
     if config.interval:
         rounds = min(config.rounds, steps // config.interval)
         return [config.interval * (turn + 1) for turn in range(rounds)] or [steps]
-    last = max(1, int(steps * config.ramp))
+    last = max(1, int(steps * config.ramp), min(steps, config.pace))
     rounds = min(config.rounds, last)
     return [last * (turn + 1) // rounds for turn in range(rounds)]

@@ -6,7 +6,7 @@ import pytest
 
 from edgeecc.config import EccConfig
 from edgeecc.errors import ConfigError
-from edgeecc.peer_config import NoSettings, with_settings
+from edgeecc.peer_config import HalpConfig, NoSettings, with_settings
 
 pytestmark = pytest.mark.device
 
@@ -30,6 +30,21 @@ def test_values_are_read_by_the_type_of_their_field() -> None:
 def test_what_does_not_fit_is_refused(text: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         with_settings(EccConfig(), [text])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("rounds=0", "rounds 0 must be at least 1"),
+        ("grain=0", "grain 0 must be at least 1"),
+        ("pace=-1", "pace -1 must be at least 0"),
+        ("interval=-1", "interval -1 and pace 0 must be at least 0"),
+        ("course=straight", "none of load, reducible"),
+    ],
+)
+def test_what_halp_cannot_do_is_refused(text: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        with_settings(HalpConfig(), [text])
 
 
 def test_a_method_without_settings_says_so() -> None:

@@ -14,14 +14,17 @@ from torch import nn
 from torch.nn import functional as F
 
 from edgeecc.config import TrainConfig
+from edgeecc.cost.exact import mac_cost
+from edgeecc.cost.product import ProductModel
 from edgeecc.errors import BudgetInfeasibleError, ConfigError
 from edgeecc.graph.spec import NetworkSpec
 from edgeecc.graph.surgery import mask_tensors
 from edgeecc.peer_config import HalpConfig
 from edgeecc.solvers.allotment import Allotter
-from edgeecc.solvers.base import Problem, Solution
+from edgeecc.solvers.base import Limit, Problem, Solution
 from edgeecc.solvers.gates import Gates, trained_parameters
 from edgeecc.solvers.halp import HalpHooks, HalpSolver, round_ends
+from edgeecc.solvers.schedule import target
 from edgeecc.training.loop import Checkpointing, TorchTrainer
 from tests.peers import fresh, noise, problem_of, widths_of
 
@@ -138,6 +141,28 @@ def test_the_load_falls_geometrically_and_the_rest_is_handed_back() -> None:
     assert (len(loads), solution.left) == (20, 20)
 
 
+def test_what_can_be_reduced_falls_geometrically_where_that_is_asked_for() -> None:
+    network = fresh("residual")
+    macs = mac_cost(network[1])
+    dense = network[1].vector(network[1].dense_widths())
+    cost = ProductModel(
+        macs.metric, "half of it fixed", groups=macs.groups, terms=macs.terms, coefficients=macs.coefficients,
+        constant=macs.predict(dense),
+    )  # fmt: skip
+    problem = Problem(network[1], (Limit(cost, 0.6 * cost.predict(dense)),), 0)
+    half_way = {}
+    for course in ("load", "reducible"):
+        config = HalpConfig(rounds=10, ramp=0.5, course=course)
+        _, solution = run(network, problem, steps=40, config=config)
+        costs = [cost.predict(dense), *(step.cost for step in solution.history[1::2])]
+        if course == "reducible":
+            for turn, found in enumerate(costs[1:], 1):
+                assert found <= target(problem.limits[0], dense, turn / 10) * (1 + 1e-9)
+        half_way[course] = costs[5]
+        assert problem.fits(network[1].vector({n: len(u) for n, u in solution.keep.items()}))
+    assert half_way["reducible"] < half_way["load"]
+
+
 @pytest.mark.parametrize(
     ("config", "steps", "ends"),
     [
@@ -147,6 +172,9 @@ def test_the_load_falls_geometrically_and_the_rest_is_handed_back() -> None:
         (HalpConfig(rounds=30, interval=5), 12, [5, 10]),
         (HalpConfig(rounds=30, interval=5), 3, [3]),
         (HalpConfig(ramp=0.1), 1, [1]),
+        (HalpConfig(rounds=4, ramp=0.1, pace=12), 40, [3, 6, 9, 12]),
+        (HalpConfig(rounds=4, ramp=0.1, pace=12), 8, [2, 4, 6, 8]),
+        (HalpConfig(rounds=4, ramp=0.5, pace=12), 40, [5, 10, 15, 20]),
     ],
 )
 def test_rounds_are_spread_as_asked(config: HalpConfig, steps: int, ends: list) -> None:
