@@ -211,7 +211,7 @@ class EccConfig:
             takes at least as many.
         ramp: share of the steps in which the budget is reached at most ("taylor"), see `ecc.needed`.
         pace: steps that this takes at least, where there are so many ("taylor").
-        rounds: of widths and masks in these steps at most, spread evenly ("taylor").
+        rounds: of widths and masks in these steps, whole steps apart: so many, up to twice as many ("taylor").
         stand_in: whether channels that stay take over what they can of those that go ("taylor").
         level: power of what a layer's units were worth to it on average before pruning, by which what a unit is worth
             to the layer is divided ("taylor"), in [0, 1]: 0 is in units of loss, 1 makes layers alike.

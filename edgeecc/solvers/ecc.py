@@ -309,8 +309,8 @@ def needed(problem: Problem, steps: int, config: EccConfig) -> int:
 def round_share(config: EccConfig, step: int, steps: int) -> Optional[float]:
     """Return how far the schedule is at a step, 0 before the first removal and 1 at the budget; None: no round is due.
 
-    Rounds are spread evenly over the steps, at most `rounds` of them; in the warm-up before, they only settle what
-    importance is taken against.
+    Rounds are a whole number of steps apart, rounded down: there are `rounds` of them, and up to twice as many, or one
+    a step where there are fewer; in the warm-up before, they only settle what importance is taken against.
     """
     warm = min(config.warmup, steps // 10)
     ramp = max(1, steps - warm)

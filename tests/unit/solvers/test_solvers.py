@@ -20,7 +20,7 @@ from edgeecc.graph.surgery import mask_tensors
 from edgeecc.graph.trace import trace
 from edgeecc.solvers import table
 from edgeecc.solvers.base import Limit, Problem
-from edgeecc.solvers.ecc import EccSolver, ScaleFreeHooks, needed
+from edgeecc.solvers.ecc import EccSolver, ScaleFreeHooks, needed, round_share
 from edgeecc.solvers.finetune import FixedPattern
 from edgeecc.solvers.residuals import TOLERANCE
 from edgeecc.solvers.schedule import target
@@ -94,6 +94,19 @@ def test_the_budget_holds_on_the_integer_widths(
         for name, mask in mask_tensors(spec, solution.keep).items():
             if metric == "taylor":
                 assert not (model.state_dict()[name] * (1 - mask)).any()
+
+
+@pytest.mark.parametrize("rounds", [1, 7, 100])
+@pytest.mark.parametrize("steps", [1, 2, 9, 99, 100, 150, 199, 300, 1000, 12345])
+def test_there_are_as_many_rounds_as_asked_up_to_twice(rounds: int, steps: int) -> None:
+    config = EccConfig(rounds=rounds)
+    warm = min(config.warmup, steps // 10)
+    shares = [round_share(config, step, steps) for step in range(1, steps + 1)]
+    made = [share for share in shares if share]
+    assert made == sorted(made)
+    assert made[-1] == shares[-1] == 1.0
+    assert min(rounds, steps - warm) <= len(made) <= 2 * rounds
+    assert not any(shares[:warm])
 
 
 @pytest.mark.parametrize(("method", "metric"), METHODS)
