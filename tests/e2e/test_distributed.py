@@ -9,15 +9,16 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Dict
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from edgeecc.artifacts import load_json
 from edgeecc.data.sources import load
 from edgeecc.networks.table import build
-from tests.cli_runs import complaint, run, run_json
+from tests.cli_runs import complaint, own_module, run, run_json
 from tests.gpus import TWO_GPUS
 from tests.trained import on_digits
 
@@ -44,6 +45,26 @@ def wrong_in_one():
     return Images(99 if os.environ.get("RANK") == "1" else 0), Images(0)
 """
 
+DOUBLE = """
+import torch
+from torch import nn
+
+class Double(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.c1, self.c2, self.c3 = nn.Conv2d(1, 8, 3), nn.Conv2d(8, 12, 3), nn.Conv2d(12, 16, 3)
+        self.n1, self.n2, self.n3 = nn.BatchNorm2d(8), nn.BatchNorm2d(12), nn.BatchNorm2d(16)
+        self.fc = nn.Linear(16, 10)
+
+    def forward(self, x):
+        x = torch.relu(self.n1(self.c1(x.to(self.c1.weight.dtype))))
+        x = torch.relu(self.n2(self.c2(x)))
+        return self.fc(torch.relu(self.n3(self.c3(x))).mean((2, 3)))
+
+def double():
+    return Double().double()
+"""
+
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -52,6 +73,9 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     on_digits(model, load("digits", input_shape=(1, 8, 8)), steps=60)
     torch.save(model.state_dict(), folder / "net.pth")
     (folder / "own_images.py").write_text(OWN)
+    double = own_module(folder, "double_nets", DOUBLE).double()
+    on_digits(double, load("digits", input_shape=(1, 8, 8)), steps=60)
+    torch.save(double.state_dict(), folder / "double.pth")
     return folder
 
 
@@ -89,6 +113,45 @@ def test_two_processes_give_one_result(accelerator: str, home: Path) -> None:
     assert result["accuracy"] == pytest.approx(alone["accuracy"], abs=0.1)
     for (kept, dense), (other, _) in zip(result["widths"].values(), alone["widths"].values()):
         assert abs(kept - other) <= 1 + 0.1 * dense
+
+
+IN_DOUBLE = [
+    "prune", "double.pth", "--network", "double_nets:double", "--input", "1x8x8", "--data", "digits", "--of", "macs",
+    "--budget", "40%", "--batch-size", "32", "--accelerator", "cpu", "--steps", "24", "--finetune-steps", "12",
+    "--set", "pace=0", "--run",
+]  # fmt: skip
+
+
+def finished(folder: Path) -> Dict[str, Any]:
+    result: Any = load_json(folder / "result.json")
+    return {name: result[name] for name in ("widths", "accuracy", "pruned_accuracy", "steps")}
+
+
+@pytest.mark.slow
+def test_in_double_precision_two_processes_end_as_one_also_where_they_were_stopped(
+    home: Path,
+) -> None:
+    """Gradients, batch norm, slim fine-tuning and what a run remembers, through the command."""
+    run(*IN_DOUBLE, "double-alone")
+    process = start(*IN_DOUBLE, "double-two")
+    _, errors = process.communicate()
+    assert process.returncode == 0, errors
+    expected = finished(home / "double-alone")
+    assert finished(home / "double-two") == expected
+    weights = [
+        load_file(home / f"double-{name}" / "masked.safetensors") for name in ("alone", "two")
+    ]
+    for name, one in weights[0].items():
+        assert torch.allclose(one, weights[1][name], rtol=1e-5, atol=1e-7), name
+    # Stopped in two, gone on with in one.
+    process = start(*IN_DOUBLE, "double-stopped", "--checkpoint-s", "1e-9")
+    while process.poll() is None and not (home / "double-stopped/checkpoint.safetensors").exists():
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    process.communicate()
+    assert not (home / "double-stopped/result.json").exists()
+    run(*IN_DOUBLE, "double-stopped")
+    assert finished(home / "double-stopped") == expected
 
 
 @pytest.mark.slow
