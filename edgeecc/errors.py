@@ -94,3 +94,8 @@ def _printable(character: str) -> str:
 def brief(error: BaseException, most: int = 160) -> str:
     """Return what an error of other code says in one line of at most `most` characters, to be told in ours."""
     return " ".join(str(error).split())[:most]
+
+
+def cause_of(error: EdgeeccError) -> str:
+    """Return what an error of ours saw, without what it says to do: for one that knows better what that is."""
+    return str(error).partition("; ")[0]

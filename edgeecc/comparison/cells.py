@@ -13,7 +13,7 @@ from typing import Dict, Mapping, Optional, cast
 from edgeecc.artifacts import read_json, write_json
 from edgeecc.comparison.figures import Row, Status
 from edgeecc.config import Accelerator
-from edgeecc.errors import ArtifactError
+from edgeecc.errors import ArtifactError, cause_of
 from edgeecc.report.fields import Fields
 from edgeecc.run_folder import RESULT_SCHEMA, RUN_SCHEMA, RunFolder, differing, leaves
 from edgeecc.run_request import PruneRequest
@@ -197,8 +197,7 @@ def row_of(cell: Cell) -> Row:
 
 def _to_remove(error: ArtifactError) -> ArtifactError:
     """Return the error of a file of a cell with what to do about it."""
-    cause = str(error).partition("; ")[0]
-    return ArtifactError(f"{cause}; remove its folder to run the cell again")
+    return ArtifactError(f"{cause_of(error)}; remove its folder to run the cell again")
 
 
 def _row(cell: Cell, result: Fields, run: Fields, spent: Spent) -> Row:

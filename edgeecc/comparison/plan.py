@@ -84,13 +84,8 @@ def survey(request: CompareRequest) -> Ground:
         held_apart(data.val, template.pruning.val_apart, 0, what="validation")  # refuses too many
     traced = trace_source(model, source)
     out = request.out or template.workspace / "runs" / f"compare-{source.folder}"
-    (priced,) = price_budgets(
-        priced_as_before(
-            replace(template, budget=request.budgets[0]), out, request.budgets[0].metric
-        ),
-        traced,
-        source,
-    )
+    first = replace(template, budget=request.budgets[0])
+    (priced,) = price_budgets(priced_as_before(first, out), traced, source)
     widths = traced.spec.vector(traced.spec.dense_widths())
     training = settled(template.training, source.input_shape, data.task)
     steps, finetune_steps = step_counts(template.pruning, training, len(data.train))

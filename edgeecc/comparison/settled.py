@@ -10,16 +10,16 @@ in between nor a longer list of seeds or budgets makes other cells of those that
 from __future__ import annotations
 
 import contextlib
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Optional, Sequence, Tuple
 
 from edgeecc.artifacts import write_json
+from edgeecc.comparison.cells import json_ready
 from edgeecc.comparison.rates import RateSearch
 from edgeecc.cost.profile import Profile
 from edgeecc.device_names import parse_device
-from edgeecc.errors import ArtifactError, ConfigError, UnitError
+from edgeecc.errors import ArtifactError, ConfigError, EdgeeccError, UnitError, cause_of
 from edgeecc.report.fields import Fields
 from edgeecc.run_request import PruneRequest
 from edgeecc.units import Budget, Metric, parse_budget
@@ -29,7 +29,7 @@ SEARCH_FILE = "search.json"
 SEARCH_SCHEMA = "edgeecc/search/1"
 
 
-def priced_as_before(template: PruneRequest, out: Path, metric: Metric) -> PruneRequest:
+def priced_as_before(template: PruneRequest, out: Path) -> PruneRequest:
     """Return the template with the comparison's own cost model, where it has one and no other is named.
 
     Raises: ArtifactError when its profile.json is damaged.
@@ -39,7 +39,8 @@ def priced_as_before(template: PruneRequest, out: Path, metric: Metric) -> Prune
         return template
     kept = Profile.load(path)
     named = all(_is_same_device(device, kept.device) for device in template.devices)
-    return replace(template, profile=path) if named and kept.metric is metric else template
+    priced = kept.metric is template.budgets[0].metric
+    return replace(template, profile=path) if named and priced else template
 
 
 def keep_price(profile: Optional[Profile], out: Path) -> Optional[Path]:
@@ -96,7 +97,7 @@ def _read_search(path: Path) -> Tuple[int, Tuple[Budget, ...]]:
         )
         return int(document.number("seed")), budgets
     except (ValueError, UnitError, ArtifactError) as error:
-        cause = str(error).partition("; ")[0]
+        cause = cause_of(error) if isinstance(error, EdgeeccError) else error
         raise ArtifactError(
             f"{path} is damaged: {cause}; remove it, and give --search-seed and --search-budget of its trials"
         ) from error
@@ -112,4 +113,4 @@ def _law(profile: Profile) -> object:
     """Return what of a profile prices: of whom, by what, and how much is held off a budget."""
     told = profile.to_json()
     names = ("fingerprint", "device", "model", "heldout_error", "ratios")
-    return json.loads(json.dumps({name: told[name] for name in names}))
+    return json_ready({name: told[name] for name in names})

@@ -25,14 +25,12 @@ Deviations:
 
 from __future__ import annotations
 
-import contextlib
 from dataclasses import replace
-from typing import Dict, Iterator, List, Mapping, Tuple
+from typing import Dict, List, Mapping, Tuple
 
 import numpy as np
 import torch
 
-from edgeecc.errors import ArtifactError, brief
 from edgeecc.graph.spec import FloatArray
 from edgeecc.peer_config import AmcConfig
 from edgeecc.solvers.amc_search import Search
@@ -41,6 +39,7 @@ from edgeecc.solvers.base import Problem, Solution, Step, Trainer, untouched
 from edgeecc.solvers.ddpg import under
 from edgeecc.solvers.feasibility import check_feasible
 from edgeecc.solvers.finetune import FixedPattern
+from edgeecc.solvers.remembered import understood
 from edgeecc.solvers.sample import Sample
 from edgeecc.solvers.schedule import on_the_way
 from edgeecc.solvers.thinned import Thinned
@@ -135,7 +134,7 @@ class _Run:
             seed=int(seed.generate_state(1)[0]),
         )  # fmt: skip
         if self._search_state:
-            with _understood():
+            with understood():
                 search.load_state(self._search_state)
             self._search_state = {}
         return network, search
@@ -201,7 +200,7 @@ class _Run:
 
         Raises: ArtifactError when the state is of another network or another version.
         """
-        with _understood():
+        with understood():
             self._trainer.model.load_state_dict(under("model.", state))
             self.alternation = int(state["alternation"])
             ends = np.cumsum([len(living) for living in self.alive])[:-1]
@@ -211,18 +210,6 @@ class _Run:
                 for row in state["history"].tolist()
             ]
         self._search_state = under("search.", state)
-
-
-@contextlib.contextmanager
-def _understood() -> Iterator[None]:
-    """Tell in one line what a state that does not fit looks like."""
-    try:
-        yield
-    except (KeyError, RuntimeError) as error:
-        raise ArtifactError(
-            f"what the search remembers is damaged or of another network: {brief(error)}; remove search.safetensors "
-            "of the run folder to search again"
-        ) from error
 
 
 def _prefixed(prefix: str, state: Mapping[str, torch.Tensor]) -> Dict[str, torch.Tensor]:

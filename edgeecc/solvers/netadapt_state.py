@@ -7,7 +7,7 @@ from typing import Dict, Mapping, Optional, Tuple
 
 import torch
 
-from edgeecc.errors import ArtifactError, brief
+from edgeecc.solvers.remembered import understood
 from edgeecc.solvers.units import Alive
 
 #: A state dict, copied.
@@ -92,13 +92,8 @@ def unpacked(tensors: Mapping[str, torch.Tensor]) -> Tuple[State, Progress]:
 
     Raises: ArtifactError where it is damaged or of another version.
     """
-    try:
+    with understood():
         return _unpacked(tensors)
-    except (IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
-        raise ArtifactError(
-            f"what the search remembers is damaged or of another version: {brief(error)}; remove search.safetensors "
-            "of the run folder to search again"
-        ) from error
 
 
 def _unpacked(tensors: Mapping[str, torch.Tensor]) -> Tuple[State, Progress]:

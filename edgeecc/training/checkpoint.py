@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from edgeecc.artifacts import Tensors, read_tensors, write_tensors
-from edgeecc.errors import ArtifactError, brief
+from edgeecc.errors import ArtifactError, brief, cause_of
 from edgeecc.solvers.base import Hooks, Step
 from edgeecc.training.moments import moments_of, take_back_
 
@@ -104,8 +104,7 @@ def _read(path: Path, what: str) -> Tuple[Tensors, Dict[str, str]]:
     try:
         return read_tensors(path)
     except ArtifactError as error:
-        cause = str(error).partition("; ")[0]
-        raise ArtifactError(f"{cause}; remove it to begin this {what} again") from error
+        raise ArtifactError(f"{cause_of(error)}; remove it to begin this {what} again") from error
 
 
 def _under(prefix: str, tensors: Dict[str, torch.Tensor]) -> Dict[str, torch.Tensor]:

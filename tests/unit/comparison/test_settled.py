@@ -23,7 +23,7 @@ from edgeecc.cost.product import ProductModel
 from edgeecc.cost.profile import Profile
 from edgeecc.errors import ArtifactError, ConfigError
 from edgeecc.run_request import PruneRequest
-from edgeecc.units import Metric, parse_budget
+from edgeecc.units import parse_budget
 
 SHIPPED = sorted((Path(__file__).resolve().parents[3] / "calibration").glob("*/*/profile.json"))
 RATES = (1e-3, 1e-2)
@@ -66,21 +66,22 @@ def test_the_first_price_of_a_comparison_stays(tmp_path: Path, profile: Profile)
 def test_a_comparison_goes_on_with_its_price_where_no_other_is_named(
     tmp_path: Path, profile: Profile
 ) -> None:
-    metric, path = profile.metric, tmp_path / PROFILE_FILE
+    path = tmp_path / PROFILE_FILE
     one = template()
-    assert priced_as_before(one, tmp_path, metric) is one  # it has none yet
+    assert priced_as_before(one, tmp_path) is one  # it has none yet
     keep_price(profile, tmp_path)
-    assert priced_as_before(one, tmp_path, metric).profiles == (path,)
+    assert priced_as_before(one, tmp_path).profiles == (path,)
     named = template(profile.device)
-    assert priced_as_before(named, tmp_path, metric).profiles == (path,)
+    assert priced_as_before(named, tmp_path).profiles == (path,)
     other = replace(one, profile=SHIPPED[0])
-    assert priced_as_before(other, tmp_path, metric) is other
+    assert priced_as_before(other, tmp_path) is other
     elsewhere = template("jetson-agx-orin:tensorrt:int8")
-    assert priced_as_before(elsewhere, tmp_path, metric) is elsewhere
-    assert priced_as_before(one, tmp_path, Metric.MACS) is one
+    assert priced_as_before(elsewhere, tmp_path) is elsewhere
+    counted = replace(one, budget=parse_budget("50% of macs"))
+    assert priced_as_before(counted, tmp_path) is counted
     path.write_text("{")
     with pytest.raises(ArtifactError, match="damaged"):
-        priced_as_before(one, tmp_path, metric)
+        priced_as_before(one, tmp_path)
 
 
 def test_a_search_goes_on_with_its_seed_and_budgets(tmp_path: Path) -> None:
