@@ -22,7 +22,8 @@ from edgeecc.solvers.base import Limit
 
 #: Passes over the groups at most; two or three settle.
 SWEEPS = 8
-#: Halvings of a bracket of a dual, to about a thousandth of it.
+#: Halvings of a bracket of a dual, to less than a thousandth of the mean price of a unit: of a dual far below that, in
+#: a first round, a coarse one. What it leaves of a target is filled by whole units, as what rounding leaves is.
 HALVINGS = 12
 #: Rounds over several duals at most, where no limit holds the others too; few are needed but where costs are alike.
 ROUNDS = 64
