@@ -4,6 +4,7 @@ FOLDER/dense*.safetensors   the dense networks, byte for byte, as cells name the
 FOLDER/cells.jsonl          one line a cell: what was asked, what it took, and what came out
 FOLDER/ablation.jsonl       one line a run of `ecc_ablation.py`
 FOLDER/settings.jsonl       one line a run of `peer_settings.py`
+FOLDER/with/SETTINGS/       cells of `methods.py --set SETTINGS`, by the same dense networks
 
 `edgeecc compare` finds restored cells finished and runs what is missing; it refuses them where anything that a result
 depends on is asked for otherwise.
@@ -31,15 +32,14 @@ FIGURES = (
 Line = Dict[str, Any]
 
 
-def restore(kept: Path, out: Path, data: str) -> None:
-    """Bring dense networks and finished cells back to where a comparison looks for them, where they are not there.
+def restore(kept: Path, comparison: Path, data: str) -> None:
+    """Bring finished cells back to where a comparison looks for them, where they are not there.
 
     Args:
         data: as `--data` names it here.
     """
-    restore_dense(kept, out)
     for line in lines_of(kept / "cells.jsonl"):
-        folder = out / "comparison" / str(line["folder"])
+        folder = comparison / str(line["folder"])
         if not (folder / "result.json").exists():
             folder.mkdir(parents=True, exist_ok=True)
             write_json(
@@ -55,20 +55,20 @@ def restore(kept: Path, out: Path, data: str) -> None:
             write_json(folder / "result.json", RESULT_SCHEMA, line["result"])
 
 
-def keep(out: Path, kept: Path, data: str) -> None:
-    """Write down what has finished since.
+def keep(comparison: Path, kept: Path, data: str) -> None:
+    """Write down the cells of a comparison that have finished since.
 
     Args:
         data: as `--data` names it, {data} for the folder: where that lies is no part of what was asked, nor is the
             digest of the images, which other decoders of JPEG and PNG may make otherwise.
     """
-    keep_dense(out, kept)
     lines = {line["folder"]: line for line in lines_of(kept / "cells.jsonl")}
-    for line in _finished(out / "comparison"):
+    for line in _finished(comparison):
         asked = {**line["asked"], "data": data}
         asked.pop("data_sha256", None)
         lines.setdefault(line["folder"], {**line, "asked": asked})
     text = "".join(json.dumps(lines[name], sort_keys=True) + "\n" for name in sorted(lines))
+    kept.mkdir(parents=True, exist_ok=True)
     write_bytes(kept / "cells.jsonl", text.encode())
 
 

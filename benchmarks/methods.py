@@ -5,13 +5,14 @@ learning rate of every method with the same number of trials, on a seed of its o
 their own, and runs methods x budgets x seeds. The dense network of the trials is trained without these images: of a
 network that knows them, low rates would keep what it knows (public weights have seen them all). What has finished is
 never run again: it is kept in benchmarks/results, with the dense networks, so that a table may come together over days
-and machines.
+and machines; what has run with other settings is kept apart.
 
 Energy is a tenth fixed and nine tenths in proportion to each layer's multiply-accumulates, dense = 1 J: a model, not a
 measurement.
 
     python benchmarks/methods.py --case fashion --out runs/methods
     python benchmarks/methods.py --case cifar-mobilenet --data ../shared/data --out runs/methods
+    python benchmarks/methods.py --case fashion --methods halp --set halp.course=reducible --out runs/methods
 """
 
 from __future__ import annotations
@@ -128,8 +129,8 @@ _RESNET = replace(
 CASES: Dict[str, Case] = {
     "fashion": Case(
         network="fashion_mobilenet", data="fashion-mnist", shape=(1, 28, 28), budgets=("50%", "34%", "20%", "12%"),
-        steps=600, finetune_steps=469, rates=(1e-2, 2e-2, 4e-2, 8e-2, 1.6e-1), search=("50%", "20%", "12%"), passes=12,
-        dense_lr=4e-3, one_dense=False,
+        steps=600, finetune_steps=469, rates=(1e-2, 2e-2, 4e-2, 8e-2, 1.6e-1, 3.2e-1), search=("50%", "20%", "12%"),
+        passes=12, dense_lr=4e-3, one_dense=False,
     ),
     "cifar-mobilenet": _CIFAR,
     "cifar-resnet20": replace(_RESNET, network="nets:resnet20", start=_public(20)),
@@ -264,7 +265,7 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+")
     parser.add_argument("--budgets", nargs="+")
     parser.add_argument(
-        "--set", nargs="+", default=[], metavar="METHOD.NAME=VALUE", help="ablations; another --out"
+        "--set", nargs="+", default=[], metavar="METHOD.NAME=VALUE", help="other than the defaults"
     )
     parser.add_argument("--kept", type=Path, default=RESULTS, help="folder of what has finished")
     parser.add_argument("--jobs", type=int, default=1)
@@ -277,10 +278,12 @@ def main() -> None:
     args = parser.parse_args()
     case = CASES[args.case]
     out = args.out / args.case
-    results = None if args.set else args.kept / args.case
-    if results is not None:
-        kept.restore(results, out, case.data.format(data=args.data))
+    kept.restore_dense(args.kept / args.case, out)
     template = request_of(case, args.data, out, [*args.seeds, TRIALS], args.precision)
+    kept.keep_dense(out, args.kept / args.case)
+    varied = Path("with", ",".join(sorted(args.set))) if args.set else Path()
+    results, folder = args.kept / args.case / varied, out / varied / "comparison"
+    kept.restore(results, folder, case.data.format(data=args.data))
     methods = tuple(args.methods or case.methods)
     budgets = tuple(args.budgets or case.budgets)
     search: Optional[RateSearch] = None
@@ -297,7 +300,7 @@ def main() -> None:
         rates={(name, text): rate for name, own in found.items() for text, rate in own.items()},
         settings=settings_by_method(args.set),
         search=search,
-        out=out / "comparison",
+        out=folder,
         jobs=args.jobs,
     )
 
@@ -308,13 +311,11 @@ def main() -> None:
         if progress.done != last:
             last = progress.done
             print(f"{last}/{progress.total} {progress.note}", file=sys.stderr)
-            if results is not None:
-                kept.keep(out, results, case.data)
+            kept.keep(folder, results, case.data)
 
     compare(request, tell)
-    if results is not None:
-        kept.keep(out, results, case.data)
-    print((out / "comparison" / "table.md").read_text())
+    kept.keep(folder, results, case.data)
+    print((folder / "table.md").read_text())
 
 
 if __name__ == "__main__":

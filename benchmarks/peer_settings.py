@@ -2,7 +2,8 @@
 
 The conditions are those of the trials of `methods.py`: their dense network, their seed, and the training images that
 judge them; the score on these is what is printed, never one on validation data. A method takes the rate that was found
-for it at the budget, times each of `--factors`. One run a row, so a difference of a point or two may be chance.
+for it at the budget, times each of `--factors`, and one text of SETTINGS or of `--settings`. One run a row, so a
+difference of a point or two may be chance.
 
     python benchmarks/peer_settings.py --case fashion --budgets 12% 20% --methods halp netadapt
 """
@@ -28,7 +29,7 @@ from edgeecc.run_request import PruneRequest
 from edgeecc.units import Budget, Metric, parse_budget
 
 Row = Dict[str, Any]
-#: Method -> settings that are tried one at a time, beside the defaults.
+#: Method -> settings that are tried one text at a time, beside the defaults.
 SETTINGS: Dict[str, Tuple[str, ...]] = {
     "amc": ("alternations=1", "alternations=2", "lower_bound=0.02", "images=1000"),
     "eap-channels": ("sweeps=2", "sweeps=4", "beyond=0", "images=3000"),
@@ -47,7 +48,7 @@ def run(  # noqa: PLR0913  # keyword-only, what differs by method and budget
     """Prune and fine-tune once as a trial of the search does; return the figures."""
     request = CompareRequest(
         template, methods=(name,), budgets=(budget,), seeds=(TRIALS,),
-        settings={name: (setting,)} if setting else {}, rates={(name, budget.text): rate},
+        settings={name: tuple(setting.split())} if setting else {}, rates={(name, budget.text): rate},
     )  # fmt: skip
     ground = survey(request)
     planner = Planner(request, ground, folder.parent / LAW)
@@ -86,6 +87,12 @@ def main() -> None:
     parser.add_argument("--case", choices=sorted(CASES), required=True)
     parser.add_argument("--budgets", nargs="+", required=True)
     parser.add_argument("--methods", nargs="+", default=list(SETTINGS), choices=list(SETTINGS))
+    parser.add_argument(
+        "--settings",
+        nargs="+",
+        metavar="TEXT",
+        help='in place of those: "NAME=VALUE NAME=VALUE..." each',
+    )
     parser.add_argument("--factors", type=float, nargs="+", default=[1.0], help="on the rate found")
     parser.add_argument("--data", type=Path, default=Path("data"), help="folder of the shared data")
     parser.add_argument("--out", type=Path, default=Path("runs/methods"))
@@ -103,7 +110,7 @@ def main() -> None:
         return [row for row in kept.lines_of(results) if row["precision"] == args.precision]
 
     for name, text, factor in product(args.methods, args.budgets, args.factors):
-        for setting in ("", *SETTINGS[name]):
+        for setting in ("", *(args.settings or SETTINGS[name])):
             place = {
                 "method": name,
                 "budget": text,
