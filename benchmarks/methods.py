@@ -129,8 +129,8 @@ _RESNET = replace(
 CASES: Dict[str, Case] = {
     "fashion": Case(
         network="fashion_mobilenet", data="fashion-mnist", shape=(1, 28, 28), budgets=("50%", "34%", "20%", "12%"),
-        steps=600, finetune_steps=469, rates=(1e-2, 2e-2, 4e-2, 8e-2, 1.6e-1, 3.2e-1), search=("50%", "20%", "12%"),
-        passes=12, dense_lr=4e-3, one_dense=False,
+        steps=600, finetune_steps=469, rates=(1e-2, 2e-2, 4e-2, 8e-2, 1.6e-1), search=("50%", "20%", "12%"), passes=12,
+        dense_lr=4e-3, one_dense=False,
     ),
     "cifar-mobilenet": _CIFAR,
     "cifar-resnet20": replace(_RESNET, network="nets:resnet20", start=_public(20)),
