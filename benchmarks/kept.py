@@ -68,7 +68,6 @@ def keep(comparison: Path, kept: Path, data: str) -> None:
         asked.pop("data_sha256", None)
         lines.setdefault(line["folder"], {**line, "asked": asked})
     text = "".join(json.dumps(lines[name], sort_keys=True) + "\n" for name in sorted(lines))
-    kept.mkdir(parents=True, exist_ok=True)
     write_bytes(kept / "cells.jsonl", text.encode())
 
 
@@ -99,7 +98,6 @@ def restore_dense(kept: Path, out: Path) -> None:
 
 def keep_dense(out: Path, kept: Path) -> None:
     """Keep the dense networks that are new."""
-    kept.mkdir(parents=True, exist_ok=True)
     for path in sorted(out.glob(DENSE)):
         if not (kept / path.name).exists():
             write_bytes(kept / path.name, path.read_bytes())
