@@ -7,7 +7,8 @@ stays where half its importance is above sum_m z_m dE_m/ds_g, which is ECC's pro
 Going through the groups until nothing changes is coordinate descent on the Lagrangian. Each z_m is the smallest
 that holds its limit, found by bisection; a limit that holds anyway, alone or by another's price, has z_m = 0.
 Unlike the flow of `sstep`, which only takes away, a width may grow again when what it costs has fallen with its
-neighbours.
+neighbours. Where several prices are needed they are found in turn, and at last raised by one factor until all limits
+hold at once.
 """
 
 from __future__ import annotations
@@ -25,8 +26,9 @@ SWEEPS = 8
 #: Halvings of a bracket of a dual, to less than a thousandth of the mean price of a unit: of a dual far below that, in
 #: a first round, a coarse one. What it leaves of a target is filled by whole units, as what rounding leaves is.
 HALVINGS = 12
-#: Rounds over several duals at most, where no limit holds the others too; few are needed but where costs are alike.
-ROUNDS = 64
+#: Rounds over several duals at most, where no limit holds the others too. Few are needed but where costs are alike, and
+#: there more keep a thousandth more importance in a single solve (benchmarks/joint_budgets.py).
+ROUNDS = 8
 #: A dual beyond which no price is told.
 LARGEST = 1e250
 
@@ -41,7 +43,7 @@ def solve(
         ranked: per group the importance of the units that may stay, falling, at least one.
         limits: their bounds are the targets of this step.
         start: (G,), widths to start from; more than may stay is less.
-        duals: (M,), where the search for the duals starts.
+        duals: (M,), where the search starts that several limits take, where no price of one holds the others too.
         least: (G,), widths that are kept at least; None is 1.
     Returns: widths within the targets, at least `least`, up to what the search leaves of a target by its tolerance;
         where these are too much, these, with infinite duals.
@@ -52,18 +54,17 @@ def solve(
     widths = np.clip(start, floor, most)
     for place in range(len(limits)):
         z = np.zeros_like(duals)
-        z[place] = duals[place]  # where the search starts
         alone = _raise_dual_(halves, limits, z, place, widths, floor)
         if all(limit.cost.predict(alone) <= limit.bound for limit in limits):
             return alone, z
-    z = duals.copy()
+    z = np.where(np.isfinite(duals), duals, 0.0)
     for _ in range(ROUNDS):
         before = z.copy()
         for place in range(len(limits)):
             widths = _raise_dual_(halves, limits, z, place, widths, floor)
         if np.allclose(before, z, rtol=1e-3):
             break
-    return widths, z
+    return _raise_together_(halves, limits, z, widths, floor), z
 
 
 def _raise_dual_(
@@ -80,7 +81,7 @@ def _raise_dual_(
     free = at(0.0, np.array([len(values) for values in halves], dtype=np.float64))
     if limit.cost.predict(free) <= limit.bound:
         return free
-    low, high = 0.0, max(z[place], _scale(halves, limit, start))
+    low, high = 0.0, _scale(halves, limit, start)
     widths = at(high, start)
     while limit.cost.predict(widths) > limit.bound:
         if (widths <= floor).all() or not high < LARGEST:
@@ -96,6 +97,36 @@ def _raise_dual_(
         else:
             low = middle
     z[place] = high
+    return widths
+
+
+def _raise_together_(
+    halves: Sequence[FloatArray], limits: Sequence[Limit], z: FloatArray, start: FloatArray, floor: FloatArray
+) -> FloatArray:  # fmt: skip
+    """Set z to its smallest multiple, of 1 and more, that holds all limits; return the widths there.
+
+    A dual that falls, or widths that grow where a neighbour has shrunk, may let a limit go that was held before.
+    """
+    ray, low, high = z.copy(), 1.0, 1.0
+    widths = start
+
+    def hold(widths: FloatArray) -> bool:
+        return all(limit.cost.predict(widths) <= limit.bound for limit in limits)
+
+    while not hold(widths):
+        if (widths <= floor).all() or not high * float(ray.max()) < LARGEST:
+            z[:] = math.inf
+            return np.asarray(floor.copy(), dtype=np.float64)
+        low, high = high, 1.0 + 4.0 * max(high - 1.0, 2.0**-HALVINGS)
+        widths = descend(halves, limits, high * ray, widths, floor)
+    while high - low > 2.0**-HALVINGS * high:
+        middle = 0.5 * (low + high)
+        trial = descend(halves, limits, middle * ray, widths, floor)
+        if hold(trial):
+            high, widths = middle, trial
+        else:
+            low = middle
+    z[:] = high * ray
     return widths
 
 

@@ -8,7 +8,7 @@ from typing import List, Optional, Tuple
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from edgeecc.solvers.base import Limit
@@ -180,6 +180,27 @@ def test_on_products_no_change_of_one_group_betters_the_lagrangian(seed: int, sh
             other = widths.copy()
             other[group] = width
             assert lagrangian(other) >= lagrangian(widths) - 1e-9
+
+
+@example(52, 3, 0.0)  # what is raised last lets the first go, by 7 %
+@example(11, 2, 0.0)
+@given(st.integers(0, 10_000), st.integers(2, 3), st.sampled_from([0.0, 5.0, np.inf]))
+def test_several_limits_on_products_hold_wherever_the_search_starts(
+    seed: int, count: int, dual: float
+) -> None:
+    """Costs of products: a width may grow again, and a limit that was held before be missed."""
+    generator = np.random.default_rng(seed)
+    dense = generator.integers(8, 65, 5)
+    ranked = [np.sort(generator.lognormal(0.0, 1.0, n))[::-1] for n in dense]
+    limits = []
+    for _ in range(count):
+        model = chain(dense.tolist(), generator.uniform(0.1, 1.0, 6).tolist(), 0.1)
+        limits.append(
+            Limit(model, generator.uniform(0.2, 0.6) * model.predict(dense.astype(float)))
+        )
+    widths, z = solve(ranked, limits, start=dense.astype(float), duals=np.full(count, dual))
+    assert np.isfinite(z).all()
+    assert all(limit.cost.predict(widths) <= limit.bound for limit in limits)
 
 
 @given(st.integers(0, 10_000))
