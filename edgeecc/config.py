@@ -209,15 +209,15 @@ class EccConfig:
         beta: step of the widths ("adam" only), channels.
         warmup: steps in which importance settles ("taylor"): before the first removal, at most a tenth of all; a budget
             takes at least as many.
-        ramp: share of the steps in which the budget is reached at most ("taylor"), see `ecc.needed`.
-        pace: steps that this takes at least, where there are so many ("taylor").
+        ramp: share of the steps in which the budget is reached at most ("taylor"), where that is more than `pace`.
+        pace: steps in which it may be reached in any case, where there are so many ("taylor"), see `ecc.needed`.
         rounds: of widths and masks in these steps, whole steps apart: so many, up to twice as many ("taylor").
         stand_in: whether channels that stay take over what they can of those that go ("taylor").
         level: power of what a layer's units were worth to it on average before pruning, by which what a unit is worth
             to the layer is divided ("taylor"), in [0, 1]: 0 is in units of loss, 1 makes layers alike.
         least: units that every group keeps ("taylor"), where the budget allows, see `widths.floors`.
-        tile: channels that the last widths are multiples of where the budget allows; 0: as the cost model's tiles make
-            it worth.
+        tile: channels that the last widths are multiples of where the budget allows ("taylor"); 0: as the cost model's
+            tiles make it worth.
     """
 
     metric: Importance = "taylor"

@@ -95,7 +95,7 @@ def comparison_options(command: Any) -> Any:
             "settings",
             multiple=True,
             metavar="METHOD.NAME=VALUE",
-            help="Setting of one method, as ecc.ramp=0.6; may be repeated.",
+            help="Setting of one method, as ecc.level=0; may be repeated.",
         ),
         click.option(
             "--lr",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Callable, Dict, Sequence, Tuple
 
@@ -28,8 +29,9 @@ from edgeecc.cli.output import emit_json, print_table
 from edgeecc.cli.progress import ProgressDisplay
 from edgeecc.config import EccConfig, PruneConfig, TrainConfig, WspConfig
 from edgeecc.data.table import KNOWN
+from edgeecc.ecc_forms import refuse_unread
 from edgeecc.normalisation import parse_normalisation
-from edgeecc.peer_config import with_settings
+from edgeecc.peer_config import named, with_settings
 from edgeecc.schedule import parse_stage
 from edgeecc.solvers.table import METHODS, WEIGHT_METHODS
 from edgeecc.solvers.table import method as method_row
@@ -125,23 +127,17 @@ def method_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--rho1",
             type=float,
-            default=_ECC.rho1,
-            show_default=True,
-            help="Of ecc as published: penalty and dual step of the widths.",
+            help=f"Of ecc as published (--metric adam): penalty and dual step of the widths.  [default: {_ECC.rho1:g}]",
         ),
         click.option(
             "--rho2",
             type=float,
-            default=_ECC.rho2,
-            show_default=True,
-            help="Of ecc as published: penalty and dual step of the budget.",
+            help=f"Of ecc as published (--metric adam): penalty and dual step of the budget.  [default: {_ECC.rho2:g}]",
         ),
         click.option(
             "--beta",
             type=float,
-            default=_ECC.beta,
-            show_default=True,
-            help="Of ecc as published: step of the widths, channels.",
+            help=f"Of ecc as published (--metric adam): step of the widths, channels.  [default: {_ECC.beta:g}]",
         ),
         click.option(
             "--seed",
@@ -155,7 +151,7 @@ def method_options(command: Callable[..., Any]) -> Callable[..., Any]:
             "settings",
             multiple=True,
             metavar="NAME=VALUE",
-            help="Setting of the method, as ramp=0.6 of ecc; may be repeated.",
+            help="Setting of the method, as level=0 of ecc; may be repeated.",
         ),
     ):
         command = decorate(command)
@@ -292,11 +288,13 @@ def _request_fields(options: Dict[str, Any]) -> Dict[str, Any]:
     wsp_metric = metric if metric is not None and method == "wsp" else _WSP.metric
     ecc_metric = metric if metric is not None and method == "ecc" else _ECC.metric
     fields["wsp"] = WspConfig(metric=wsp_metric, mask_schedule=options["mask_schedule"])
-    fields["ecc"] = EccConfig(
-        metric=ecc_metric, rho1=options["rho1"], rho2=options["rho2"], beta=options["beta"]
-    )
+    steps = {name: options[name] for name in ("rho1", "rho2", "beta") if options[name] is not None}
+    for name in steps if method != "ecc" else ():
+        raise click.UsageError(f"--{name} goes with ecc as published, not with {method}")
+    fields["ecc"] = replace(EccConfig(metric=ecc_metric), **steps)
     fields["compute"] = compute_of_options(options)
     fields.update(_settings_of(method, fields["ecc"], fields["wsp"], options["settings"]))
+    refuse_unread(fields["ecc"], (*steps, *named(options["settings"] if method == "ecc" else ())))
     fields["training"] = TrainConfig(
         batch_size=options["batch_size"],
         lr=options["lr"],

@@ -26,7 +26,8 @@ from edgeecc.comparison.settled import priced_as_before
 from edgeecc.config import EccConfig, TaskName, TrainConfig
 from edgeecc.data.sources import digest_of
 from edgeecc.data.splits import held_apart
-from edgeecc.peer_config import with_settings
+from edgeecc.ecc_forms import refuse_unread
+from edgeecc.peer_config import named, with_settings
 from edgeecc.pricing import Price
 from edgeecc.run_request import PruneRequest, settled, step_counts, task_of, usual_held_out
 from edgeecc.solvers.table import method
@@ -197,10 +198,14 @@ class Planner:
     ) -> Cell:  # fmt: skip
         """Return one cell; of a trial with the images that it is judged on.
 
-        Raises: ArtifactError when its weights cannot be read; ConfigError for settings that its method lacks.
+        Raises: ArtifactError when its weights cannot be read; ConfigError for settings that its method lacks or leaves
+            unread.
         """
         template = self._request.template
-        made = with_settings(method(name).settings(), self._request.settings.get(name, ()))
+        texts = self._request.settings.get(name, ())
+        made = with_settings(method(name).settings(), texts)
+        if isinstance(made, EccConfig):
+            refuse_unread(made, named(texts))
         request = replace(
             template,
             weights=self._request.weights_of(seed),

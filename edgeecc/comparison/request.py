@@ -96,7 +96,7 @@ def settings_by_method(texts: Sequence[str]) -> Dict[str, Tuple[str, ...]]:
     for text in texts:
         name, dot, setting = text.strip().partition(".")
         if not (name and dot and "=" in setting) or "=" in name:
-            raise ConfigError(f"{text!r} sets nothing; write METHOD.NAME=VALUE, as ecc.ramp=0.6")
+            raise ConfigError(f"{text!r} sets nothing; write METHOD.NAME=VALUE, as ecc.level=0")
         found[name] = (*found.get(name, ()), setting)
     return found
 

@@ -2,7 +2,8 @@
 
 Deviations, each needed for it to end well: the paper's sum of squares in place of the code's squared sum; z_min
 restricted to groups that can move; s rests once E(s) <= E_b; removed units stay removed; when the steps are spent
-before the budget is met the rest is cut by importance per load, and the status says so. It knows one budget.
+before the budget is met the rest is cut by importance per load, and the status says so; so does it where the last
+iteration moved a bound far, or widths that hold the budget are not within whole bounds. It knows one budget.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from edgeecc.solvers.importance import untrained
 from edgeecc.solvers.ladder import integer_widths
 from edgeecc.solvers.living import Living
 from edgeecc.solvers.prox import kept_mask, trim
+from edgeecc.solvers.residuals import Residuals, dual_residual, primal_residual
 from edgeecc.solvers.sstep import published_step
 from edgeecc.solvers.uniform import norm_shares
 from edgeecc.solvers.units import Alive, UnitTable
@@ -42,7 +44,9 @@ class PublishedHooks:
         self.config = config
         self._table = UnitTable(problem.spec, through=True)
         self.living = Living(problem, self._table)
-        self._s = problem.spec.vector(problem.spec.dense_widths())
+        self._dense_widths = problem.spec.vector(problem.spec.dense_widths())
+        self._s = self._dense_widths.copy()
+        self._moved = 0.0
         self._y = np.zeros_like(self._s)
         self._z = 0.0
         self._importance: List[FloatArray] = [np.zeros(int(width)) for width in self._s]
@@ -62,12 +66,16 @@ class PublishedHooks:
             self.living.mask_(model, optimizer)
         self.course.take(step, steps, self._s, self._y)
         y = float(self._y.max(initial=0.0))
-        return {"cost": self.living.cost(), "z": self._z, "y": y, "s": float(self._s.sum())}
+        return {
+            "cost": self.living.cost(), "z": self._z, "y": y, "s": float(self._s.sum()), "primal": self._primal(),
+            "dual": self._moved,
+        }  # fmt: skip
 
     def finish(self, model: nn.Module) -> str:
         """Cut what the steps did not reach; return how it ended."""
         if self.living.fits():
-            return "converged"
+            landed = Residuals(self._primal(), self._moved)
+            return "converged" if landed.are_small else "landed_in_large_steps"
         if not any(a.any() for a in self._importance):  # there was no step
             self._importance = norm_shares(model, self.problem)
         start = np.minimum(self._s, self.living.widths())
@@ -94,7 +102,7 @@ class PublishedHooks:
         return self._table.sums(weighted)
 
     def _iterate(self, alpha: float) -> None:
-        rho1, rho2 = self.config.rho1, self.config.rho2
+        rho1, rho2, before = self.config.rho1, self.config.rho2, self._s
         chosen: Alive = []
         for group, a in enumerate(self._live_importance()):
             a = np.maximum(a, 0.0)
@@ -111,6 +119,12 @@ class PublishedHooks:
             )  # fmt: skip
         self._z = max(0.0, self._z + rho2 * (cost.predict(self._s) - bound))
         self._y = np.maximum(0.0, self._y + rho1 * (k - np.floor(self._s)))
+        self._moved = dual_residual(before, self._s, self._dense_widths)
+
+    def _primal(self) -> float:
+        """Return by how much the last widths are beyond whole bounds, or the cost beyond the budget."""
+        bounds = np.floor(self._s)
+        return primal_residual(self.problem, self.living.widths(), bounds, self._dense_widths)
 
     def _live_importance(self) -> List[FloatArray]:
         """Return importance with dead units at -1, so that they rank last."""
@@ -118,7 +132,9 @@ class PublishedHooks:
 
     def state(self) -> Dict[str, torch.Tensor]:
         """Return what must survive a kill."""
-        duals = {"s": self._s, "y": self._y, "z": np.array([self._z])}
+        duals = {
+            "s": self._s, "y": self._y, "z": np.array([self._z]), "moved": np.array([self._moved])
+        }  # fmt: skip
         importance = {f"importance.{i}": a for i, a in enumerate(self._importance)}
         arrays = {**duals, **importance}
         return {
@@ -130,7 +146,7 @@ class PublishedHooks:
     def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
         """Take back what `state` returned."""
         self._s, self._y = state["s"].numpy().copy(), state["y"].numpy().copy()
-        self._z = float(state["z"])
+        self._z, self._moved = float(state["z"]), float(state["moved"])
         self._importance = [state[f"importance.{i}"].numpy().copy() for i in range(len(self._s))]
         self.living.load_state(state)
         self.course.load_state(state)

@@ -1104,12 +1104,23 @@ def _at(checkpoint: Path, phase: str, steps: int) -> bool:
             1,
             "reads Adam's moments, which sgd does not keep",
         ),
+        (["--budget", "90%", "--rho1", "3"], 2, "--rho1 goes with ecc as published, not with wsp"),
+        (
+            ["--budget", "90%", "--method", "ecc", "--beta", "2"],
+            1,
+            "beta is a setting of ecc with metric adam, and metric taylor does not read it",
+        ),
+        (
+            ["--budget", "90%", "--method", "ecc", "--metric", "adam", "--set", "tile=4"],
+            1,
+            "tile is a setting of ecc with metric taylor",
+        ),
         (["--budget", "20%", "--pattern", "3:4"], 1, "pattern 3:4 is not served by sparse"),
         (["--budget", "20%", "--pattern", "half"], 1, "pattern 'half' is not written as N:M"),
         (["--budget", "20%", "--run", "runs/no"], 0, ""),
     ],
 )
-def test_wsp_is_refused_in_one_line(options: list, code: int, text: str) -> None:
+def test_wsp_and_ecc_are_refused_in_one_line(options: list, code: int, text: str) -> None:
     common = [
         "prune",
         "net.pth",

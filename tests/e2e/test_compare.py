@@ -462,6 +462,7 @@ def test_a_method_without_a_rate_that_works_is_told() -> None:
         (["--data", "digits", "--budget", "50%", "--seeds", "9"], 1, "cannot read dense-9.pth"),
         (["--data", "digits", "--budget", "50%", "--seeds", "0,9"], 1, "cannot read dense-9.pth"),
         (["--data", "digits", "--budget", "50%", "--set", "ecc.ramp"], 1, "write METHOD.NAME=VALUE"),
+        (["--data", "digits", "--budget", "50%", "--set", "ecc.beta=2"], 1, "metric taylor does not read it"),
         (["--data", "digits", "--budget", "50%", "--seeds", "0", "--set", "uniform.a=1"], 1, "names are none"),
     ],
 )  # fmt: skip

@@ -13,8 +13,8 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "edgeecc"
 
 BASE = {
-    "errors", "units", "config", "artifacts", "compressed", "fit_config", "fleet_config", "interrupts", "launch",
-    "normalisation", "pattern", "peer_config", "plugins", "progress", "schedule", "timing", "workload",
+    "errors", "units", "config", "artifacts", "compressed", "ecc_forms", "fit_config", "fleet_config", "interrupts",
+    "launch", "normalisation", "pattern", "peer_config", "plugins", "progress", "schedule", "timing", "workload",
 }  # fmt: skip
 DOMAIN = {"graph", "networks", "data", "cost", "meters", "runtimes", "solvers", "training"}
 USE_CASES = {

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 import pytest
 
 from edgeecc.config import EccConfig
+from edgeecc.ecc_forms import OWN, refuse_unread
 from edgeecc.errors import ConfigError
-from edgeecc.peer_config import HalpConfig, NoSettings, with_settings
+from edgeecc.peer_config import HalpConfig, NoSettings, named, with_settings
 
 pytestmark = pytest.mark.device
 
@@ -50,3 +53,17 @@ def test_what_halp_cannot_do_is_refused(text: str, message: str) -> None:
 def test_a_method_without_settings_says_so() -> None:
     with pytest.raises(ConfigError, match="names are none"):
         with_settings(NoSettings(), ["a=1"])
+
+
+def test_every_setting_of_ecc_is_of_one_form() -> None:
+    own = [name for names in OWN.values() for name in names]
+    assert sorted(["metric", *own]) == sorted(field.name for field in fields(EccConfig))
+
+
+@pytest.mark.parametrize("form", ["adam", "taylor"])
+def test_a_setting_of_the_other_form_is_refused(form: str) -> None:
+    config = EccConfig(metric=form)
+    refuse_unread(config, ["metric", *OWN[form]])
+    for name in (name for other, names in OWN.items() if other != form for name in names):
+        with pytest.raises(ConfigError, match=f"^{name} is a setting .* metric {form} does not"):
+            refuse_unread(config, named([f" {name} = 1"]))

@@ -453,6 +453,19 @@ def test_a_solve_has_converged_where_its_last_round_moved_little(setting: tuple)
     assert max(in_rounds["dual"], in_rounds["gap"]) <= TOLERANCE
 
 
+def test_the_published_form_has_converged_where_its_bounds_hold_too(setting: tuple) -> None:
+    """Its residuals fall, and the widths that hold a budget may still be beyond their bounds."""
+    ends = {
+        share: solve(setting, problem_of(setting[1], share), metric="adam")[1]
+        for share in (0.5, 0.05)
+    }
+    for share, within in ((0.5, False), (0.05, True)):
+        found = [step.values for step in ends[share].history]
+        assert found[0]["primal"] > found[-1]["primal"]
+        assert (found[-1]["primal"] == 0.0) is within
+        assert ends[share].status == ("converged" if within else "landed_in_large_steps")
+
+
 @pytest.mark.parametrize("least", [1, 2, 3])
 def test_every_group_keeps_its_least_units_where_the_budget_allows(
     setting: tuple, least: int
