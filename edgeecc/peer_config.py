@@ -71,7 +71,7 @@ class HalpConfig:
 
     Args:
         rounds: knapsacks, their loads falling geometrically to the budget; no more than there are steps for them.
-        interval: steps between rounds; 0 spreads them over `ramp`.
+        interval: steps between rounds, whatever `ramp` and `pace` say; 0 spreads them over these.
         ramp: share of the steps in which the budget is reached; fine-tuning has the rest.
         grain: widths are multiples of it, or whole; halved until the budget can be met.
         course: what falls geometrically, the whole "load", or what is "reducible" of it, so that rounds take alike

@@ -162,9 +162,10 @@ def rounded(width: float, bounds: Tuple[float, float], divisor: int = 1) -> floa
 def static_features(problem: Problem, available: FloatArray) -> FloatArray:
     """Return the features of each group that do not change, (G, STATIC), each from 0 to 1 over the groups.
 
-    They are the paper's, of the layers that read a group in place of one layer: index, whether linear layers read
-    it, whether a depthwise convolution carries it, units, output channels of what reads it, rows, columns, stride,
-    kernel, and what the group costs beyond one unit. Height and width are those that the readers read.
+    They are the paper's, of the layers that read a group in place of one layer: index, units, output channels of what
+    reads it, rows, columns, stride, kernel, and what the group costs beyond one unit. Beside them stand whether linear
+    layers read it, as in the published code, and whether a depthwise convolution carries it (ours). Height and width
+    are those that the readers read.
 
     Args:
         problem: for the spec and the load.

@@ -12,7 +12,8 @@ Deviations:
 - Energy is that of the problem's cost model, by the limit that is tightest.
 - How much each group loses is not published. Widths come from the error that is left after fitting, at every
   width, over what the readers give (`channel_budget`); in a later sweep, of the network as it is by then.
-- The budget is given, not found by an accuracy; it falls geometrically from sweep to sweep.
+- The budget is given, not found by an accuracy; it falls geometrically from sweep to sweep. One sweep is the default,
+  where the paper goes on while the accuracy holds: with it the whole cut is made before the first training step.
 - When all groups are pruned, the readers are fitted once more in forward order: those fitted early read what has
   changed since.
 - A weight whose product is not known counts by its squared norm, as if its inputs were independent and alike, and

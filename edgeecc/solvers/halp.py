@@ -10,6 +10,11 @@ Deviations:
   each layer.
 - Costs are the load at the middle of a round's move, so that layers which share a width are priced together; the cost
   is any model's, in whole widths, where the published code takes steps of the device's latency (`grain`).
+- Rounds share a part of the steps (`ramp`, at least `pace`), where the published code has one every 40 iterations of a
+  long training (`interval`; then `ramp` and `pace` say nothing).
+- What whole widths leave of a round's load is filled, one block of units at a time (`allotment`).
+- Where no batch told an importance, for lack of steps, norms choose; where the last round was not reached, one more
+  lands on the budget, and the status says so.
 - The first convolution may be pruned like any other.
 """
 

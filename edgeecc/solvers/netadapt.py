@@ -6,7 +6,9 @@ candidate is trained for a few steps from the same weights on the same batches, 
 training. The best goes on with the weights it was trained to.
 
 Two forms are published. ECC's comparison (CVPR 2019), the default: targets are the dense load times 0.96^k, the
-best has the highest score. The official code: the best loses least score per load saved (`select="ratio"`).
+best has the highest score. The official code: the best loses least score per load saved (`select="ratio"`;
+of that form this rule alone is here: its targets fall from the load that was reached, by less every round, in widths
+that are multiples of 8 or 64, and it may end above the budget).
 
 Deviations, each so that the method ends within the bound or is not starved of steps:
 - Norms are those of the weights that read a unit, over all its readers, as in ECC's comparison, and not those of
