@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Iterable
-
 from edgeecc.config import EccConfig
 from edgeecc.errors import ConfigError
 
@@ -14,19 +12,17 @@ OWN = {
         "importance_decay", "warmup", "ramp", "pace", "rounds", "stand_in", "level", "least", "tile",
     ),
 }  # fmt: skip
+_DEFAULTS = EccConfig()
 
 
-def refuse_unread(config: EccConfig, names: Iterable[str]) -> None:
-    """Hold what somebody set against the form that it was set for.
+def refuse_unread(config: EccConfig) -> None:
+    """Hold the settings against the form that they were made for.
 
-    Args:
-        config: the settings as they are.
-        names: those that were given.
-    Raises: ConfigError for one that this form does not read.
+    Raises: ConfigError for one that is not its default and that this form does not read.
     """
-    for name in names:
-        for form, own in OWN.items():
-            if form != config.metric and name in own:
+    for form, own in OWN.items():
+        for name in own if form != config.metric else ():
+            if getattr(config, name) != getattr(_DEFAULTS, name):
                 raise ConfigError(
                     f"{name} is a setting of ecc with metric {form}, and metric {config.metric} does not read it; "
                     f"leave it out or set metric={form}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields, replace
-from typing import Iterable, Literal, Sequence, Tuple, TypeVar, get_args, get_origin, get_type_hints
+from typing import Literal, Sequence, TypeVar, get_args, get_origin, get_type_hints
 
 from edgeecc.errors import ConfigError
 
@@ -248,11 +248,6 @@ def with_settings(base: T, texts: Sequence[str]) -> T:
             raise ConfigError(f"{text!r} sets nothing; write name=value, names are {names}")
         values[name] = _read(types[name], value, text)
     return replace(base, **values)  # type: ignore[type-var]  # a dataclass, as the docstring asks
-
-
-def named(texts: Iterable[str]) -> Tuple[str, ...]:
-    """Return the names of settings, each given as name=value."""
-    return tuple(text.partition("=")[0].strip() for text in texts)
 
 
 def _read(kind: object, value: str, text: str) -> object:

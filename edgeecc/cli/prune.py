@@ -31,7 +31,7 @@ from edgeecc.config import EccConfig, PruneConfig, TrainConfig, WspConfig
 from edgeecc.data.table import KNOWN
 from edgeecc.ecc_forms import refuse_unread
 from edgeecc.normalisation import parse_normalisation
-from edgeecc.peer_config import named, with_settings
+from edgeecc.peer_config import with_settings
 from edgeecc.schedule import parse_stage
 from edgeecc.solvers.table import METHODS, WEIGHT_METHODS
 from edgeecc.solvers.table import method as method_row
@@ -294,7 +294,7 @@ def _request_fields(options: Dict[str, Any]) -> Dict[str, Any]:
     fields["ecc"] = replace(EccConfig(metric=ecc_metric), **steps)
     fields["compute"] = compute_of_options(options)
     fields.update(_settings_of(method, fields["ecc"], fields["wsp"], options["settings"]))
-    refuse_unread(fields["ecc"], (*steps, *named(options["settings"] if method == "ecc" else ())))
+    refuse_unread(fields["ecc"])
     fields["training"] = TrainConfig(
         batch_size=options["batch_size"],
         lr=options["lr"],

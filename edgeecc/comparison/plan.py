@@ -27,7 +27,7 @@ from edgeecc.config import EccConfig, TaskName, TrainConfig
 from edgeecc.data.sources import digest_of
 from edgeecc.data.splits import held_apart
 from edgeecc.ecc_forms import refuse_unread
-from edgeecc.peer_config import named, with_settings
+from edgeecc.peer_config import with_settings
 from edgeecc.pricing import Price
 from edgeecc.run_request import PruneRequest, settled, step_counts, task_of, usual_held_out
 from edgeecc.solvers.table import method
@@ -202,10 +202,9 @@ class Planner:
             unread.
         """
         template = self._request.template
-        texts = self._request.settings.get(name, ())
-        made = with_settings(method(name).settings(), texts)
+        made = with_settings(method(name).settings(), self._request.settings.get(name, ()))
         if isinstance(made, EccConfig):
-            refuse_unread(made, named(texts))
+            refuse_unread(made)
         request = replace(
             template,
             weights=self._request.weights_of(seed),

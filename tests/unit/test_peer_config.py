@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import pytest
 
 from edgeecc.config import EccConfig
 from edgeecc.ecc_forms import OWN, refuse_unread
 from edgeecc.errors import ConfigError
-from edgeecc.peer_config import HalpConfig, NoSettings, named, with_settings
+from edgeecc.peer_config import HalpConfig, NoSettings, with_settings
 
 pytestmark = pytest.mark.device
 
@@ -61,9 +61,18 @@ def test_every_setting_of_ecc_is_of_one_form() -> None:
 
 
 @pytest.mark.parametrize("form", ["adam", "taylor"])
-def test_a_setting_of_the_other_form_is_refused(form: str) -> None:
+def test_a_setting_of_the_other_form_is_refused_unless_it_is_the_default(form: str) -> None:
     config = EccConfig(metric=form)
-    refuse_unread(config, ["metric", *OWN[form]])
-    for name in (name for other, names in OWN.items() if other != form for name in names):
-        with pytest.raises(ConfigError, match=f"^{name} is a setting .* metric {form} does not"):
-            refuse_unread(config, named([f" {name} = 1"]))
+    refuse_unread(config)
+    for name in (name for names in OWN.values() for name in names):
+        default = getattr(config, name)
+        other = replace(
+            config, **{name: not default if isinstance(default, bool) else default / 2 or 1}
+        )
+        if name in OWN[form]:
+            refuse_unread(other)
+        else:
+            with pytest.raises(
+                ConfigError, match=f"^{name} is a setting .* metric {form} does not"
+            ):
+                refuse_unread(other)
